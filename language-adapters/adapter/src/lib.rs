@@ -1,0 +1,107 @@
+//! What a language runtime must offer so that refunction can reuse its process:
+//! the [`Adapter`] trait, and the [`channel`] between worker and supervisor.
+
+#![forbid(unsafe_code)]
+
+pub mod channel;
+mod serve;
+
+pub use serve::serve;
+
+use refunction_protocol::Function;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// One runtime, embedded in the template's process.
+///
+/// The calls come in this order: `boot`, `preload`, `settle` once in the template;
+/// then in every worker `after_fork` once, and after each restore `after_restore`,
+/// `load`, and `invoke` as often as there are requests.
+pub trait Adapter {
+    /// The runtime's name and its own version; valid after [`boot`](Self::boot).
+    fn runtime(&self) -> Runtime;
+
+    /// Starts the runtime. No tenant code has run, and none runs before `load`.
+    ///
+    /// # Errors
+    /// The runtime cannot start; the container cannot serve.
+    fn boot(&mut self) -> Result<(), BootError>;
+
+    /// Imports libraries into the template, so that functions find them loaded.
+    ///
+    /// # Errors
+    /// Names the library that could not be imported, and why.
+    fn preload(&mut self, libraries: &[String]) -> Result<(), BootError>;
+
+    /// Makes the template's memory quiet: a full collection, and whatever keeps
+    /// later collections from writing to what is there.
+    ///
+    /// # Errors
+    /// The runtime refused.
+    fn settle(&mut self) -> Result<(), BootError>;
+
+    /// Mends, in a freshly forked worker, what a fork breaks.
+    fn after_fork(&mut self);
+
+    /// Makes the runtime's own randomness and clocks fresh. Restoring rewound
+    /// them: without this two tenants would draw the same numbers.
+    ///
+    /// # Errors
+    /// The worker must not be given a function.
+    fn after_restore(&mut self) -> Result<(), BootError>;
+
+    /// Loads a tenant's function: the first tenant code that runs.
+    ///
+    /// # Errors
+    /// What the tenant did wrong, with the tenant's own lines.
+    fn load(&mut self, function: &Function) -> Result<(), Exception>;
+
+    /// Calls the loaded function, and makes sure that everything it printed has
+    /// reached the descriptors before returning.
+    ///
+    /// # Errors
+    /// What the function raised, or why its result is not JSON.
+    fn invoke(&mut self, invocation: &Invocation) -> Result<Box<RawValue>, Exception>;
+}
+
+/// A runtime's name and version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Runtime {
+    /// `python`, `javascript`, `nodejs`, `java`.
+    pub name: String,
+    /// As the runtime gives it, such as `3.11.2`.
+    pub version: String,
+}
+
+/// One call of the loaded function.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Invocation {
+    /// The request's id as text, for the handler's context.
+    pub id: String,
+    /// When the call is given up, in milliseconds since the Unix epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_unix_ms: Option<u64>,
+    /// The argument.
+    pub data: Box<RawValue>,
+}
+
+/// What a tenant's code raised, in the runtime's own words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exception {
+    /// Such as `ValueError`.
+    pub error_type: String,
+    /// What it says.
+    pub message: String,
+    /// The tenant's frames as the runtime prints them; empty if there are none.
+    pub stack: String,
+}
+
+/// Why a runtime could not be made ready.
+#[derive(Debug, thiserror::Error)]
+#[error("{doing}: {cause}")]
+pub struct BootError {
+    /// What was being done, such as `importing numpy`.
+    pub doing: String,
+    /// What the runtime said.
+    pub cause: String,
+}
