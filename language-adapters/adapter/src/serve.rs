@@ -4,8 +4,8 @@ use std::io::{self, Read, Write};
 
 use serde::Serialize;
 
-use crate::channel::{Kind, read_frame, write_frame};
 use crate::Adapter;
+use crate::channel::{Kind, read_frame, write_frame};
 
 /// Serves requests until the stream ends.
 ///
@@ -45,4 +45,3 @@ pub fn serve(
 fn answer<T: Serialize>(responses: &mut impl Write, kind: Kind, value: &T) -> io::Result<()> {
     write_frame(responses, kind, &serde_json::to_vec(value)?)
 }
-

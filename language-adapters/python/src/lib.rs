@@ -1,1 +1,246 @@
-//! 
+//! CPython, embedded: the [`Adapter`] for functions written in Python.
+//!
+//! What needs Python's own words is in `bootstrap.py`; here is the way there and
+//! back. The interpreter belongs to the thread that called
+//! [`boot`](Adapter::boot), and between calls it is released, so that threads of
+//! the tenant's go on as they would in any server.
+
+mod embed;
+
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString, PyTuple};
+use refunction_adapter::{Adapter, BootError, Exception, Invocation, Runtime};
+use refunction_protocol::Function;
+use serde_json::value::RawValue;
+
+/// Python's half of the adapter. Its file name marks the frames that no tenant sees.
+const BOOTSTRAP: &str = include_str!("bootstrap.py");
+const BOOTSTRAP_FILE: &str = "<refunction>";
+
+/// The variables that say where an image keeps its function's files.
+const ROOT_VARIABLES: [&str; 2] = ["FUNCTION_ROOT", "LAMBDA_TASK_ROOT"];
+
+/// CPython in this process.
+#[derive(Default)]
+pub struct Python {
+    booted: Option<Booted>,
+}
+
+struct Booted {
+    version: String,
+    preload: Py<PyAny>,
+    settle: Py<PyAny>,
+    after_fork: Py<PyAny>,
+    after_restore: Py<PyAny>,
+    load: Py<PyAny>,
+    invoke: Py<PyAny>,
+}
+
+impl Python {
+    /// A runtime that is yet to be booted.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn booted(&self, doing: &str) -> Result<&Booted, BootError> {
+        self.booted
+            .as_ref()
+            .ok_or_else(|| failed(doing, "Python was not booted"))
+    }
+}
+
+impl Adapter for Python {
+    fn runtime(&self) -> Runtime {
+        Runtime {
+            name: "python".into(),
+            version: self
+                .booted
+                .as_ref()
+                .map(|booted| booted.version.clone())
+                .unwrap_or_default(),
+        }
+    }
+
+    fn boot(&mut self) -> Result<(), BootError> {
+        const DOING: &str = "starting Python";
+        embed::initialize().map_err(|cause| failed(DOING, cause))?;
+        let root = ROOT_VARIABLES
+            .iter()
+            .find_map(|name| std::env::var_os(name).filter(|value| !value.is_empty()));
+        self.booted = Some(pyo3::Python::attach(|py| {
+            bootstrap(py, root).map_err(|error| failed(DOING, error))
+        })?);
+        Ok(())
+    }
+
+    fn preload(&mut self, libraries: &[String]) -> Result<(), BootError> {
+        let booted = self.booted("preloading")?;
+        let refused = pyo3::Python::attach(|py| {
+            booted
+                .preload
+                .call1(py, (libraries,))?
+                .extract::<Option<(String, String)>>(py)
+        });
+        embed::flush_c_streams();
+        match refused {
+            Ok(None) => Ok(()),
+            Ok(Some((library, reason))) => Err(failed(format!("importing {library}"), reason)),
+            Err(error) => Err(failed("preloading", error)),
+        }
+    }
+
+    fn settle(&mut self) -> Result<(), BootError> {
+        const DOING: &str = "settling Python";
+        let booted = self.booted(DOING)?;
+        pyo3::Python::attach(|py| booted.settle.call0(py).map(drop))
+            .map_err(|error| failed(DOING, error))
+    }
+
+    fn after_fork(&mut self) {
+        let Some(booted) = &self.booted else { return };
+        pyo3::Python::attach(|py| {
+            embed::after_fork(py);
+            // Its only failure would be memory running out, which the first load
+            // reports better.
+            let _ = booted.after_fork.call0(py);
+        });
+    }
+
+    fn after_restore(&mut self) -> Result<(), BootError> {
+        const DOING: &str = "reseeding Python";
+        let booted = self.booted(DOING)?;
+        pyo3::Python::attach(|py| booted.after_restore.call0(py).map(drop))
+            .map_err(|error| failed(DOING, error))
+    }
+
+    fn load(&mut self, function: &Function) -> Result<(), Exception> {
+        let Some(booted) = &self.booted else {
+            return Err(not_booted());
+        };
+        let outcome = pyo3::Python::attach(|py| {
+            let env = PyDict::new(py);
+            for (name, value) in &function.env {
+                env.set_item(name, value)
+                    .map_err(|error| ours(py, &error))?;
+            }
+            let failure = booted
+                .load
+                .call1(
+                    py,
+                    (
+                        &function.code,
+                        function.binary,
+                        &function.main,
+                        &function.handler,
+                        env,
+                    ),
+                )
+                .map_err(|error| ours(py, &error))?;
+            match failure.bind(py).cast::<PyTuple>() {
+                Ok(failure) => Err(exception(failure)),
+                Err(_) => Ok(()),
+            }
+        });
+        embed::flush_c_streams();
+        outcome
+    }
+
+    fn invoke(&mut self, invocation: &Invocation) -> Result<Box<RawValue>, Exception> {
+        let Some(booted) = &self.booted else {
+            return Err(not_booted());
+        };
+        let outcome = pyo3::Python::attach(|py| {
+            let answer = booted
+                .invoke
+                .call1(
+                    py,
+                    (
+                        &invocation.id,
+                        invocation.deadline_unix_ms,
+                        invocation.data.get(),
+                    ),
+                )
+                .map_err(|error| ours(py, &error))?;
+            let answer = answer.bind(py);
+            match answer.cast::<PyString>() {
+                Ok(text) => result(text),
+                Err(_) => Err(answer.cast::<PyTuple>().map_or_else(
+                    |_| plain("SystemError", "the adapter gave no answer"),
+                    exception,
+                )),
+            }
+        });
+        embed::flush_c_streams();
+        outcome
+    }
+}
+
+fn bootstrap(py: pyo3::Python<'_>, root: Option<std::ffi::OsString>) -> PyResult<Booted> {
+    let builtins = py.import("builtins")?;
+    // No module: whatever is registered under a name, a tenant could import.
+    let globals = PyDict::new(py);
+    globals.set_item("__name__", BOOTSTRAP_FILE)?;
+    let code = builtins.call_method1("compile", (BOOTSTRAP, BOOTSTRAP_FILE, "exec"))?;
+    builtins.call_method1("exec", (code, &globals))?;
+    let hook =
+        |name: &str| -> PyResult<Py<PyAny>> { Ok(globals.as_any().get_item(name)?.unbind()) };
+    hook("boot")?.call1(py, (root,))?;
+    let version = pyo3::Python::version_str();
+    Ok(Booted {
+        version: version.split(' ').next().unwrap_or(version).to_owned(),
+        preload: hook("preload")?,
+        settle: hook("settle")?,
+        after_fork: hook("after_fork")?,
+        after_restore: hook("after_restore")?,
+        load: hook("load")?,
+        invoke: hook("invoke")?,
+    })
+}
+
+/// The call's result; `bootstrap.py` encoded it, so anything wrong here is ours.
+fn result(text: &Bound<'_, PyString>) -> Result<Box<RawValue>, Exception> {
+    let text = text.to_str().map_err(|error| ours(text.py(), &error))?;
+    RawValue::from_string(text.to_owned())
+        .map_err(|error| plain("ValueError", &format!("the result is not JSON: {error}")))
+}
+
+/// What `bootstrap.py` made of a tenant's exception: type, message and stack.
+fn exception(failure: &Bound<'_, PyTuple>) -> Exception {
+    match failure.extract() {
+        Ok((error_type, message, stack)) => Exception {
+            error_type,
+            message,
+            stack,
+        },
+        Err(error) => ours(failure.py(), &error),
+    }
+}
+
+/// An exception that got past `bootstrap.py`, as when memory is out.
+fn ours(py: pyo3::Python<'_>, error: &PyErr) -> Exception {
+    let error_type = error
+        .get_type(py)
+        .name()
+        .map_or_else(|_| "SystemError".into(), |name| name.to_string());
+    plain(&error_type, &error.value(py).to_string())
+}
+
+fn plain(error_type: &str, message: &str) -> Exception {
+    Exception {
+        error_type: error_type.into(),
+        message: message.into(),
+        stack: String::new(),
+    }
+}
+
+fn not_booted() -> Exception {
+    plain("SystemError", "Python was not booted")
+}
+
+fn failed(doing: impl Into<String>, cause: impl ToString) -> BootError {
+    BootError {
+        doing: doing.into(),
+        cause: cause.to_string(),
+    }
+}
