@@ -1,0 +1,92 @@
+//! `cargo xtask test`: everything, in the order in which it is cheapest to fail.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::terminal::{seconds, step};
+use crate::workspace::Workspace;
+use crate::{images, shell};
+
+/// The package of the end-to-end tests; without images it has nothing to test.
+const END_TO_END: &str = "refunction-tests";
+
+/// Runs all of it; the first failure ends it.
+pub(crate) fn run(workspace: &Workspace) -> Result<()> {
+    let root = workspace.root();
+    let mut times = Times::default();
+    times.step("format", || {
+        shell::run(cargo(root).args(["fmt", "--all", "--check"]))
+    })?;
+    times.step("lints", || {
+        shell::run(
+            cargo(root)
+                .args(["clippy", "--locked", "--workspace", "--all-targets"])
+                .args(["--", "--deny", "warnings"]),
+        )
+    })?;
+    times.step("unit and engine tests", || {
+        shell::run(
+            cargo(root)
+                .args(["test", "--locked", "--workspace"])
+                .args(["--exclude", END_TO_END]),
+        )
+    })?;
+    times.step("release binaries", || build_release(workspace))?;
+    let archives = times.step("images", || images::build(workspace, &["python".into()]))?;
+    let archive = archives.first().context("no image was built")?;
+    times.step("end-to-end tests, compiled", || {
+        shell::run(cargo(root).args(["test", "--locked", "--no-run", "--package", END_TO_END]))
+    })?;
+    times.print();
+    // Nothing is printed after the tests' own closing line.
+    eprintln!("==> end-to-end tests");
+    shell::run(
+        cargo(root)
+            .args(["test", "--locked", "--package", END_TO_END])
+            .env("REFUNCTION_IMAGE_TAR", archive)
+            .env("REFUNCTIOND", workspace.release("refunctiond"))
+            .env("FUNK", workspace.release("funk"))
+            .env(
+                "REFUNCTION_SUPERVISOR",
+                workspace.release("refunction-supervisor"),
+            ),
+    )
+}
+
+/// Builds the programs that the demo and the end-to-end tests start.
+pub(crate) fn build_release(workspace: &Workspace) -> Result<()> {
+    shell::run(cargo(workspace.root()).args([
+        "build",
+        "--locked",
+        "--release",
+        "--package=funk",
+        "--package=refunction-controller",
+        "--package=refunction-supervisor",
+    ]))
+}
+
+fn cargo(root: &Path) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root);
+    command
+}
+
+#[derive(Default)]
+struct Times(Vec<(String, Duration)>);
+
+impl Times {
+    fn step<T>(&mut self, name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let (done, took) = step(name, work)?;
+        self.0.push((name.to_owned(), took));
+        Ok(done)
+    }
+
+    fn print(&self) {
+        for (name, took) in &self.0 {
+            eprintln!("    {:>8}  {name}", seconds(*took));
+        }
+    }
+}
