@@ -7,6 +7,17 @@ mod command;
 mod framing;
 mod report;
 
+/// The control API that `refunctiond` serves and `funk` calls.
+#[cfg(feature = "host")]
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
+pub mod host {
+    tonic::include_proto!("refunction.v1");
+
+    /// Bytes that one gRPC message may have: a control channel's longest line
+    /// and room for the envelope.
+    pub const MAX_MESSAGE_BYTES: usize = crate::MAX_LINE_BYTES + 64 * 1024;
+}
+
 pub use command::{BadCommand, Command, Function, Limits, Request, RequestId};
 pub use framing::{LineTooLong, Lines, MAX_LINE_BYTES};
 pub use report::{
