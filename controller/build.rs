@@ -1,0 +1,29 @@
+//! Generates the client of the part of containerd's API that is used, without a
+//! `protoc` binary.
+
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=proto/containerd");
+    const SERVICES: [&str; 12] = [
+        "types.proto",
+        "process.proto",
+        "version.proto",
+        "containers.proto",
+        "tasks.proto",
+        "events.proto",
+        "task_events.proto",
+        "images.proto",
+        "content.proto",
+        "snapshots.proto",
+        "diff.proto",
+        "leases.proto",
+    ];
+    let definitions = protox::compile(SERVICES, ["proto/containerd"])
+        .expect("the definitions under proto/containerd are well-formed");
+    tonic_prost_build::configure()
+        .build_server(false)
+        .build_transport(false)
+        .include_file("containerd.rs")
+        .compile_fds(definitions)
+        .expect("containerd's client code can be written to OUT_DIR");
+}

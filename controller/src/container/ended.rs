@@ -1,0 +1,91 @@
+//! Why a container ended, in a sentence a person can act on.
+
+use std::fmt;
+
+/// How a container's init ended, and what is known about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// Its exit code, 128 + n after signal n; None if it was removed.
+    pub status: Option<u32>,
+    /// The kernel killed it for memory.
+    pub out_of_memory: bool,
+    /// The most bytes that the container ever held.
+    pub peak_bytes: Option<u64>,
+    /// The bytes it might hold.
+    pub limit_bytes: u64,
+    /// The last lines that it printed itself.
+    pub last_words: Vec<String>,
+}
+
+impl Ended {
+    pub(super) fn removed() -> Self {
+        Self {
+            status: None,
+            out_of_memory: false,
+            peak_bytes: None,
+            limit_bytes: 0,
+            last_words: Vec::new(),
+        }
+    }
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.status {
+            None => write!(f, "it was removed")?,
+            Some(_) if self.out_of_memory => {
+                let limit = self.limit_bytes / (1024 * 1024);
+                write!(f, "out of memory: it reached its limit of {limit} MiB")?;
+                if let Some(peak) = self.peak_bytes {
+                    write!(f, " (peak {} MiB)", peak.div_ceil(1024 * 1024))?;
+                }
+            }
+            Some(status @ 129..=192) => {
+                let signal = status - 128;
+                let name = i32::try_from(signal)
+                    .ok()
+                    .and_then(|signal| nix::sys::signal::Signal::try_from(signal).ok());
+                match name {
+                    Some(name) => write!(f, "its init was killed by {name}")?,
+                    None => write!(f, "its init was killed by signal {signal}")?,
+                }
+            }
+            Some(126) => write!(f, "exit code 126: its entry point cannot be executed")?,
+            Some(127) => write!(f, "exit code 127: its entry point was not found")?,
+            Some(status) => write!(f, "its init exited with code {status}")?,
+        }
+        if !self.last_words.is_empty() {
+            write!(f, "; its last words: {}", self.last_words.join(" | "))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ended(status: u32) -> Ended {
+        Ended {
+            status: Some(status),
+            ..Ended::removed()
+        }
+    }
+
+    #[test]
+    fn every_end_names_its_cause() {
+        assert_eq!(ended(3).to_string(), "its init exited with code 3");
+        assert_eq!(ended(139).to_string(), "its init was killed by SIGSEGV");
+        let memory = Ended {
+            out_of_memory: true,
+            limit_bytes: 256 << 20,
+            peak_bytes: Some(256 << 20),
+            last_words: vec!["a".into(), "b".into()],
+            ..ended(137)
+        };
+        assert_eq!(
+            memory.to_string(),
+            "out of memory: it reached its limit of 256 MiB (peak 256 MiB); its last words: a | b"
+        );
+    }
+}

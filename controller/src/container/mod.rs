@@ -1,0 +1,511 @@
+//! One function container: its parts on the host, the connection to its
+//! supervisor, and what is known about it.
+
+mod create;
+mod ended;
+pub(crate) mod remove;
+mod seccomp;
+pub mod spec;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use refunction_protocol::{
+    Command, Failure, FailureKind, Function, Report, Restored, Started, State, Status,
+};
+use serde_json::value::RawValue;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{debug, warn};
+
+use crate::channel::{Channel, ChannelError, Outcome, connect, failure};
+use crate::host::Cgroups;
+use crate::logs::LogRing;
+use crate::output::Output;
+use crate::watch::DirectoryWatch;
+
+pub use create::{CreateError, Recipe, create};
+pub use ended::Ended;
+
+/// How long news of a container's end may take after its connection ended.
+const NEWS: Duration = Duration::from_secs(2);
+
+/// How much later than its deadline a request's answer may come. The supervisor
+/// keeps deadlines; this is for a supervisor that does not answer any more.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// The labels on a container's record, by which a restarted daemon knows it.
+pub(crate) mod label {
+    pub(crate) const MANAGED: &str = "refunction/managed";
+    pub(crate) const DIRECTORY: &str = "refunction/directory";
+    pub(crate) const MEMORY: &str = "refunction/memory-bytes";
+    pub(crate) const PIDS: &str = "refunction/pids";
+}
+
+/// Why a container cannot do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ContainerError {
+    /// It is dead.
+    #[error("the container {id} has ended: {cause}; `funk rm {id}` removes it")]
+    Ended {
+        /// Which.
+        id: String,
+        /// Why.
+        cause: String,
+    },
+    /// It lives, but there is no connection to its supervisor.
+    #[error("the container {id} cannot be reached: {cause}")]
+    Unreachable {
+        /// Which.
+        id: String,
+        /// Why.
+        cause: String,
+    },
+    /// The question could not be asked.
+    #[error(transparent)]
+    Channel(ChannelError),
+}
+
+/// A function container.
+#[derive(Debug)]
+pub struct Container {
+    /// Its id.
+    pub id: String,
+    /// The whole name of its image.
+    pub image: String,
+    /// Bytes it may hold.
+    pub memory_bytes: u64,
+    /// Processes and threads it may have.
+    pub pids: u32,
+    /// Milliseconds since the Unix epoch.
+    pub created_unix_ms: i64,
+    /// What it printed.
+    pub logs: Arc<LogRing>,
+    /// Microseconds that its creation took; 0 if an earlier daemon created it.
+    pub create_us: AtomicU64,
+    /// Held while it is created or removed.
+    pub(crate) lifecycle: tokio::sync::Mutex<()>,
+    directory: PathBuf,
+    cgroups: Cgroups,
+    output: Output,
+    link: watch::Sender<Link>,
+    pid: AtomicU64,
+    loaded: AtomicBool,
+    restoring: AtomicBool,
+    out_of_memory: AtomicBool,
+    tasks: Mutex<Vec<tokio::task::JoinHandle<()>>>,
+}
+
+/// Whether the supervisor can be spoken to.
+#[derive(Debug, Clone)]
+enum Link {
+    Starting,
+    Connected(Arc<Channel>, Arc<Started>),
+    Lost,
+    Ended(Arc<Ended>),
+}
+
+/// Where a container is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// Being made, or its runtime is booting.
+    Starting,
+    /// At its snapshot.
+    Ready,
+    /// A function is loaded.
+    Loaded,
+    /// Requests are in flight.
+    Running,
+    /// Being put back.
+    Restoring,
+    /// Alive, but not connected.
+    Unreachable,
+    /// Dead.
+    Ended,
+}
+
+/// What is known about a container at one moment.
+#[derive(Debug)]
+pub struct View {
+    /// Where in its life it is.
+    pub condition: Condition,
+    /// What its supervisor said at first.
+    pub started: Option<Arc<Started>>,
+    /// A function is loaded.
+    pub loaded: bool,
+    /// Requests without an answer.
+    pub in_flight: usize,
+    /// Why it ended.
+    pub ended: Option<String>,
+    /// Its init, as the host counts; 0 before it runs.
+    pub pid: u32,
+}
+
+/// What is known of a container from its record.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    pub(crate) id: String,
+    pub(crate) image: String,
+    pub(crate) memory_bytes: u64,
+    pub(crate) pids: u32,
+    pub(crate) created_unix_ms: i64,
+    pub(crate) directory: PathBuf,
+}
+
+impl Container {
+    pub(crate) fn new(identity: Identity, cgroups: Cgroups) -> Arc<Self> {
+        let logs = Arc::new(LogRing::default());
+        let output = Output::new(&identity.directory.join("output"), Arc::clone(&logs));
+        Arc::new(Self {
+            id: identity.id,
+            image: identity.image,
+            memory_bytes: identity.memory_bytes,
+            pids: identity.pids,
+            created_unix_ms: identity.created_unix_ms,
+            logs,
+            create_us: AtomicU64::new(0),
+            lifecycle: tokio::sync::Mutex::new(()),
+            directory: identity.directory,
+            cgroups,
+            output,
+            link: watch::Sender::new(Link::Starting),
+            pid: AtomicU64::new(0),
+            loaded: AtomicBool::new(false),
+            restoring: AtomicBool::new(false),
+            out_of_memory: AtomicBool::new(false),
+            tasks: Mutex::default(),
+        })
+    }
+
+    /// Where the control socket is, on the host.
+    fn control(&self) -> PathBuf {
+        self.directory.join("control")
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Begins to read its output and to hold a connection to its supervisor.
+    pub(crate) fn attend(self: &Arc<Self>) {
+        let output = tokio::spawn({
+            let this = Arc::clone(self);
+            async move { this.output.follow().await }
+        });
+        let connection = tokio::spawn({
+            let this = Arc::clone(self);
+            async move { this.stay_connected().await }
+        });
+        self.tasks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend([output, connection]);
+    }
+
+    /// Lets go of everything in this process.
+    pub(crate) fn forget(&self) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        for task in tasks.drain(..) {
+            task.abort();
+        }
+        drop(tasks);
+        // The channel would otherwise live as long as this value is looked at.
+        self.link.send_modify(|link| {
+            if !matches!(link, Link::Ended(_)) {
+                *link = Link::Ended(Arc::new(Ended::removed()));
+            }
+        });
+        self.logs.close();
+    }
+
+    async fn stay_connected(&self) {
+        loop {
+            let channel = match self.dial().await {
+                Ok(stream) => Arc::new(Channel::over(stream, Arc::clone(&self.logs))),
+                Err(error) => {
+                    warn!(container = self.id, %error, "cannot reach the supervisor");
+                    return;
+                }
+            };
+            if let Ok(started) = channel.started().await {
+                debug!(container = self.id, "connected");
+                // An adopted one may hold a function already.
+                self.refresh(&channel).await;
+                self.connected(Link::Connected(Arc::clone(&channel), Arc::new(started)));
+                channel.closed().await;
+                self.connected(Link::Lost);
+            }
+            if self.ended().is_some() {
+                return;
+            }
+            // The container's end is the usual cause, and its news come at once; a
+            // supervisor that merely hung up is dialled again, not in a hot loop.
+            sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// An end is final: nothing replaces it.
+    fn connected(&self, new: Link) {
+        self.link.send_if_modified(|link| {
+            let alive = !matches!(link, Link::Ended(_));
+            if alive {
+                *link = new;
+            }
+            alive
+        });
+    }
+
+    /// Waits for the socket, and connects to it.
+    async fn dial(&self) -> std::io::Result<tokio::net::UnixStream> {
+        let control = self.control();
+        // Before the first look: what appears in between is not missed.
+        let mut watch = DirectoryWatch::arrivals(&control)?;
+        loop {
+            match connect(&control).await {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    watch.changed().await?;
+                }
+                // Bound and not yet listening, or of an earlier life: nothing tells
+                // when that changes.
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+                    sleep(Duration::from_millis(5)).await;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// Asks whether a function is loaded.
+    async fn refresh(&self, channel: &Channel) {
+        if let Ok(Report::Status(status)) = channel.command(&Command::Status).await {
+            let loaded = matches!(status.state, State::Loaded | State::Running);
+            self.loaded.store(loaded, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn runs_as(&self, pid: u32) {
+        self.pid.store(u64::from(pid), Ordering::Relaxed);
+    }
+
+    /// The kernel killed one of its processes for memory.
+    pub(crate) fn ran_out_of_memory(&self) {
+        self.out_of_memory.store(true, Ordering::Relaxed);
+    }
+
+    /// Its init ended. Whoever waits for an answer learns why there is none.
+    pub(crate) fn has_ended(&self, status: u32) {
+        if self.ended().is_some() {
+            return;
+        }
+        self.output.finish();
+        let memory = self.cgroups.memory_deaths(&self.id);
+        let ended = Ended {
+            status: Some(status),
+            out_of_memory: status == 137
+                && (self.out_of_memory.load(Ordering::Relaxed)
+                    || memory.is_some_and(|memory| memory.kills > 0)),
+            peak_bytes: memory.and_then(|memory| memory.peak_bytes),
+            limit_bytes: self.memory_bytes,
+            last_words: self.logs.last_words(5),
+        };
+        self.loaded.store(false, Ordering::Relaxed);
+        self.link.send_replace(Link::Ended(Arc::new(ended)));
+    }
+
+    /// Why it ended, if it did.
+    #[must_use]
+    pub fn ended(&self) -> Option<Arc<Ended>> {
+        match &*self.link.borrow() {
+            Link::Ended(ended) => Some(Arc::clone(ended)),
+            _ => None,
+        }
+    }
+
+    /// Waits until its supervisor is ready, or it ended.
+    pub(crate) async fn ready(&self) -> Result<(), Arc<Ended>> {
+        let mut link = self.link.subscribe();
+        let reached = link
+            .wait_for(|link| matches!(link, Link::Connected(..) | Link::Ended(_)))
+            .await;
+        match reached.as_deref() {
+            Ok(Link::Ended(ended)) => Err(Arc::clone(ended)),
+            _ => Ok(()),
+        }
+    }
+
+    /// What is known now.
+    #[must_use]
+    pub fn view(&self) -> View {
+        let link = self.link.borrow().clone();
+        let loaded = self.loaded.load(Ordering::Relaxed);
+        let (condition, started, in_flight, ended) = match link {
+            Link::Starting => (Condition::Starting, None, 0, None),
+            Link::Lost => (Condition::Unreachable, None, 0, None),
+            Link::Ended(ended) => (Condition::Ended, None, 0, Some(ended.to_string())),
+            Link::Connected(channel, started) => {
+                let in_flight = channel.in_flight();
+                let condition = if self.restoring.load(Ordering::Relaxed) {
+                    Condition::Restoring
+                } else if in_flight > 0 {
+                    Condition::Running
+                } else if loaded {
+                    Condition::Loaded
+                } else {
+                    Condition::Ready
+                };
+                (condition, Some(started), in_flight, None)
+            }
+        };
+        View {
+            condition,
+            started,
+            loaded,
+            in_flight,
+            ended,
+            pid: u32::try_from(self.pid.load(Ordering::Relaxed)).unwrap_or(0),
+        }
+    }
+
+    async fn channel(&self) -> Result<Arc<Channel>, ContainerError> {
+        let link = self.link.borrow().clone();
+        match link {
+            Link::Connected(channel, _) => Ok(channel),
+            Link::Ended(ended) => Err(ContainerError::Ended {
+                id: self.id.clone(),
+                cause: ended.to_string(),
+            }),
+            Link::Starting => Err(ContainerError::Unreachable {
+                id: self.id.clone(),
+                cause: "it is still starting".into(),
+            }),
+            Link::Lost => Err(self.lost().await),
+        }
+    }
+
+    /// What to say when the connection ended under a question: why the container
+    /// died, if it did.
+    async fn lost(&self) -> ContainerError {
+        let mut link = self.link.subscribe();
+        let ended = timeout(NEWS, link.wait_for(|link| matches!(link, Link::Ended(_)))).await;
+        if let Ok(Ok(link)) = ended
+            && let Link::Ended(ended) = &*link
+        {
+            return ContainerError::Ended {
+                id: self.id.clone(),
+                cause: ended.to_string(),
+            };
+        }
+        ContainerError::Unreachable {
+            id: self.id.clone(),
+            cause: "its supervisor closed the connection".into(),
+        }
+    }
+
+    async fn ask(&self, command: &Command) -> Result<Report, ContainerError> {
+        match self.channel().await?.command(command).await {
+            Err(ChannelError::Closed) => Err(self.lost().await),
+            other => other.map_err(ContainerError::Channel),
+        }
+    }
+
+    /// Loads a function; a failure is the tenant's own, with the tenant's lines.
+    ///
+    /// # Errors
+    /// The supervisor could not be asked.
+    pub async fn load(&self, function: Function) -> Result<Result<(), Failure>, ContainerError> {
+        let report = self.ask(&Command::Function(Box::new(function))).await?;
+        match report {
+            Report::FunctionLoaded(loaded) => {
+                self.loaded.store(loaded.is_ok(), Ordering::Relaxed);
+                Ok(loaded)
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Calls the function under the given id. The container's death meanwhile is
+    /// the request's failure.
+    ///
+    /// # Errors
+    /// The supervisor could not be asked.
+    pub async fn request(
+        &self,
+        id: &str,
+        data: Box<RawValue>,
+        deadline_ms: Option<u64>,
+    ) -> Result<Outcome, ContainerError> {
+        let channel = self.channel().await?;
+        let asked = channel.request(id, data, deadline_ms);
+        let answered = match deadline_ms {
+            None => asked.await,
+            Some(ms) => {
+                let end = Instant::now() + Duration::from_millis(ms).saturating_add(GRACE);
+                match tokio::time::timeout_at(end, asked).await {
+                    Ok(answered) => answered,
+                    Err(_) => {
+                        let message = format!(
+                            "the supervisor did not answer within the deadline of {ms} ms and {} s more",
+                            GRACE.as_secs()
+                        );
+                        return Ok(Err(failure(FailureKind::Timeout, message)));
+                    }
+                }
+            }
+        };
+        match answered {
+            Ok(outcome) => {
+                if let Err(failure) = &outcome
+                    && failure.kind != FailureKind::Exception
+                {
+                    // The worker may have been replaced, and the function with it.
+                    self.refresh(&channel).await;
+                }
+                Ok(outcome)
+            }
+            Err(ChannelError::Closed) => {
+                let lost = self.lost().await;
+                let kind = match self.ended() {
+                    Some(ended) if ended.out_of_memory => FailureKind::OutOfMemory,
+                    _ => FailureKind::Crashed,
+                };
+                Ok(Err(failure(kind, lost.to_string())))
+            }
+            Err(other) => Err(ContainerError::Channel(other)),
+        }
+    }
+
+    /// Puts it back to its snapshot.
+    ///
+    /// # Errors
+    /// The supervisor could not be asked, or refused.
+    pub async fn restore(&self) -> Result<Restored, ContainerError> {
+        self.restoring.store(true, Ordering::Relaxed);
+        let report = self.ask(&Command::Restore).await;
+        self.restoring.store(false, Ordering::Relaxed);
+        match report? {
+            Report::Restored(restored) => {
+                self.loaded.store(false, Ordering::Relaxed);
+                Ok(restored)
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Asks the supervisor what it is doing.
+    ///
+    /// # Errors
+    /// The supervisor could not be asked.
+    pub async fn status(&self) -> Result<Status, ContainerError> {
+        match self.ask(&Command::Status).await? {
+            Report::Status(status) => Ok(status),
+            other => Err(unexpected(&other)),
+        }
+    }
+}
+
+fn unexpected(report: &Report) -> ContainerError {
+    let line = String::from_utf8_lossy(&report.to_line()).trim().to_owned();
+    ContainerError::Channel(ChannelError::Refused(format!("it answered {line}")))
+}

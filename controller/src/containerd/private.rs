@@ -1,0 +1,201 @@
+//! A containerd of refunctiond's own, for hosts on which none runs: its root,
+//! state and socket are its own, and it ends with the daemon.
+
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::net::UnixStream;
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{info, warn};
+
+/// How long containerd may take to answer; it takes some 20 ms.
+const BOOT: Duration = Duration::from_secs(20);
+
+/// How long it may take to end.
+const STOP: Duration = Duration::from_secs(10);
+
+/// Why there is no private containerd.
+#[derive(Debug, thiserror::Error)]
+pub enum PrivateError {
+    /// The binary is not there.
+    #[error("containerd is not installed: {0}; install the package `containerd`")]
+    NotInstalled(io::Error),
+    /// A file or directory of its own could not be made.
+    #[error("preparing {}", path.display())]
+    Prepare {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It ended, or did not answer, at its start.
+    #[error("the private containerd {what}; its last words: {words}")]
+    NotServing {
+        /// What it did instead.
+        what: String,
+        /// The end of its log.
+        words: String,
+    },
+}
+
+/// A running containerd that is ours to stop.
+#[derive(Debug)]
+pub struct Private {
+    address: PathBuf,
+    process: Process,
+}
+
+#[derive(Debug)]
+enum Process {
+    Started(Child),
+    /// Left behind by a daemon that was killed; taken over.
+    Adopted(Pid),
+}
+
+impl Private {
+    /// Starts containerd, or takes over the one a killed daemon left.
+    ///
+    /// # Errors
+    /// It is not installed, or does not serve.
+    pub async fn start(root: &Path, state: &Path) -> Result<Self, PrivateError> {
+        let root = root.join("containerd");
+        let state = state.join("containerd");
+        for path in [&root, &state] {
+            std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(path)
+                .map_err(|source| prepare(path, source))?;
+        }
+        let address = state.join("containerd.sock");
+        if let Ok(stream) = UnixStream::connect(&address).await
+            && let Ok(peer) = stream.peer_cred()
+            && let Some(pid) = peer.pid()
+        {
+            info!(pid, "taking over the private containerd of an earlier run");
+            return Ok(Self {
+                address,
+                process: Process::Adopted(Pid::from_raw(pid)),
+            });
+        }
+        let configuration = root.join("config.toml");
+        std::fs::write(&configuration, toml(&root, &state, &address))
+            .map_err(|source| prepare(&configuration, source))?;
+        let log = root.join("containerd.log");
+        let output = std::fs::File::create(&log).map_err(|source| prepare(&log, source))?;
+        let errors = output.try_clone().map_err(|source| prepare(&log, source))?;
+        let mut child = Command::new("containerd")
+            .arg("--config")
+            .arg(&configuration)
+            .stdin(Stdio::null())
+            .stdout(output)
+            .stderr(errors)
+            // A Ctrl-C at the terminal is for the daemon, which stops it in order.
+            .process_group(0)
+            .spawn()
+            .map_err(PrivateError::NotInstalled)?;
+        let end = Instant::now() + BOOT;
+        loop {
+            if UnixStream::connect(&address).await.is_ok() {
+                break;
+            }
+            if let Ok(Some(status)) = child.try_wait() {
+                return Err(not_serving(format!("ended at its start ({status})"), &log));
+            }
+            if Instant::now() > end {
+                let _ = child.kill().await;
+                let what = format!("did not answer within {} s", BOOT.as_secs());
+                return Err(not_serving(what, &log));
+            }
+            // containerd announces its readiness to systemd only; nothing to wait on.
+            sleep(Duration::from_millis(5)).await;
+        }
+        info!(address = %address.display(), "started a private containerd");
+        Ok(Self {
+            address,
+            process: Process::Started(child),
+        })
+    }
+
+    /// Its socket.
+    #[must_use]
+    pub fn address(&self) -> &Path {
+        &self.address
+    }
+
+    /// Ends it: asked first, killed after ten seconds.
+    pub async fn stop(self) {
+        match self.process {
+            Process::Started(mut child) => {
+                if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
+                    let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+                }
+                if timeout(STOP, child.wait()).await.is_err() {
+                    warn!("the private containerd did not end in time; killing it");
+                    let _ = child.kill().await;
+                }
+            }
+            Process::Adopted(pid) => {
+                let _ = kill(pid, Signal::SIGTERM);
+                let end = Instant::now() + STOP;
+                // Not a child of this process, so there is no wait for it.
+                while kill(pid, None).is_ok() {
+                    if Instant::now() > end {
+                        let _ = kill(pid, Signal::SIGKILL);
+                        break;
+                    }
+                    sleep(Duration::from_millis(10)).await;
+                }
+            }
+        }
+    }
+}
+
+fn prepare(path: &Path, source: io::Error) -> PrivateError {
+    PrivateError::Prepare {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+fn not_serving(what: String, log: &Path) -> PrivateError {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let last: Vec<_> = text.lines().rev().take(3).collect();
+    PrivateError::NotServing {
+        what,
+        words: last.into_iter().rev().collect::<Vec<_>>().join(" | "),
+    }
+}
+
+/// Version 2 is read by containerd 1.6, 1.7 and 2.x alike. The disabled plug-ins
+/// serve kubelet, which a private containerd never does.
+fn toml(root: &Path, state: &Path, address: &Path) -> String {
+    let quote = |path: &Path| serde_json::Value::from(path.to_string_lossy()).to_string();
+    format!(
+        r#"version = 2
+root = {root_data}
+state = {state_data}
+disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime"]
+
+[grpc]
+  address = {address}
+
+[ttrpc]
+  address = {ttrpc}
+
+[plugins."io.containerd.internal.v1.opt"]
+  path = {opt}
+"#,
+        root_data = quote(&root.join("data")),
+        state_data = quote(&state.join("run")),
+        address = quote(address),
+        ttrpc = quote(&state.join("containerd.ttrpc.sock")),
+        opt = quote(&root.join("opt")),
+    )
+}

@@ -1,0 +1,243 @@
+//! The daemon's life: find containerd, adopt what is there, serve, end in order.
+
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::stat::{Mode, umask};
+use refunction_protocol::host::MAX_MESSAGE_BYTES;
+use refunction_protocol::host::refunction_server::RefunctionServer;
+use tokio::net::UnixListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::transport::Server;
+use tracing::{info, warn};
+
+use crate::cli::Arguments;
+use crate::containerd::private::{Private, PrivateError};
+use crate::containerd::{Containerd, ContainerdError, events};
+use crate::registry::Registry;
+use crate::service::Service;
+
+/// How long open calls may go on after the daemon was asked to end.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Why the daemon does not run, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// It needs to make containers.
+    #[error("refunctiond makes containers and must be run as root")]
+    NotRoot,
+    /// Two daemons would take each other's containers for their own.
+    #[error("another refunctiond is running on {}; stop it, or give this one a --state-dir and a --socket of its own", what.display())]
+    InUse {
+        /// The socket or directory that it has.
+        what: PathBuf,
+    },
+    /// A file or directory of its own.
+    #[error("{doing} {}: {source}", path.display())]
+    File {
+        /// What was being done.
+        doing: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// containerd is not there, or refuses.
+    #[error(transparent)]
+    Containerd(#[from] ContainerdError),
+    /// There is no private containerd.
+    #[error(transparent)]
+    Private(#[from] PrivateError),
+    /// Signals cannot be received.
+    #[error("waiting for signals: {0}")]
+    Signals(io::Error),
+    /// The control socket broke.
+    #[error("serving the control socket: {0}")]
+    Serve(#[from] tonic::transport::Error),
+}
+
+fn file(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DaemonError {
+    let path = path.to_owned();
+    move |source| DaemonError::File {
+        doing,
+        path,
+        source,
+    }
+}
+
+/// Runs until a signal ends it.
+///
+/// # Errors
+/// See [`DaemonError`]; each is one sentence that says what to do.
+pub async fn run(arguments: Arguments) -> Result<(), DaemonError> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err(DaemonError::NotRoot);
+    }
+    let mut interrupted = Interrupted::new().map_err(DaemonError::Signals)?;
+    let state = absolute(&arguments.state_dir)?;
+    private_directory(&state)?;
+    let _lock = lock(&state)?;
+    let listener = listen(&arguments.socket).await?;
+
+    let private = if arguments.private_containerd {
+        let root = absolute(&arguments.root_dir)?;
+        private_directory(&root)?;
+        Some(Private::start(&root, &state).await?)
+    } else {
+        None
+    };
+    let served = serve(
+        &arguments,
+        &state,
+        listener,
+        private.as_ref(),
+        &mut interrupted,
+    )
+    .await;
+    if let Some(private) = private {
+        private.stop().await;
+    }
+    let _ = std::fs::remove_file(&arguments.socket);
+    served
+}
+
+async fn serve(
+    arguments: &Arguments,
+    state: &Path,
+    listener: UnixListener,
+    private: Option<&Private>,
+    interrupted: &mut Interrupted,
+) -> Result<(), DaemonError> {
+    let address = private.map_or(arguments.containerd_address.as_path(), Private::address);
+    let containerd = Containerd::connect(address, &arguments.namespace).await?;
+    info!(version = containerd.version(), address = %address.display(), "connected to containerd");
+    let news = events::watch(containerd.clone()).await?;
+    let registry = Arc::new(Registry::new(containerd, state));
+    // After the subscription: what ends meanwhile is not missed.
+    registry.adopt().await?;
+    let following = tokio::spawn({
+        let registry = Arc::clone(&registry);
+        async move { registry.follow(news).await }
+    });
+
+    let service = Service::new(Arc::clone(&registry), state, private.is_some());
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let mut server = tokio::spawn(
+        Server::builder()
+            .add_service(
+                RefunctionServer::new(service)
+                    .max_decoding_message_size(MAX_MESSAGE_BYTES)
+                    .max_encoding_message_size(MAX_MESSAGE_BYTES),
+            )
+            .serve_with_incoming_shutdown(UnixListenerStream::new(listener), async {
+                let _ = stopped.await;
+            }),
+    );
+    info!(socket = %arguments.socket.display(), "serving");
+    let mut result = Ok(());
+    tokio::select! {
+        () = interrupted.wait() => {
+            info!("ending");
+            let _ = stop.send(());
+            tokio::select! {
+                ended = tokio::time::timeout(DRAIN, &mut server) => {
+                    if ended.is_err() {
+                        warn!("some calls did not end in time; they are cut off");
+                    }
+                }
+                () = interrupted.wait() => {}
+            }
+            server.abort();
+        }
+        ended = &mut server => {
+            if let Ok(Err(error)) = ended {
+                result = Err(error.into());
+            }
+        }
+    }
+    following.abort();
+    if private.is_some() {
+        // They cannot outlive their containerd in any useful way.
+        for container in registry.all() {
+            if let Err(error) = registry.remove(&container.id).await {
+                warn!(container = container.id, %error, "something is left");
+            }
+        }
+    }
+    result
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, DaemonError> {
+    std::path::absolute(path).map_err(file("resolving", path))
+}
+
+fn private_directory(path: &Path) -> Result<(), DaemonError> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(file("making", path))
+}
+
+/// Held for the daemon's life; the kernel lets go of it whatever ends the daemon.
+fn lock(state: &Path) -> Result<Flock<std::fs::File>, DaemonError> {
+    let path = state.join("refunctiond.lock");
+    let handle = std::fs::File::create(&path).map_err(file("making", &path))?;
+    Flock::lock(handle, FlockArg::LockExclusiveNonblock).map_err(|_| DaemonError::InUse {
+        what: state.to_owned(),
+    })
+}
+
+async fn listen(socket: &Path) -> Result<UnixListener, DaemonError> {
+    if tokio::net::UnixStream::connect(socket).await.is_ok() {
+        return Err(DaemonError::InUse {
+            what: socket.to_owned(),
+        });
+    }
+    // Nobody listens: it is a dead daemon's.
+    match std::fs::remove_file(socket) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(file("replacing", socket)(error));
+        }
+        _ => {}
+    }
+    if let Some(parent) = socket.parent() {
+        private_directory(parent)?;
+    }
+    // For root only from its first moment. Not longer: a private containerd would
+    // inherit it, and its root filesystems would be closed to a worker's user.
+    let before = umask(Mode::from_bits_truncate(0o177));
+    let bound = UnixListener::bind(socket);
+    umask(before);
+    let listener = bound.map_err(file("listening on", socket))?;
+    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600))
+        .map_err(file("protecting", socket))?;
+    Ok(listener)
+}
+
+/// SIGINT and SIGTERM.
+struct Interrupted {
+    int: Signal,
+    term: Signal,
+}
+
+impl Interrupted {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            int: signal(SignalKind::interrupt())?,
+            term: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.int.recv() => {}
+            _ = self.term.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! The containers that there are: made by this daemon, or by an earlier one and
+//! adopted.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use crate::container::remove::{self, RemoveError};
+use crate::container::{Container, Identity, label};
+use crate::containerd::api::containerd::services::containers::v1::{
+    Container as Record, ListContainersRequest,
+};
+use crate::containerd::api::containerd::services::tasks::v1::GetRequest;
+use crate::containerd::api::containerd::v1::types::Status;
+use crate::containerd::client::Doing;
+use crate::containerd::events::TaskEvent;
+use crate::containerd::{Containerd, ContainerdError};
+use crate::host::Cgroups;
+
+/// What containerd says of a container whose task it does not know: it was
+/// killed together with its shim, for instance by a reboot.
+const UNKNOWN_END: u32 = 137;
+
+/// The containers of one namespace.
+#[derive(Debug)]
+pub struct Registry {
+    containerd: Containerd,
+    state: PathBuf,
+    cgroups: Cgroups,
+    containers: Mutex<BTreeMap<String, Arc<Container>>>,
+}
+
+impl Registry {
+    /// Containers that are made have their directories below `state`.
+    #[must_use]
+    pub fn new(containerd: Containerd, state: &Path) -> Self {
+        Self {
+            containerd,
+            state: state.to_owned(),
+            cgroups: Cgroups::detect(),
+            containers: Mutex::default(),
+        }
+    }
+
+    /// The connection to containerd.
+    #[must_use]
+    pub fn containerd(&self) -> &Containerd {
+        &self.containerd
+    }
+
+    pub(crate) fn cgroups(&self) -> Cgroups {
+        self.cgroups
+    }
+
+    pub(crate) fn directory_of(&self, id: &str) -> PathBuf {
+        self.state.join("containers").join(id)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Arc<Container>>> {
+        self.containers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The container with this id.
+    #[must_use]
+    pub fn get(&self, id: &str) -> Option<Arc<Container>> {
+        self.lock().get(id).cloned()
+    }
+
+    /// All of them, by id.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Container>> {
+        self.lock().values().cloned().collect()
+    }
+
+    /// Takes an id for a container; false if it is taken.
+    pub(crate) fn reserve(&self, container: &Arc<Container>) -> bool {
+        let mut containers = self.lock();
+        if containers.contains_key(&container.id) {
+            return false;
+        }
+        containers.insert(container.id.clone(), Arc::clone(container));
+        true
+    }
+
+    /// Makes an id free again.
+    pub(crate) fn release(&self, id: &str) {
+        self.lock().remove(id);
+    }
+
+    /// Removes a container and everything made for it; false if there is none.
+    /// One that is being created is awaited first.
+    ///
+    /// # Errors
+    /// Something is left; trying again continues.
+    pub async fn remove(&self, id: &str) -> Result<bool, RemoveError> {
+        let Some(container) = self.get(id) else {
+            return Ok(false);
+        };
+        let _removing = container.lifecycle.lock().await;
+        // Its creation failed, or somebody else removed it, while this waited.
+        if self.get(id).is_none_or(|it| !Arc::ptr_eq(&it, &container)) {
+            return Ok(false);
+        }
+        container.forget();
+        remove::parts(self, &container, &remove::ALL).await?;
+        self.release(id);
+        info!(container = id, "removed");
+        Ok(true)
+    }
+
+    pub(crate) async fn records(&self) -> Result<Vec<Record>, ContainerdError> {
+        Ok(self
+            .containerd
+            .containers()
+            .list(ListContainersRequest::default())
+            .await
+            .doing(|| "listing containers".into())?
+            .containers)
+    }
+
+    /// Takes over the containers that an earlier daemon made.
+    ///
+    /// # Errors
+    /// containerd's.
+    pub async fn adopt(&self) -> Result<(), ContainerdError> {
+        for record in self.records().await? {
+            let Some(container) = self.recognise(&record) else {
+                continue;
+            };
+            if !self.reserve(&container) {
+                continue;
+            }
+            info!(container = container.id, "adopted");
+            container.attend();
+            self.look_at(&container).await;
+        }
+        Ok(())
+    }
+
+    fn recognise(&self, record: &Record) -> Option<Arc<Container>> {
+        record.labels.get(label::MANAGED)?;
+        let number = |name: &str| record.labels.get(name).and_then(|text| text.parse().ok());
+        let identity = Identity {
+            id: record.id.clone(),
+            image: record.image.clone(),
+            memory_bytes: number(label::MEMORY).unwrap_or(0),
+            pids: number(label::PIDS)
+                .and_then(|pids| u32::try_from(pids).ok())
+                .unwrap_or(0),
+            created_unix_ms: record
+                .created_at
+                .as_ref()
+                .map_or(0, |at| at.seconds * 1000 + i64::from(at.nanos) / 1_000_000),
+            directory: record
+                .labels
+                .get(label::DIRECTORY)
+                .map_or_else(|| self.directory_of(&record.id), PathBuf::from),
+        };
+        Some(Container::new(identity, self.cgroups))
+    }
+
+    /// Asks containerd whether a container still runs.
+    async fn look_at(&self, container: &Container) {
+        let found = self
+            .containerd
+            .tasks()
+            .get(GetRequest {
+                container_id: container.id.clone(),
+            })
+            .await
+            .doing(|| format!("looking at {}", container.id));
+        match found.map(|found| found.process) {
+            Ok(Some(process)) => {
+                container.runs_as(process.pid);
+                if process.status() == Status::Stopped {
+                    container.has_ended(process.exit_status);
+                }
+            }
+            Ok(None) => container.has_ended(UNKNOWN_END),
+            Err(error) if error.is_not_found() => container.has_ended(UNKNOWN_END),
+            Err(error) => warn!(container = container.id, %error, "its state is unknown"),
+        }
+    }
+
+    /// Passes news on to the containers they are about, until no more come.
+    pub async fn follow(&self, mut news: mpsc::UnboundedReceiver<TaskEvent>) {
+        while let Some(event) = news.recv().await {
+            match event {
+                TaskEvent::Exit { container, status } => {
+                    if let Some(container) = self.get(&container) {
+                        container.has_ended(status);
+                        if let Some(ended) = container.ended().filter(|it| it.status.is_some()) {
+                            warn!(container = container.id, cause = %ended, "a container ended");
+                        }
+                    }
+                }
+                TaskEvent::OutOfMemory { container } => {
+                    if let Some(container) = self.get(&container) {
+                        container.ran_out_of_memory();
+                    }
+                }
+                TaskEvent::Resumed => {
+                    for container in self.all() {
+                        // One that is being made is looked at by its maker.
+                        if container.lifecycle.try_lock().is_ok() {
+                            self.look_at(&container).await;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
