@@ -1,0 +1,167 @@
+//! What each command does.
+
+mod containers;
+mod function;
+mod images;
+mod logs;
+mod run;
+
+use std::io::{self, Write};
+
+use refunction_protocol::host as api;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::cli::{Arguments, Command, Format, ImageCommand};
+use crate::client::{Client, connect};
+use crate::error::{Error, Exit};
+use crate::payload;
+use crate::target::Target;
+
+/// Where results go, and in which form.
+#[derive(Debug, Clone, Copy)]
+struct Show {
+    format: Format,
+}
+
+impl Show {
+    /// One JSON document, or lines for people.
+    fn result<T: Serialize>(
+        self,
+        document: impl FnOnce() -> T,
+        text: impl FnOnce(&mut io::StdoutLock<'static>) -> io::Result<()>,
+    ) -> Result<(), Error> {
+        let mut out = io::stdout().lock();
+        match self.format {
+            Format::Json => {
+                serde_json::to_writer(&mut out, &document()).map_err(io::Error::from)?;
+                writeln!(out)?;
+            }
+            Format::Text => text(&mut out)?,
+        }
+        Ok(out.flush()?)
+    }
+}
+
+/// Carries a command out.
+pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Error> {
+    let show = Show {
+        format: arguments.output,
+    };
+    let said = arguments.target.as_deref();
+    if let Command::Target { url } = &arguments.command {
+        return target(show, said, url.as_deref());
+    }
+    // After what was given is found good: a slip is told without a daemon, too.
+    let open = async || connect(&Target::find(said)?).await;
+    match arguments.command {
+        Command::Target { .. } => Ok(Exit::Ok),
+        Command::Info => info(show, &mut open().await?).await,
+        Command::Create(create) => containers::create(show, &mut open().await?, create).await,
+        Command::List => containers::list(show, &mut open().await?).await,
+        Command::Function {
+            container,
+            function,
+        } => {
+            let code = payload::code(&function.source, function.binary)?;
+            function::load(show, &mut open().await?, container, code, function).await
+        }
+        Command::Request {
+            container,
+            request,
+            deadline_ms,
+        } => {
+            let json = payload::request(&request)?;
+            function::request(show, &mut open().await?, container, json, deadline_ms).await
+        }
+        Command::Restore { container } => {
+            containers::restore(show, &mut open().await?, container).await
+        }
+        Command::Status { container } => {
+            containers::status(show, &mut open().await?, container).await
+        }
+        Command::Logs { container, follow } => {
+            logs::logs(show, &mut open().await?, container, follow).await
+        }
+        Command::Rm { named, ids, all } => {
+            let ids = named.into_iter().chain(ids).collect();
+            containers::remove(show, &mut open().await?, ids, all).await
+        }
+        Command::Image(ImageCommand::Import { file }) => {
+            images::import(show, &mut open().await?, &file).await
+        }
+        Command::Image(ImageCommand::List) => images::list(show, &mut open().await?).await,
+        Command::Run {
+            file,
+            event,
+            image,
+            main,
+            handler,
+            env,
+            memory,
+            deadline_ms,
+        } => {
+            let plan = run::Plan {
+                code: payload::code(&file, false)?,
+                event: payload::request(&event)?,
+                image,
+                main,
+                handler,
+                env: env.into_iter().collect(),
+                memory_bytes: memory.map_or(0, |size| size.0),
+                deadline_ms,
+            };
+            run::run(show, &mut open().await?, plan).await
+        }
+    }
+}
+
+fn target(show: Show, said: Option<&str>, url: Option<&str>) -> Result<Exit, Error> {
+    let target = match url {
+        Some(url) => {
+            let target = Target::parse(url)?;
+            target.remember()?;
+            target
+        }
+        None => Target::find(said)?,
+    };
+    show.result(
+        || json!({"target": target.url()}),
+        |out| writeln!(out, "{}", target.url()),
+    )?;
+    Ok(Exit::Ok)
+}
+
+async fn info(show: Show, client: &mut Client) -> Result<Exit, Error> {
+    let info = client.info(api::InfoRequest {}).await?.into_inner();
+    show.result(
+        || {
+            json!({
+                "version": info.version,
+                "containerd": {
+                    "version": info.containerd_version,
+                    "address": info.containerd_address,
+                    "private": info.private_containerd,
+                },
+                "namespace": info.namespace,
+                "containers": info.containers,
+            })
+        },
+        |out| {
+            let private = if info.private_containerd {
+                ", private"
+            } else {
+                ""
+            };
+            writeln!(out, "refunctiond  {}", info.version)?;
+            writeln!(
+                out,
+                "containerd   {} at {}{private}",
+                info.containerd_version, info.containerd_address
+            )?;
+            writeln!(out, "namespace    {}", info.namespace)?;
+            writeln!(out, "containers   {}", info.containers)
+        },
+    )?;
+    Ok(Exit::Ok)
+}
