@@ -114,12 +114,19 @@ async fn serve(
     interrupted: &mut Interrupted,
 ) -> Result<(), DaemonError> {
     let address = private.map_or(arguments.containerd_address.as_path(), Private::address);
-    let containerd = Containerd::connect(address, &arguments.namespace).await?;
-    info!(version = containerd.version(), address = %address.display(), "connected to containerd");
-    let news = events::watch(containerd.clone()).await?;
-    let registry = Arc::new(Registry::new(containerd, state));
-    // After the subscription: what ends meanwhile is not missed.
-    registry.adopt().await?;
+    let beginning = async {
+        let containerd = Containerd::connect(address, &arguments.namespace).await?;
+        info!(version = containerd.version(), address = %address.display(), "connected to containerd");
+        let news = events::watch(containerd.clone()).await?;
+        let registry = Arc::new(Registry::new(containerd, state));
+        // After the subscription: what ends meanwhile is not missed.
+        registry.adopt().await?;
+        Ok::<_, DaemonError>((registry, news))
+    };
+    let (registry, news) = tokio::select! {
+        begun = beginning => begun?,
+        () = interrupted.wait() => return Ok(()),
+    };
     let following = tokio::spawn({
         let registry = Arc::clone(&registry);
         async move { registry.follow(news).await }

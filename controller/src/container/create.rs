@@ -109,7 +109,7 @@ fn said(words: &[String]) -> String {
     if words.is_empty() {
         String::new()
     } else {
-        format!("; it said: {}", words.join(" | "))
+        format!("; it said: {}", super::ended::brief(words))
     }
 }
 

@@ -55,10 +55,22 @@ impl fmt::Display for Ended {
             Some(status) => write!(f, "its init exited with code {status}")?,
         }
         if !self.last_words.is_empty() {
-            write!(f, "; its last words: {}", self.last_words.join(" | "))?;
+            write!(f, "; its last words: {}", brief(&self.last_words))?;
         }
         Ok(())
     }
+}
+
+/// Characters of one line that stand in a sentence; all are in the log.
+const MAX_LINE: usize = 200;
+
+/// Lines as part of a sentence.
+pub(super) fn brief(lines: &[String]) -> String {
+    let cut = |line: &String| match line.char_indices().nth(MAX_LINE) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line.clone(),
+    };
+    lines.iter().map(cut).collect::<Vec<_>>().join(" | ")
 }
 
 #[cfg(test)]

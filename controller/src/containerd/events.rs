@@ -7,12 +7,15 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 use super::api::containerd::events::{TaskExit, TaskOom};
-use super::api::containerd::services::events::v1::SubscribeRequest;
+use super::api::containerd::services::events::v1::{PublishRequest, SubscribeRequest};
 use super::api::containerd::types::Envelope;
 use super::client::{Containerd, ContainerdError, Doing};
 
 /// How long to wait before asking again after containerd went away.
 const RETRY: Duration = Duration::from_millis(500);
+
+/// How long a subscription may take to stand before it is knocked at again.
+const KNOCK: Duration = Duration::from_millis(10);
 
 /// One piece of news.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,14 +81,36 @@ pub async fn watch(
     Ok(receiver)
 }
 
+/// Subscribes, and returns once the subscription stands.
+///
+/// containerd answers a subscription with its first event and not before, so that
+/// a quiet one cannot be told from none: an event of our own is published until
+/// one comes through.
 async fn subscribe(containerd: &Containerd) -> Result<tonic::Streaming<Envelope>, ContainerdError> {
-    containerd
-        .events()
-        .subscribe(SubscribeRequest {
-            filters: vec![format!("namespace==\"{}\"", containerd.namespace())],
-        })
-        .await
-        .doing(|| "subscribing to task events".into())
+    let mut events = containerd.events();
+    let subscription = events.subscribe(SubscribeRequest {
+        filters: vec![format!("namespace==\"{}\"", containerd.namespace())],
+    });
+    tokio::pin!(subscription);
+    loop {
+        tokio::select! {
+            stream = &mut subscription => {
+                return stream.doing(|| "subscribing to task events".into());
+            }
+            () = tokio::time::sleep(KNOCK) => {}
+        }
+        containerd
+            .events()
+            .publish(PublishRequest {
+                topic: "/refunction/subscribed".into(),
+                event: Some(prost_types::Any {
+                    type_url: "google.protobuf.Empty".into(),
+                    value: Vec::new(),
+                }),
+            })
+            .await
+            .doing(|| "publishing an event".into())?;
+    }
 }
 
 fn read(envelope: &Envelope) -> Option<TaskEvent> {

@@ -260,7 +260,8 @@ fn read(path: &Path) -> Result<Vec<Found>, ImportError> {
     let mut archive = tar::Archive::new(file);
     let entries = archive.entries_with_seek()?;
     for entry in entries {
-        let entry = entry.map_err(|error| wrong(error.to_string()))?;
+        // The cause would quote whatever is in the file's place of a header.
+        let entry = entry.map_err(|_| wrong("it cannot be read as a tar file"))?;
         let name = plain(&entry.path()?);
         if entry.header().entry_type().is_file() {
             let extent = Extent {

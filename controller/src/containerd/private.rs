@@ -145,7 +145,7 @@ impl Private {
                 let _ = kill(pid, Signal::SIGTERM);
                 let end = Instant::now() + STOP;
                 // Not a child of this process, so there is no wait for it.
-                while kill(pid, None).is_ok() {
+                while is_alive(pid) {
                     if Instant::now() > end {
                         let _ = kill(pid, Signal::SIGKILL);
                         break;
@@ -155,6 +155,20 @@ impl Private {
             }
         }
     }
+}
+
+/// A dead process that nobody has reaped yet still takes signals, so those do not
+/// tell; its state does.
+fn is_alive(pid: Pid) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+        // The name before the state may have anything in it, brackets too.
+        !stat
+            .rsplit(')')
+            .next()
+            .unwrap_or_default()
+            .trim_start()
+            .starts_with(['Z', 'X'])
+    })
 }
 
 fn prepare(path: &Path, source: io::Error) -> PrivateError {
