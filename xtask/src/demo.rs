@@ -1,8 +1,31 @@
-//! `cargo xtask demo`.
+//! `cargo xtask demo`: what one tenant leaves behind, another cannot find.
 
-use anyhow::Result;
+use std::path::Path;
+use std::process::Command;
 
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+use crate::sandbox::Sandbox;
+use crate::terminal::{Paint, step};
 use crate::workspace::Workspace;
+use crate::{images, shell, test};
+
+const TENANT_A: &str = include_str!("demo/tenant_a.py");
+const TENANT_B: &str = include_str!("demo/tenant_b.py");
+const SUM: &str = "def main(args):\n    return {\"sum\": sum(args[\"numbers\"])}\n";
+
+/// The number that tenant B's function looks for.
+const CARD: &str = "4929 0110 2233 4455";
+
+/// Where tenant A leaves it, as tenant B's answer names the places.
+const PLACES: [&str; 5] = [
+    "global",
+    "file",
+    "environment variable",
+    "thread",
+    "patched json.dumps",
+];
 
 /// What to show.
 #[derive(Debug, clap::Args)]
@@ -10,8 +33,399 @@ pub(crate) struct Options {
     /// The base image to show it with
     #[arg(long, default_value = "python")]
     image: String,
+    /// How often each way back is measured
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    samples: u32,
 }
 
-pub(crate) fn run(_workspace: &Workspace, _options: &Options) -> Result<()> {
-    Ok(())
+/// Builds what it shows, shows it, and fails if tenant B found anything.
+pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
+    let archives = images::build(workspace, std::slice::from_ref(&options.image))?;
+    let archive = archives.first().context("no image was built")?;
+    step("refunctiond and funk", || test::build_release(workspace))?;
+    let (sandbox, _) = step("a private containerd", || Sandbox::start(workspace, "demo"))?;
+    let shown = step("importing the image", || import(&sandbox, archive)).and_then(|_| {
+        Demo {
+            sandbox: &sandbox,
+            options,
+        }
+        .show()
+    });
+    shown.with_context(|| sandbox.last_words())
+}
+
+fn import(sandbox: &Sandbox, archive: &Path) -> Result<()> {
+    shell::quiet(sandbox.funk().args(["image", "import"]).arg(archive)).map(drop)
+}
+
+struct Demo<'a> {
+    sandbox: &'a Sandbox,
+    options: &'a Options,
+}
+
+impl Demo<'_> {
+    fn show(&self) -> Result<()> {
+        let paint = Paint::stdout();
+        let container = self.create(&[])?;
+        println!();
+        println!(
+            "{}  {} {}, {} of snapshot, created in {}",
+            paint.bold(format!("Container {}", container.id)),
+            container.runtime,
+            container.version,
+            mebibytes(container.snapshot_bytes),
+            Micros(container.create_us),
+        );
+
+        scene(
+            paint,
+            "Tenant A's function, which leaves a card number in five places",
+        );
+        for line in TENANT_A.trim_end().lines() {
+            println!("  {}", paint.dim(line));
+        }
+        self.load(&container, TENANT_A)?;
+        let charge = json!({ "card": CARD });
+        println!("  request   {charge}");
+        println!("  response  {}", self.request(&container, &charge)?);
+
+        scene(
+            paint,
+            "Tenant B's function in that process, as it is: without refunction",
+        );
+        self.load(&container, TENANT_B)?;
+        let before = Search::read(&self.request(&container, &Value::Null)?)?;
+        before.print(paint);
+
+        scene(
+            paint,
+            "Restore: the process goes back to before it had seen tenant A",
+        );
+        self.restore(&container)?.print(paint);
+
+        scene(paint, "Tenant B's function again");
+        self.load(&container, TENANT_B)?;
+        let after = Search::read(&self.request(&container, &Value::Null)?)?;
+        after.print(paint);
+
+        if before.found().len() != PLACES.len() {
+            bail!(
+                "the search itself does not work: before the restore it found only {:?}",
+                before.found()
+            );
+        }
+        if !after.is_empty() {
+            bail!("tenant B found what tenant A left: {after:?}");
+        }
+        println!("  {}", paint.good("Nothing of tenant A is left."));
+
+        scene(paint, "Ways to a clean process, measured here and now");
+        self.compare(paint, &container)
+    }
+
+    /// Measures the ways back, and prints them beside each other.
+    fn compare(&self, paint: Paint, container: &Container) -> Result<()> {
+        let samples = self.options.samples as usize;
+        self.restore(container)?;
+        let rewinds = self.restores(container, samples)?;
+        self.remove(container)?;
+
+        let reforking = self.create(&["REFUNCTION_METHOD=refork"])?;
+        let reforks = self.restores(&reforking, samples)?;
+        self.remove(&reforking)?;
+
+        let mut creations = Vec::new();
+        for _ in 0..samples.min(10) {
+            let container = self.create(&[])?;
+            creations.push(container.create_us);
+            self.remove(&container)?;
+        }
+
+        let rows = [
+            (
+                "rewind",
+                "the process itself, put back in place",
+                of(&rewinds, "rewind"),
+            ),
+            (
+                "refork",
+                "a new process, forked from the template",
+                of(&reforks, "refork"),
+            ),
+            ("recreate", "a new container", creations),
+        ];
+        println!(
+            "  {}",
+            paint.dim(format!(
+                "{:<9} {:<40} {:>7} {:>11} {:>11}",
+                "", "", "samples", "median", "worst"
+            ))
+        );
+        for (name, what, mut times) in rows {
+            times.sort_unstable();
+            let (median, worst) = match (times.get(times.len() / 2), times.last()) {
+                (Some(median), Some(worst)) => {
+                    (Micros(*median).to_string(), Micros(*worst).to_string())
+                }
+                _ => ("-".to_owned(), "-".to_owned()),
+            };
+            println!(
+                "  {} {what:<40} {:>7} {median:>11} {worst:>11}",
+                paint.bold(format!("{name:<9}")),
+                times.len(),
+            );
+        }
+        if let Some(restored) = rewinds.iter().find(|restored| restored.method != "rewind") {
+            println!(
+                "  The container reforked where it should have rewound: {}",
+                restored.taints.join("; ")
+            );
+        }
+        Ok(())
+    }
+
+    /// Loads, calls and restores, over and over.
+    fn restores(&self, container: &Container, samples: usize) -> Result<Vec<Restored>> {
+        let numbers = json!({ "numbers": [1, 2, 3] });
+        let mut restores = Vec::with_capacity(samples);
+        // The first restore of a container finds everything cold.
+        for round in 0..=samples {
+            self.load(container, SUM)?;
+            let answer = self.request(container, &numbers)?;
+            if answer != json!({ "sum": 6 }) {
+                bail!("the function answered {answer}");
+            }
+            let restored = self.restore(container)?;
+            if round > 0 {
+                restores.push(restored);
+            }
+        }
+        Ok(restores)
+    }
+}
+
+/// The daemon, as the demo talks to it.
+impl Demo<'_> {
+    fn create(&self, env: &[&str]) -> Result<Container> {
+        let mut command = self.command(&["create", "--image"]);
+        command.arg(format!("refunction/{}", self.options.image));
+        for variable in env {
+            command.args(["--env", variable]);
+        }
+        let created = answer(&mut command)?;
+        Ok(Container {
+            id: text(&created, "id")?,
+            runtime: text(&created, "runtime")?,
+            version: text(&created, "runtime_version")?,
+            snapshot_bytes: number(&created, "snapshot_bytes")?,
+            create_us: number(&created, "create_us")?,
+        })
+    }
+
+    fn remove(&self, container: &Container) -> Result<()> {
+        answer(&mut self.command(&["rm", &container.id])).map(drop)
+    }
+
+    fn load(&self, container: &Container, source: &str) -> Result<()> {
+        answer(&mut self.command(&["function", "-c", &container.id, "-f", source])).map(drop)
+    }
+
+    fn request(&self, container: &Container, argument: &Value) -> Result<Value> {
+        let argument = argument.to_string();
+        let mut answer =
+            answer(&mut self.command(&["request", "-c", &container.id, "-r", &argument]))?;
+        Ok(answer["value"].take())
+    }
+
+    fn restore(&self, container: &Container) -> Result<Restored> {
+        let restored = answer(&mut self.command(&["restore", "-c", &container.id]))?;
+        let list = |name: &str| restored[name].as_array().cloned().unwrap_or_default();
+        Ok(Restored {
+            method: text(&restored, "method")?,
+            total_us: number(&restored, "total_us")?,
+            dirty_pages: number(&restored, "dirty_pages")?,
+            phases: list("phases")
+                .iter()
+                .map(|phase| Ok((text(phase, "name")?, number(phase, "ns")?)))
+                .collect::<Result<_>>()?,
+            taints: list("taints")
+                .iter()
+                .map(|taint| {
+                    Ok(format!(
+                        "{} ({})",
+                        text(taint, "row")?,
+                        text(taint, "detail")?
+                    ))
+                })
+                .collect::<Result<_>>()?,
+        })
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.sandbox.funk();
+        command.args(["--output", "json"]).args(arguments);
+        command
+    }
+}
+
+fn answer(command: &mut Command) -> Result<Value> {
+    let printed = shell::quiet(command)?;
+    serde_json::from_str(&printed).with_context(|| format!("funk printed no JSON: {printed}"))
+}
+
+fn text(object: &Value, field: &str) -> Result<String> {
+    let found = object[field].as_str().map(str::to_owned);
+    found.with_context(|| format!("no text {field:?} in {object}"))
+}
+
+fn number(object: &Value, field: &str) -> Result<u64> {
+    let found = object[field].as_u64();
+    found.with_context(|| format!("no number {field:?} in {object}"))
+}
+
+struct Container {
+    id: String,
+    runtime: String,
+    version: String,
+    snapshot_bytes: u64,
+    create_us: u64,
+}
+
+struct Restored {
+    method: String,
+    total_us: u64,
+    dirty_pages: u64,
+    phases: Vec<(String, u64)>,
+    taints: Vec<String>,
+}
+
+impl Restored {
+    fn print(&self, paint: Paint) {
+        println!(
+            "  {} in {}, {} pages put back",
+            paint.bold(&self.method),
+            paint.bold(Micros(self.total_us)),
+            self.dirty_pages
+        );
+        let width = self.phases.iter().map(|(name, _)| name.len()).max();
+        for (name, ns) in &self.phases {
+            println!(
+                "    {name:<width$}  {:>9.1} µs",
+                thousandths(*ns),
+                width = width.unwrap_or(0)
+            );
+        }
+        for taint in &self.taints {
+            println!("    not rewound because of {taint}");
+        }
+    }
+}
+
+/// The durations of those restores that were done by one method.
+fn of(restores: &[Restored], method: &str) -> Vec<u64> {
+    restores
+        .iter()
+        .filter(|restored| restored.method == method)
+        .map(|restored| restored.total_us)
+        .collect()
+}
+
+/// What tenant B's function found.
+#[derive(Debug)]
+struct Search {
+    places: Vec<(&'static str, bool)>,
+    threads: u64,
+    copies: u64,
+    searched: u64,
+}
+
+impl Search {
+    fn read(report: &Value) -> Result<Self> {
+        let place = |name: &'static str| {
+            let found = report[name].as_bool();
+            found
+                .map(|found| (name, found))
+                .with_context(|| format!("no {name:?} in {report}"))
+        };
+        Ok(Self {
+            places: PLACES.into_iter().map(place).collect::<Result<_>>()?,
+            threads: number(report, "threads")?,
+            copies: number(report, "copies")?,
+            searched: number(report, "searched")?,
+        })
+    }
+
+    fn found(&self) -> Vec<&'static str> {
+        let found = self.places.iter().filter(|(_, found)| *found);
+        found.map(|(place, _)| *place).collect()
+    }
+
+    /// True if nothing of tenant A is there, named or not.
+    fn is_empty(&self) -> bool {
+        self.found().is_empty() && self.copies == 0 && self.threads == 1
+    }
+
+    fn print(&self, paint: Paint) {
+        let mark = |found: bool, words: String| {
+            if found {
+                paint.bad(words)
+            } else {
+                paint.good(words)
+            }
+        };
+        for (place, found) in &self.places {
+            let words = if *found {
+                "finds the card number"
+            } else {
+                "nothing"
+            };
+            println!("  {place:<22} {}", mark(*found, words.to_owned()));
+        }
+        println!(
+            "  {:<22} {}",
+            "all of its memory",
+            mark(
+                self.copies > 0,
+                format!(
+                    "{} copies of the card number in {}",
+                    self.copies,
+                    mebibytes(self.searched)
+                )
+            )
+        );
+        let threads = format!("{}", self.threads);
+        println!(
+            "  {:<22} {}",
+            "threads running",
+            mark(self.threads > 1, threads)
+        );
+    }
+}
+
+fn scene(paint: Paint, title: &str) {
+    println!();
+    println!("{}", paint.bold(title));
+}
+
+/// Microseconds in the unit a person would use.
+struct Micros(u64);
+
+impl std::fmt::Display for Micros {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let text = match self.0 {
+            us @ 0..1_000 => format!("{us} µs"),
+            us @ 1_000..100_000 => format!("{:.2} ms", thousandths(us)),
+            us => format!("{:.0} ms", thousandths(us)),
+        };
+        formatter.pad(&text)
+    }
+}
+
+#[allow(clippy::cast_precision_loss)] // Printed with a digit or two.
+fn thousandths(value: u64) -> f64 {
+    value as f64 / 1000.0
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{} MiB", bytes / (1024 * 1024))
 }

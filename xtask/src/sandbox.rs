@@ -38,11 +38,17 @@ impl Sandbox {
         places.make()?;
         let started = Daemon::start(&workspace.release("refunctiond"), &places);
         match started {
-            Ok(daemon) => Ok(Self {
-                places,
-                daemon,
-                funk: workspace.release("funk"),
-            }),
+            Ok(daemon) => {
+                let sandbox = Self {
+                    places,
+                    daemon,
+                    funk: workspace.release("funk"),
+                };
+                // The socket takes calls from its making on; the first answer comes
+                // when containerd stands behind it.
+                shell::quiet(sandbox.funk().arg("info")).with_context(|| sandbox.last_words())?;
+                Ok(sandbox)
+            }
             Err(error) => {
                 let words = places.last_words();
                 places.remove();

@@ -1,0 +1,41 @@
+import builtins, json, os, re, threading
+
+# Written so that this source, in memory itself, is not what it finds.
+CARD = re.compile(r"49[2]9 0110 2233 4455")
+
+
+def main(args):
+    found = {
+        "global": getattr(builtins, "card", ""),
+        "file": "".join(entry.name + read(entry) for entry in os.scandir("/tmp")),
+        "environment variable": "".join(os.environ.values()),
+        "thread": "".join(thread.name for thread in threading.enumerate()),
+        "patched json.dumps": json.dumps({}),
+    }
+    report = {place: bool(CARD.search(text)) for place, text in found.items()}
+    report["threads"] = len(os.listdir("/proc/self/task"))
+    report["copies"], report["searched"] = search_memory()
+    return report
+
+
+def read(entry):
+    return open(entry.path, errors="replace").read() if entry.is_file() else ""
+
+
+def search_memory():
+    """How often the card's number stands in this process's memory, of how many bytes."""
+    needle = re.compile(CARD.pattern.encode())
+    copies = searched = 0
+    with open("/proc/self/maps") as maps, open("/proc/self/mem", "rb", 0) as memory:
+        for mapping in maps.readlines():
+            addresses, rights = mapping.split()[:2]
+            start, end = (int(address, 16) for address in addresses.split("-"))
+            if rights.startswith("r"):
+                try:
+                    memory.seek(start)
+                    content = memory.read(end - start)
+                except (OSError, ValueError, OverflowError):
+                    continue  # the kernel's own pages
+                copies += len(needle.findall(content))
+                searched += len(content)
+    return copies, searched
