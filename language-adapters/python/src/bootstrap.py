@@ -39,16 +39,14 @@ import zlib
 COMMON = """
 abc argparse array ast base64 bisect calendar collections.abc concurrent.futures
 concurrent.futures.thread contextlib contextvars copy csv dataclasses datetime
-decimal difflib email.message email.mime.multipart email.mime.text email.parser
-encodings.idna encodings.latin_1 enum fnmatch fractions functools getpass glob gzip
-hashlib heapq hmac html html.parser http.client http.cookies http.server
-importlib.metadata importlib.resources ipaddress itertools logging
-logging.config logging.handlers math mimetypes multiprocessing
-multiprocessing.connection multiprocessing.pool multiprocessing.synchronize
-numbers operator pathlib pickle platform pprint queue re secrets select selectors
-shlex socket sqlite3 ssl statistics string struct subprocess tempfile textwrap
-timeit tomllib typing unicodedata urllib.error urllib.parse urllib.request uuid
-warnings weakref xml.etree.ElementTree zoneinfo _strptime
+decimal email.message email.mime.multipart email.mime.text email.parser
+encodings.idna encodings.latin_1 enum fnmatch functools glob gzip hashlib heapq hmac
+html html.parser http.client http.cookies importlib.metadata importlib.resources
+ipaddress itertools logging logging.handlers math mimetypes multiprocessing
+multiprocessing.connection multiprocessing.synchronize numbers operator pathlib
+pickle platform pprint queue re secrets select selectors shlex socket ssl string
+struct subprocess tempfile textwrap typing unicodedata urllib.error urllib.parse
+urllib.request uuid warnings weakref xml.etree.ElementTree zoneinfo _strptime
 """.split()
 
 # Numeric libraries start a thread per core when they are imported, unless told
@@ -84,6 +82,7 @@ _ZipFile = zipfile.ZipFile
 _BytesIO = io.BytesIO
 _rmtree = shutil.rmtree
 _now = time.time
+_main_thread = threading.main_thread()
 _scan = json.decoder.JSONDecoder().scan_once
 _make_encoder = json.encoder.c_make_encoder
 _quote = json.encoder.encode_basestring
@@ -93,6 +92,7 @@ _root = None
 _streams = ()
 _reseeders = ()
 _template_modules = frozenset()
+_fork_hooks = 0
 
 
 class Refusal(Exception):
@@ -156,7 +156,8 @@ def preload(names):
     for name in names:
         threads = _threads()
         try:
-            importlib.import_module(name)
+            with _counting_fork_hooks():
+                importlib.import_module(name)
         except BaseException as error:
             return _printable(name), f"{_type_name(type(error))}: {_message(error)}"
         finally:
@@ -170,12 +171,30 @@ def preload(names):
     return None
 
 
+class _counting_fork_hooks:
+    """Notices a library that wants to be told of forks."""
+
+    def __enter__(self):
+        register = self.register = os.register_at_fork
+
+        def counting(**hooks):
+            global _fork_hooks
+            register(**hooks)
+            _fork_hooks += 1
+
+        os.register_at_fork = _modules["posix"].register_at_fork = counting
+
+    def __exit__(self, *_):
+        os.register_at_fork = _modules["posix"].register_at_fork = self.register
+
+
 def _threads():
     return len(os.listdir("/proc/self/task"))
 
 
 def settle():
-    """Makes the template's memory quiet."""
+    """Makes the template's memory quiet. Answers whether a fork needs the whole
+    protocol, because a library asked to be told."""
     global _reseeders, _template_modules
     _warm()
     _template_modules = frozenset(_modules)
@@ -184,6 +203,7 @@ def settle():
         gc.collect()
     _reseeders = tuple(_find_reseeders())
     gc.freeze()
+    return _fork_hooks > 0
 
 
 WARM_SOURCE = '''
@@ -235,8 +255,8 @@ def _warm():
 
 
 def after_fork():
-    """What PyOS_AfterFork_Child leaves as it was in the template."""
-    threading.main_thread()._set_native_id()
+    """The one thing about a fork that shows in Python: the main thread's id."""
+    _main_thread._set_native_id()
 
 
 def after_restore():
@@ -266,18 +286,23 @@ def _find_reseeders():
                 found.append(lambda it=generator: setattr(it, "state", type(it)().state))
     ssl = _modules.get("_ssl")
     if ssl is not None:
-        # Mixing into OpenSSL's first generator makes those drawn from it reseed.
-        found.append(lambda: ssl.RAND_add(urandom(32), 32.0))
+        # OpenSSL reseeds by itself when the process id has changed, but a restored
+        # worker keeps its own. Mixing into the first generator makes those below it
+        # reseed too. Its first use reads files for more than a millisecond: now.
+        def openssl():
+            ssl.RAND_add(urandom(32), 32.0)
+        openssl()
+        found.append(openssl)
     process = _modules.get("multiprocessing.process")
     if process is not None:
-        def authkey():
-            process.current_process().authkey = urandom(32)
+        # The secret that managers and listeners know their own by.
+        def authkey(config=process.current_process()._config, kind=process.AuthenticationString):
+            config["authkey"] = kind(urandom(32))
         found.append(authkey)
     tempfile = _modules.get("tempfile")
     if tempfile is not None:
-        def names():
-            tempfile._name_sequence = None
-        found.append(names)
+        # Begun lazily; a library that used it at import leaves it begun.
+        tempfile._name_sequence = None
     return found
 
 

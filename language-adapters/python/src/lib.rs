@@ -28,6 +28,7 @@ pub struct Python {
 
 struct Booted {
     version: String,
+    fork_hooks: bool,
     preload: Py<PyAny>,
     settle: Py<PyAny>,
     after_fork: Py<PyAny>,
@@ -93,14 +94,24 @@ impl Adapter for Python {
     fn settle(&mut self) -> Result<(), BootError> {
         const DOING: &str = "settling Python";
         let booted = self.booted(DOING)?;
-        pyo3::Python::attach(|py| booted.settle.call0(py).map(drop))
-            .map_err(|error| failed(DOING, error))
+        let fork_hooks = pyo3::Python::attach(|py| booted.settle.call0(py)?.extract(py))
+            .map_err(|error: PyErr| failed(DOING, error))?;
+        if let Some(booted) = &mut self.booted {
+            booted.fork_hooks = fork_hooks;
+        }
+        Ok(())
     }
 
     fn after_fork(&mut self) {
         let Some(booted) = &self.booted else { return };
         pyo3::Python::attach(|py| {
-            embed::after_fork(py);
+            // What CPython mends is what another thread may have held or been: locks,
+            // the GIL, the list of threads. Nothing was: the template has one thread
+            // and is at rest. So only libraries that asked to be told are reason to
+            // write to the two hundred pages that the protocol touches.
+            if booted.fork_hooks {
+                embed::after_fork(py);
+            }
             // Its only failure would be memory running out, which the first load
             // reports better.
             let _ = booted.after_fork.call0(py);
@@ -189,6 +200,7 @@ fn bootstrap(py: pyo3::Python<'_>, root: Option<std::ffi::OsString>) -> PyResult
     let version = pyo3::Python::version_str();
     Ok(Booted {
         version: version.split(' ').next().unwrap_or(version).to_owned(),
+        fork_hooks: false,
         preload: hook("preload")?,
         settle: hook("settle")?,
         after_fork: hook("after_fork")?,

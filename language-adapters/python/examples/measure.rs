@@ -1,0 +1,85 @@
+//! What the adapter costs: the template's phases, and in a forked worker the time
+//! and the pages that each step writes. Arguments are libraries to preload.
+
+use std::time::{Duration, Instant};
+
+use refunction_adapter::{Adapter, Invocation};
+use refunction_protocol::Function;
+use refunction_python::Python;
+use serde_json::value::RawValue;
+
+fn main() {
+    let mut python = Python::new();
+    let libraries: Vec<String> = std::env::args().skip(1).collect();
+    timed("boot", || python.boot().expect("boot"));
+    timed("preload", || python.preload(&libraries).expect("preload"));
+    timed("settle", || python.settle().expect("settle"));
+
+    for (name, source) in [
+        ("no-op", "def main(args):\n    return args\n"),
+        ("async", "async def main(args):\n    return args\n"),
+        ("raising", "def main(args):\n    raise ValueError('x')\n"),
+    ] {
+        println!("-- {name}");
+        // SAFETY: the process has one thread, and the child goes on as its copy.
+        let child = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) };
+        if child == 0 {
+            serve(&mut python, source);
+            return;
+        }
+        // SAFETY: waits for the child just made; no status is asked for.
+        unsafe { libc::waitpid(-1, std::ptr::null_mut(), 0) };
+    }
+}
+
+/// What a worker does.
+fn serve(python: &mut Python, source: &str) {
+    let function = Function::from_source(source);
+    let invocation = Invocation {
+        id: "1".into(),
+        deadline_unix_ms: None,
+        data: RawValue::from_string(r#"{"name":"x"}"#.into()).expect("JSON"),
+    };
+    // Counting and printing write pages of their own: once for nothing.
+    step("(nothing)", || {});
+    step("(nothing)", || {});
+    step("after_fork", || python.after_fork());
+    step("after_restore", || python.after_restore().expect("reseed"));
+    step("load", || python.load(&function).expect("load"));
+    step("invoke", || drop(python.invoke(&invocation)));
+    step("again: after_restore", || {
+        python.after_restore().expect("reseed")
+    });
+    step("again: load", || python.load(&function).expect("load"));
+    step("again: invoke", || drop(python.invoke(&invocation)));
+}
+
+fn step(name: &str, work: impl FnOnce()) {
+    let before = private_pages();
+    let start = Instant::now();
+    work();
+    let took = start.elapsed();
+    report(name, took, Some(private_pages() - before));
+}
+
+fn timed(name: &str, work: impl FnOnce()) {
+    let start = Instant::now();
+    work();
+    report(name, start.elapsed(), None);
+}
+
+fn report(name: &str, took: Duration, pages: Option<i64>) {
+    let pages = pages.map_or(String::new(), |pages| format!("{pages:>6} pages"));
+    println!("{name:<24}{:>10.1} µs{pages}", took.as_secs_f64() * 1e6);
+}
+
+/// Pages written since the fork.
+fn private_pages() -> i64 {
+    let rollup = std::fs::read_to_string("/proc/self/smaps_rollup").expect("the memory's summary");
+    rollup
+        .lines()
+        .find_map(|line| line.strip_prefix("Private_Dirty:"))
+        .and_then(|rest| rest.split_whitespace().next()?.parse::<i64>().ok())
+        .expect("a count in kB")
+        / 4
+}
