@@ -25,6 +25,10 @@ use crate::service::Service;
 /// How long open calls may go on after the daemon was asked to end.
 const DRAIN: Duration = Duration::from_secs(5);
 
+/// How often, and how far apart, the state directory is tried to be had.
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
+
 /// Why the daemon does not run, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
@@ -81,7 +85,7 @@ pub async fn run(arguments: Arguments) -> Result<(), DaemonError> {
     let mut interrupted = Interrupted::new().map_err(DaemonError::Signals)?;
     let state = absolute(&arguments.state_dir)?;
     private_directory(&state)?;
-    let _lock = lock(&state)?;
+    let _lock = lock(&state).await?;
     let listener = listen(&arguments.socket).await?;
 
     let private = if arguments.private_containerd {
@@ -191,11 +195,19 @@ fn private_directory(path: &Path) -> Result<(), DaemonError> {
         .map_err(file("making", path))
 }
 
-/// Held for the daemon's life; the kernel lets go of it whatever ends the daemon.
-fn lock(state: &Path) -> Result<Flock<std::fs::File>, DaemonError> {
+/// Held for the daemon's life; the kernel lets go of it whatever ends the daemon,
+/// though a killed one takes a moment to be gone.
+async fn lock(state: &Path) -> Result<Flock<std::fs::File>, DaemonError> {
     let path = state.join("refunctiond.lock");
-    let handle = std::fs::File::create(&path).map_err(file("making", &path))?;
-    Flock::lock(handle, FlockArg::LockExclusiveNonblock).map_err(|_| DaemonError::InUse {
+    let mut handle = std::fs::File::create(&path).map_err(file("making", &path))?;
+    for _ in 0..LOCK_TRIES {
+        match Flock::lock(handle, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((refused, _)) => handle = refused,
+        }
+        tokio::time::sleep(LOCK_PAUSE).await;
+    }
+    Err(DaemonError::InUse {
         what: state.to_owned(),
     })
 }

@@ -93,7 +93,7 @@ impl Registry {
     }
 
     /// Removes a container and everything made for it; false if there is none.
-    /// One that is being created is awaited first.
+    /// The creation of one that is not ready yet is broken off.
     ///
     /// # Errors
     /// Something is left; trying again continues.
@@ -101,10 +101,11 @@ impl Registry {
         let Some(container) = self.get(id) else {
             return Ok(false);
         };
+        container.abandon();
         let _removing = container.lifecycle.lock().await;
-        // Its creation failed, or somebody else removed it, while this waited.
+        // Its creator took it apart, or somebody else removed it, while this waited.
         if self.get(id).is_none_or(|it| !Arc::ptr_eq(&it, &container)) {
-            return Ok(false);
+            return Ok(true);
         }
         container.forget();
         remove::parts(self, &container, &remove::ALL).await?;

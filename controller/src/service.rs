@@ -96,10 +96,10 @@ impl api::refunction_server::Refunction for Service {
             env: request.env,
         };
         let registry = Arc::clone(&self.registry);
-        let (sender, created) = oneshot::channel();
+        let (mut sender, created) = oneshot::channel();
         // On its own: a caller who hangs up must not leave half a container.
         tokio::spawn(async move {
-            let result = create(&registry, recipe).await;
+            let result = create(&registry, recipe, sender.closed()).await;
             if let Err(Ok(container)) = sender.send(result) {
                 warn!(container = container.id, "its creator hung up; removing it");
                 if let Err(error) = registry.remove(&container.id).await {
@@ -408,6 +408,7 @@ fn creation(error: &CreateError) -> Status {
         CreateError::Image(error) => image(error),
         CreateError::Containerd(error) => containerd(error),
         CreateError::Ended(_) => Status::aborted(message),
+        CreateError::Abandoned => Status::cancelled(message),
         CreateError::NotReady { .. } => Status::deadline_exceeded(message),
         CreateError::Encode(_) | CreateError::File { .. } => Status::internal(message),
     }

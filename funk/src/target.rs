@@ -45,7 +45,8 @@ impl Target {
     /// The one that was said on the command line or in the environment, otherwise
     /// the remembered one, otherwise the usual one.
     pub(crate) fn find(said: Option<&str>) -> Result<Self, Error> {
-        if let Some(url) = said {
+        // An empty variable counts as none, as everywhere.
+        if let Some(url) = said.filter(|url| !url.is_empty()) {
             return Self::parse(url);
         }
         match remembered(&file()?)? {

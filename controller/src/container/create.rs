@@ -97,6 +97,9 @@ pub enum CreateError {
     /// It died before it was ready.
     #[error("the container ended before its supervisor was ready: {0}")]
     Ended(Arc<Ended>),
+    /// Whoever wanted it went away.
+    #[error("its creator hung up")]
+    Abandoned,
     /// It did not get ready.
     #[error("the container's supervisor was not ready within {} s{}", BOOT.as_secs(), said(last_words))]
     NotReady {
@@ -114,11 +117,16 @@ fn said(words: &[String]) -> String {
 }
 
 /// Makes a container and waits until its supervisor is ready. What was made is
-/// removed again if anything fails.
+/// removed again if anything fails, or `abandoned` resolves: then nobody wants it
+/// any more.
 ///
 /// # Errors
 /// See [`CreateError`].
-pub async fn create(registry: &Registry, recipe: Recipe) -> Result<Arc<Container>, CreateError> {
+pub async fn create(
+    registry: &Registry,
+    recipe: Recipe,
+    abandoned: impl Future<Output = ()>,
+) -> Result<Arc<Container>, CreateError> {
     let begun = Instant::now();
     let memory_bytes = recipe.memory_bytes.unwrap_or(DEFAULT_MEMORY_BYTES);
     let pids = recipe.pids.unwrap_or(DEFAULT_PIDS);
@@ -139,19 +147,31 @@ pub async fn create(registry: &Registry, recipe: Recipe) -> Result<Arc<Container
         },
         registry.cgroups(),
     );
-    let _making = container.lifecycle.lock().await;
+    let making = container.lifecycle.lock().await;
     // From here on it is seen, and news of it arrive.
     if !registry.reserve(&container) {
         return Err(CreateError::Exists(id));
     }
     let mut made = Vec::new();
-    let result = make(registry, &container, &image, &recipe.env, &mut made).await;
+    let result = async {
+        make(registry, &container, &image, &recipe.env, &mut made).await?;
+        tokio::select! {
+            ready = tokio::time::timeout(BOOT, container.ready()) => match ready {
+                Ok(ready) => ready.map_err(CreateError::Ended),
+                Err(_) => Err(CreateError::NotReady {
+                    last_words: container.logs.last_words(5),
+                }),
+            },
+            () = abandoned => Err(CreateError::Abandoned),
+        }
+    }
+    .await;
     match result {
         Ok(()) => {
             let us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
             container.create_us.store(us, Ordering::Relaxed);
             info!(container = id, image = image.name, us, "created");
-            drop(_making);
+            drop(making);
             Ok(container)
         }
         Err(error) => {
@@ -322,13 +342,7 @@ async fn make(
         .doing(|| "starting the container's init".into())?
         .pid;
     container.runs_as(pid);
-
-    match tokio::time::timeout(BOOT, container.ready()).await {
-        Ok(ready) => ready.map_err(CreateError::Ended),
-        Err(_) => Err(CreateError::NotReady {
-            last_words: container.logs.last_words(5),
-        }),
-    }
+    Ok(())
 }
 
 /// Another program may use the id in the same namespace; its container is not

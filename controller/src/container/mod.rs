@@ -9,7 +9,7 @@ pub mod spec;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use refunction_protocol::{
@@ -91,6 +91,8 @@ pub struct Container {
     cgroups: Cgroups,
     output: Output,
     link: watch::Sender<Link>,
+    /// What its supervisor said at first; it stays known after the end.
+    started: OnceLock<Arc<Started>>,
     pid: AtomicU64,
     loaded: AtomicBool,
     restoring: AtomicBool,
@@ -102,7 +104,7 @@ pub struct Container {
 #[derive(Debug, Clone)]
 enum Link {
     Starting,
-    Connected(Arc<Channel>, Arc<Started>),
+    Connected(Arc<Channel>),
     Lost,
     Ended(Arc<Ended>),
 }
@@ -171,6 +173,7 @@ impl Container {
             cgroups,
             output,
             link: watch::Sender::new(Link::Starting),
+            started: OnceLock::new(),
             pid: AtomicU64::new(0),
             loaded: AtomicBool::new(false),
             restoring: AtomicBool::new(false),
@@ -204,6 +207,18 @@ impl Container {
             .extend([output, connection]);
     }
 
+    /// Ends its creation, if it is still being created: its creator then takes it
+    /// apart.
+    pub(crate) fn abandon(&self) {
+        self.link.send_if_modified(|link| {
+            let starting = matches!(link, Link::Starting);
+            if starting {
+                *link = Link::Ended(Arc::new(Ended::removed()));
+            }
+            starting
+        });
+    }
+
     /// Lets go of everything in this process.
     pub(crate) fn forget(&self) {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
@@ -233,7 +248,8 @@ impl Container {
                 debug!(container = self.id, "connected");
                 // An adopted one may hold a function already.
                 self.refresh(&channel).await;
-                self.connected(Link::Connected(Arc::clone(&channel), Arc::new(started)));
+                let _ = self.started.set(Arc::new(started));
+                self.connected(Link::Connected(Arc::clone(&channel)));
                 channel.closed().await;
                 self.connected(Link::Lost);
             }
@@ -327,7 +343,7 @@ impl Container {
     pub(crate) async fn ready(&self) -> Result<(), Arc<Ended>> {
         let mut link = self.link.subscribe();
         let reached = link
-            .wait_for(|link| matches!(link, Link::Connected(..) | Link::Ended(_)))
+            .wait_for(|link| matches!(link, Link::Connected(_) | Link::Ended(_)))
             .await;
         match reached.as_deref() {
             Ok(Link::Ended(ended)) => Err(Arc::clone(ended)),
@@ -340,11 +356,11 @@ impl Container {
     pub fn view(&self) -> View {
         let link = self.link.borrow().clone();
         let loaded = self.loaded.load(Ordering::Relaxed);
-        let (condition, started, in_flight, ended) = match link {
-            Link::Starting => (Condition::Starting, None, 0, None),
-            Link::Lost => (Condition::Unreachable, None, 0, None),
-            Link::Ended(ended) => (Condition::Ended, None, 0, Some(ended.to_string())),
-            Link::Connected(channel, started) => {
+        let (condition, in_flight, ended) = match link {
+            Link::Starting => (Condition::Starting, 0, None),
+            Link::Lost => (Condition::Unreachable, 0, None),
+            Link::Ended(ended) => (Condition::Ended, 0, Some(ended.to_string())),
+            Link::Connected(channel) => {
                 let in_flight = channel.in_flight();
                 let condition = if self.restoring.load(Ordering::Relaxed) {
                     Condition::Restoring
@@ -355,12 +371,12 @@ impl Container {
                 } else {
                     Condition::Ready
                 };
-                (condition, Some(started), in_flight, None)
+                (condition, in_flight, None)
             }
         };
         View {
             condition,
-            started,
+            started: self.started.get().cloned(),
             loaded,
             in_flight,
             ended,
@@ -371,7 +387,7 @@ impl Container {
     async fn channel(&self) -> Result<Arc<Channel>, ContainerError> {
         let link = self.link.borrow().clone();
         match link {
-            Link::Connected(channel, _) => Ok(channel),
+            Link::Connected(channel) => Ok(channel),
             Link::Ended(ended) => Err(ContainerError::Ended {
                 id: self.id.clone(),
                 cause: ended.to_string(),

@@ -614,7 +614,8 @@ mod tests {
 
     #[test]
     fn what_is_no_image_is_refused_with_the_reason() {
-        let cases: [(&[(&str, &[u8])], &str); 3] = [
+        type Files<'a> = &'a [(&'a str, &'a [u8])];
+        let cases: [(Files<'_>, &str); 3] = [
             (
                 &[("readme", b"hello")],
                 "neither manifest.json nor index.json",
