@@ -102,7 +102,7 @@ pub(crate) enum Command {
     /// Remove containers.
     Rm {
         /// The containers.
-        #[arg(short, long = "container", value_name = "ID", num_args = 1..)]
+        #[arg(short = 'c', long = "container", value_name = "ID", num_args = 1..)]
         named: Vec<String>,
         /// The containers.
         #[arg(value_name = "ID", required_unless_present_any = ["all", "named"])]

@@ -37,7 +37,7 @@ pub enum ContainerdError {
         cause: String,
     },
     /// A call failed.
-    #[error("{doing}: containerd says: {}", status.message())]
+    #[error("{doing}: {}", said(status))]
     Call {
         /// What was being done.
         doing: String,
@@ -50,6 +50,17 @@ pub enum ContainerdError {
         /// The value and what it was for.
         what: String,
     },
+}
+
+fn said(status: &Status) -> String {
+    match status.code() {
+        Code::Unavailable => "containerd does not answer any more".into(),
+        // The transport's word for a socket that cannot be dialled.
+        Code::Unknown if std::error::Error::source(status).is_some() => {
+            format!("containerd does not answer any more: {}", status.message())
+        }
+        _ => format!("containerd says: {}", status.message()),
+    }
 }
 
 impl ContainerdError {
