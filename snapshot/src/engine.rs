@@ -1,0 +1,349 @@
+//! The engine: templates in, workers out, and workers put back.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::unistd::{Gid, Pid, Uid};
+
+use crate::image::{Image, ImageError};
+use crate::inside::{self, FAILED, FORK, IMAGE, MAX_DESCRIPTORS, MAX_MESSAGE, READY};
+use crate::pagemap::{PageScanner, Scan};
+use crate::process::Process;
+use crate::report::{Refused, Rewound, Stopwatch};
+use crate::row::{Row, Taint};
+use crate::tracer::{News, TraceError, Tracer};
+use crate::worker::{BirthError, Worker, create_table};
+
+/// Something could not be done to a template or to a newborn worker.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The process that was to become a template says that it cannot.
+    #[error("the template did not start: {0}")]
+    Template(String),
+    /// Its memory could not be frozen.
+    #[error("freezing the template: {0}")]
+    Freeze(String),
+    /// It could not be forked, or its child did not reach its ready point.
+    #[error("forking a worker: {0}")]
+    Fork(String),
+    /// A call to the kernel failed.
+    #[error("{doing}: {cause}")]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// Why it failed.
+        cause: io::Error,
+    },
+}
+
+fn io_error(doing: &'static str) -> impl FnOnce(io::Error) -> EngineError {
+    move |cause| EngineError::Io { doing, cause }
+}
+
+impl From<ImageError> for EngineError {
+    fn from(error: ImageError) -> Self {
+        Self::Freeze(error.to_string())
+    }
+}
+
+impl From<BirthError> for EngineError {
+    fn from(error: BirthError) -> Self {
+        Self::Fork(error.to_string())
+    }
+}
+
+/// Follows, freezes, forks, and puts back. Belongs to one thread, and must be made
+/// before the process has others: SIGCHLD is to be blocked in all of them.
+pub struct Engine {
+    tracer: Tracer,
+    scanner: PageScanner,
+}
+
+/// A process that is loading its runtime and will become a template.
+pub struct Booting {
+    pid: Pid,
+    socket: OwnedFd,
+    image: File,
+}
+
+/// A frozen template.
+pub struct Template {
+    pid: Pid,
+    socket: OwnedFd,
+    image: Image,
+    /// What the process said of itself when it was ready.
+    pub description: Vec<u8>,
+}
+
+impl Engine {
+    /// An engine that finds written pages as `scan` says.
+    ///
+    /// # Errors
+    /// SIGCHLD cannot be blocked, or the kernel has no such scan.
+    pub fn new(scan: Scan) -> Result<Self, EngineError> {
+        Ok(Self {
+            tracer: Tracer::new().map_err(io_error("blocking SIGCHLD"))?,
+            scanner: PageScanner::new(scan).map_err(io_error("probing PAGEMAP_SCAN"))?,
+        })
+    }
+
+    /// A conversation: the engine's end, and the one that the process to come must
+    /// have as descriptor 0 (see [`inside::Template::adopt`]).
+    ///
+    /// # Errors
+    /// No socket could be made.
+    pub fn conversation() -> Result<(OwnedFd, OwnedFd), EngineError> {
+        socketpair(
+            AddressFamily::Unix,
+            SockType::SeqPacket,
+            None,
+            SockFlag::SOCK_CLOEXEC,
+        )
+        .map_err(|errno| io_error("opening a socket pair")(errno.into()))
+    }
+
+    /// Attaches to a child that was started with the other end of `socket`.
+    ///
+    /// # Errors
+    /// It cannot be traced, or is gone.
+    pub fn adopt(&mut self, pid: Pid, socket: OwnedFd) -> Result<Booting, EngineError> {
+        self.tracer
+            .adopt_template(pid)
+            .map_err(|error| EngineError::Template(error.to_string()))?;
+        let image = Image::create().map_err(io_error("creating the image"))?;
+        inside::send(socket.as_fd(), &[&[IMAGE]], &[image.as_raw_fd()])
+            .map_err(io_error("handing the image to the template"))?;
+        Ok(Booting { pid, socket, image })
+    }
+
+    /// Freezes the process. To be called when its socket is readable: it is ready
+    /// then, or it failed. Until then [`poll`](Self::poll) lets it live.
+    ///
+    /// # Errors
+    /// The process said that it failed, or ended, or cannot be frozen. It is killed.
+    pub fn freeze(&mut self, booting: Booting) -> Result<Template, EngineError> {
+        let pid = booting.pid;
+        self.try_freeze(booting).inspect_err(|_| {
+            // The error at hand says more than that it would not die either.
+            let _ = self.tracer.discard(pid);
+        })
+    }
+
+    fn try_freeze(&mut self, booting: Booting) -> Result<Template, EngineError> {
+        let Booting { pid, socket, image } = booting;
+        let mut message = vec![0; MAX_MESSAGE];
+        let (length, _) = inside::receive(socket.as_fd(), &mut message)
+            .map_err(io_error("hearing from the template"))?;
+        let (number, description) = match &message[..length] {
+            [] => return Err(EngineError::Template("it ended".into())),
+            [FAILED, reason @ ..] => {
+                return Err(EngineError::Template(
+                    String::from_utf8_lossy(reason).into_owned(),
+                ));
+            }
+            [READY, a, b, c, d, description @ ..] => (
+                RawFd::from_le_bytes([*a, *b, *c, *d]),
+                description.to_vec(),
+            ),
+            _ => return Err(EngineError::Template("it sent no known message".into())),
+        };
+        self.tracer
+            .wait_for_trap(pid, "waiting for the template to park")
+            .map_err(|error| EngineError::Template(error.to_string()))?;
+        let process = Process::open(pid).map_err(io_error("opening the template's /proc files"))?;
+        let image = Image::freeze(image, &mut self.tracer, &process, &mut self.scanner, number)?;
+        self.tracer.is_frozen(pid);
+        self.tracer
+            .release(pid)
+            .map_err(|error| EngineError::Freeze(error.to_string()))?;
+        Ok(Template {
+            pid,
+            socket,
+            image,
+            description,
+        })
+    }
+
+    /// Forks a worker, which gets these descriptors from 0 on and will run as
+    /// `owner`, and lets it go at its ready point.
+    ///
+    /// # Errors
+    /// The template is gone, or the newborn did not get there. What was forked is
+    /// killed.
+    pub fn fork(
+        &mut self,
+        template: &Template,
+        descriptors: &[BorrowedFd<'_>],
+        owner: (Uid, Gid),
+    ) -> Result<Worker, EngineError> {
+        if descriptors.len() > MAX_DESCRIPTORS {
+            return Err(EngineError::Fork(format!(
+                "{} descriptors are more than the {MAX_DESCRIPTORS} that a worker may have",
+                descriptors.len()
+            )));
+        }
+        let (table, for_worker) = create_table().map_err(io_error("creating a worker's table"))?;
+        let mut numbers = vec![for_worker.as_raw_fd()];
+        numbers.extend(descriptors.iter().map(AsRawFd::as_raw_fd));
+        let address = template.image.annex.table.start.to_le_bytes();
+        inside::send(template.socket.as_fd(), &[&[FORK], &address], &numbers)
+            .map_err(io_error("telling the template to fork"))?;
+        let pid = self
+            .tracer
+            .wait_for_birth(template.pid)
+            .map_err(|error| EngineError::Fork(error.to_string()))?;
+        self.raise(pid, template, table, owner).inspect_err(|_| {
+            // As above.
+            let _ = self.tracer.discard(pid);
+        })
+    }
+
+    fn raise(
+        &mut self,
+        pid: Pid,
+        template: &Template,
+        table: File,
+        owner: (Uid, Gid),
+    ) -> Result<Worker, EngineError> {
+        let failed = |error: TraceError| EngineError::Fork(error.to_string());
+        let process = Process::open(pid).map_err(io_error("opening a worker's /proc files"))?;
+        self.tracer
+            .run_until_trap(pid, "bringing a worker to its ready point")
+            .map_err(failed)?;
+        let worker = Worker::at_ready_point(
+            process,
+            owner,
+            table,
+            &template.image,
+            &mut self.tracer,
+            &mut self.scanner,
+        )?;
+        self.tracer.take_evidence(pid);
+        self.tracer.release(pid).map_err(failed)?;
+        Ok(worker)
+    }
+
+    /// Stops a worker and kills everything that it started. Whatever is to be
+    /// cleared up outside its process is cleared up between this and
+    /// [`rewind`](Self::rewind).
+    ///
+    /// # Errors
+    /// It cannot be stopped; it must be [discarded](Self::discard).
+    pub fn hold(&mut self, worker: &mut Worker) -> Result<Holding, Refused> {
+        let mut watch = Stopwatch::start();
+        let held = worker.hold(&mut self.tracer);
+        watch.lap("stop");
+        match held {
+            Ok(()) => Ok(Holding(watch)),
+            Err(taint) => Err((vec![taint], watch).into()),
+        }
+    }
+
+    /// Brings a held worker back to its ready point, and lets it go.
+    ///
+    /// # Errors
+    /// It is not as it was, and must be [discarded](Self::discard).
+    pub fn rewind(
+        &mut self,
+        template: &Template,
+        worker: &mut Worker,
+        holding: Holding,
+        image_descriptor: RawFd,
+    ) -> Result<Rewound, Refused> {
+        let mut watch = holding.0;
+        let rewound = worker
+            .rewind(
+                &template.image,
+                image_descriptor,
+                &mut self.tracer,
+                &mut self.scanner,
+                &mut watch,
+            )
+            .and_then(|mut rewound| {
+                self.tracer
+                    .release(worker.pid())
+                    .map_err(|error| vec![Taint::new(Row::Worker, error.to_string())])?;
+                watch.lap("resume");
+                rewound.phases = watch.phases.clone();
+                Ok(rewound)
+            });
+        rewound.map_err(|taints| (taints, watch).into())
+    }
+
+    /// Kills a worker and all that it started, and reaps it.
+    ///
+    /// # Errors
+    /// It does not die (a process in uninterruptible sleep).
+    pub fn discard(&mut self, worker: Worker) -> Result<(), EngineError> {
+        self.tracer
+            .discard(worker.pid())
+            .map_err(|error| EngineError::Fork(error.to_string()))
+    }
+
+    /// Kills a template; its workers live on.
+    ///
+    /// # Errors
+    /// As [`discard`](Self::discard).
+    pub fn discard_template(&mut self, template: Template) -> Result<(), EngineError> {
+        self.tracer
+            .discard(template.pid)
+            .map_err(|error| EngineError::Template(error.to_string()))
+    }
+
+    /// Kills a process that was to become a template.
+    ///
+    /// # Errors
+    /// As [`discard`](Self::discard).
+    pub fn discard_booting(&mut self, booting: Booting) -> Result<(), EngineError> {
+        self.tracer
+            .discard(booting.pid)
+            .map_err(|error| EngineError::Template(error.to_string()))
+    }
+
+    /// Takes in what happened to all that is followed, and to every other child;
+    /// one piece of news a call. To be called until `None` whenever SIGCHLD came
+    /// and after every other call.
+    pub fn poll(&mut self) -> Option<News> {
+        self.tracer.poll()
+    }
+}
+
+/// A worker is stopped; the clock of its restore runs.
+pub struct Holding(Stopwatch);
+
+impl Holding {
+    /// Names what the caller did meanwhile.
+    pub fn lap(&mut self, name: &'static str) {
+        self.0.lap(name);
+    }
+}
+
+impl Booting {
+    /// Becomes readable when the process is ready or has failed.
+    #[must_use]
+    pub fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// The process.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+}
+
+impl Template {
+    /// The process.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Bytes of memory in the image.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.image.bytes()
+    }
+}

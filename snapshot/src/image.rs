@@ -1,0 +1,417 @@
+//! The template's memory as a sealed memfd, and the template remapped onto it.
+//!
+//! Afterwards a clean page *is* the image's page, shared by the template and all
+//! its workers, and a fork copies no pages: what a fork costs no longer depends on
+//! how much memory the template has.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::RawFd;
+use std::os::unix::fs::FileExt;
+
+use nix::unistd::Pid;
+
+use crate::arch::{self, PARKED_SYSCALL, Registers};
+use crate::maps::{self, Backing, Mapping};
+use crate::pagemap::PageScanner;
+use crate::process::Process;
+use crate::ptrace;
+use crate::span::{PAGE, Span};
+use crate::stub::{Annex, SCRATCH_BYTES, TABLE_BYTES};
+use crate::tracer::{TraceError, Tracer};
+
+/// Why a process could not be frozen.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ImageError {
+    #[error("{doing}: {cause}")]
+    Io {
+        doing: &'static str,
+        cause: io::Error,
+    },
+    #[error("{doing} in the template failed: {cause}")]
+    Call {
+        doing: &'static str,
+        cause: io::Error,
+    },
+    #[error(transparent)]
+    Maps(#[from] maps::BadLine),
+    #[error(transparent)]
+    Trace(#[from] TraceError),
+    #[error("the template has a {what} at {span}, which its workers would share")]
+    Shared { what: String, span: Span },
+}
+
+impl From<ptrace::PtraceError> for ImageError {
+    fn from(error: ptrace::PtraceError) -> Self {
+        Self::Trace(error.into())
+    }
+}
+
+fn io_error(doing: &'static str) -> impl FnOnce(io::Error) -> ImageError {
+    move |cause| ImageError::Io { doing, cause }
+}
+
+/// A stretch of the template's address space that the image backs.
+#[derive(Debug, Clone, Copy)]
+struct Segment {
+    span: Span,
+    offset: u64,
+}
+
+/// A frozen template's memory.
+pub(crate) struct Image {
+    /// Keeps the memfd: a worker that closed its own descriptor of it does not
+    /// take the others' with it.
+    _file: File,
+    /// Ascending, disjoint.
+    segments: Vec<Segment>,
+    /// Areas whose contents must never be copied, only dropped: the kernel empties
+    /// them on fork itself (`MADV_WIPEONFORK`), or may do so any time
+    /// (`MAP_DROPPABLE`, where the vDSO's getrandom keeps its state).
+    pub(crate) wiped: Vec<Span>,
+    pub(crate) annex: Annex,
+    bytes: u64,
+}
+
+/// Before the template's memory: the stub's code, and a page of zeros.
+const HEAD: u64 = 2 * PAGE;
+
+/// Gaps between private pages of one mapping that are not worth a mapping more.
+const GAP: u64 = 256 * PAGE;
+
+impl Image {
+    /// An empty memfd that will hold the image; the template must have it open
+    /// before it is frozen.
+    pub(crate) fn create() -> io::Result<File> {
+        let file = memfd::MemfdOptions::default()
+            .allow_sealing(true)
+            .create("snapshot")
+            .map_err(io::Error::other)?
+            .into_file();
+        let code = arch::stub_code();
+        file.write_all_at(code, 0)?;
+        file.set_len(HEAD)?;
+        Ok(file)
+    }
+
+    /// Freezes a parked process. `descriptor` is the image's number inside it.
+    pub(crate) fn freeze(
+        file: File,
+        tracer: &mut Tracer,
+        process: &Process,
+        scanner: &mut PageScanner,
+        descriptor: RawFd,
+    ) -> Result<Self, ImageError> {
+        let mut text = Vec::new();
+        process
+            .read_maps(&mut text)
+            .map_err(io_error("reading the template's mappings"))?;
+        let mappings = maps::parse(&text)?;
+        let flags = VmFlags::read(process.pid).map_err(io_error("reading the template's smaps"))?;
+        let mut segments = Vec::new();
+        let mut wiped = Vec::new();
+        let mut offset = HEAD;
+        for mapping in &mappings {
+            if mapping.shared {
+                return Err(ImageError::Shared {
+                    what: format!("shared mapping of {:?}", mapping.name),
+                    span: mapping.span,
+                });
+            }
+            if flags.is_wiped(mapping.span) {
+                wiped.push(mapping.span);
+                continue;
+            }
+            if matches!(mapping.backing, Backing::Stack | Backing::Kernel) {
+                continue;
+            }
+            for span in worth_backing(process, scanner, mapping)
+                .map_err(io_error("scanning the template's pages"))?
+            {
+                segments.push(Segment { span, offset });
+                offset += span.len();
+            }
+        }
+        let bytes = offset - HEAD;
+        file.set_len(offset)
+            .map_err(io_error("sizing the image"))?;
+        for segment in &segments {
+            fill(&file, process, segment).map_err(io_error("copying the template's memory"))?;
+        }
+        memfd::Memfd::try_from_file(
+            file.try_clone().map_err(io_error("duplicating the image"))?,
+        )
+        .map_err(|_| io::Error::other("the image is not a memfd"))
+        .and_then(|sealed| {
+            use memfd::FileSeal::{SealGrow, SealSeal, SealShrink, SealWrite};
+            sealed
+                .add_seals(&[SealWrite, SealGrow, SealShrink, SealSeal])
+                .map_err(io::Error::other)
+        })
+        .map_err(io_error("sealing the image"))?;
+
+        let mut calls = ParkedCalls::new(tracer, process.pid)?;
+        let annex = calls.map_annex(descriptor, offset)?;
+        for segment in &segments {
+            let protection = mappings
+                .iter()
+                .find(|mapping| mapping.span.contains(segment.span.start))
+                .map_or(libc::PROT_NONE, |mapping| mapping.protection);
+            calls.map(
+                "mapping the image",
+                segment.span.start,
+                segment.span.len(),
+                protection,
+                libc::MAP_PRIVATE | libc::MAP_FIXED,
+                descriptor,
+                segment.offset,
+            )?;
+        }
+        calls.finish()?;
+        Ok(Self {
+            _file: file,
+            segments,
+            wiped,
+            annex,
+            bytes,
+        })
+    }
+
+    /// Bytes of template memory in the image.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Where in the image this address's contents are, if there.
+    pub(crate) fn offset_of(&self, address: u64) -> Option<u64> {
+        let after = self
+            .segments
+            .partition_point(|segment| segment.span.start <= address);
+        let segment = self.segments[..after].last()?;
+        segment
+            .span
+            .contains(address)
+            .then(|| segment.offset + (address - segment.span.start))
+    }
+
+    /// Where the tracee can read this address's contents, if the image has them.
+    pub(crate) fn view_of(&self, address: u64) -> Option<u64> {
+        Some(self.annex.view.start + self.offset_of(address)?)
+    }
+
+    /// Where the tracee can read a page of zeros.
+    pub(crate) fn zeros(&self) -> u64 {
+        self.annex.view.start + PAGE
+    }
+
+    /// The part of `span` at its start that is either wholly in the image, with
+    /// the offset, or wholly outside it.
+    pub(crate) fn leading(&self, span: Span) -> (Span, Option<u64>) {
+        let after = self
+            .segments
+            .partition_point(|segment| segment.span.start <= span.start);
+        if let Some(segment) = self.segments[..after].last()
+            && segment.span.contains(span.start)
+        {
+            let end = segment.span.end.min(span.end);
+            let offset = segment.offset + (span.start - segment.span.start);
+            return (Span::new(span.start, end), Some(offset));
+        }
+        let end = self
+            .segments
+            .get(after)
+            .map_or(span.end, |next| next.span.start.min(span.end));
+        (Span::new(span.start, end), None)
+    }
+
+    pub(crate) fn is_wiped(&self, address: u64) -> bool {
+        self.wiped.iter().any(|span| span.contains(address))
+    }
+}
+
+/// The stretches of a private mapping that hold pages of its own.
+fn worth_backing(
+    process: &Process,
+    scanner: &mut PageScanner,
+    mapping: &Mapping,
+) -> io::Result<Vec<Span>> {
+    let mut own = Vec::new();
+    scanner.scan(&process.pagemap, mapping.span, &mut own)?;
+    let Some((first, last)) = own.first().zip(own.last()) else {
+        return Ok(own);
+    };
+    if matches!(mapping.backing, Backing::File { .. }) {
+        // The rest of a library's data may still be written to: one piece.
+        return Ok(vec![mapping.span]);
+    }
+    let mut pieces = vec![*first];
+    for span in &own {
+        let piece = pieces.len() - 1;
+        if span.start <= pieces[piece].end + GAP {
+            pieces[piece].end = span.end;
+        } else {
+            pieces.push(*span);
+        }
+    }
+    debug_assert_eq!(pieces.last().map(|span| span.end), Some(last.end));
+    Ok(pieces)
+}
+
+fn fill(file: &File, process: &Process, segment: &Segment) -> io::Result<()> {
+    const CHUNK: u64 = 1 << 20;
+    let mut buffer = vec![0; CHUNK as usize];
+    let mut at = segment.span.start;
+    while at < segment.span.end {
+        let length = (segment.span.end - at).min(CHUNK) as usize;
+        let chunk = &mut buffer[..length];
+        process.read_memory(at, chunk)?;
+        // Pages of zeros stay holes: a runtime's reserve is mostly that.
+        for (index, page) in chunk.chunks(PAGE as usize).enumerate() {
+            if page.iter().any(|byte| *byte != 0) {
+                let to = segment.offset + (at - segment.span.start) + index as u64 * PAGE;
+                file.write_all_at(page, to)?;
+            }
+        }
+        at += length as u64;
+    }
+    Ok(())
+}
+
+/// System calls in a parked process, one stop each.
+pub(crate) struct ParkedCalls<'a> {
+    tracer: &'a mut Tracer,
+    pid: Pid,
+    parked: Registers,
+}
+
+impl<'a> ParkedCalls<'a> {
+    pub(crate) fn new(tracer: &'a mut Tracer, pid: Pid) -> Result<Self, ImageError> {
+        Ok(Self {
+            parked: ptrace::registers(pid)?,
+            tracer,
+            pid,
+        })
+    }
+
+    fn call(
+        &mut self,
+        doing: &'static str,
+        number: libc::c_long,
+        args: [u64; 6],
+    ) -> Result<u64, ImageError> {
+        let at = self.parked.instruction() + PARKED_SYSCALL;
+        ptrace::set_registers(self.pid, &self.parked.calling(at, number, args))?;
+        self.tracer.step(self.pid, doing)?;
+        let returned = ptrace::registers(self.pid)?.returned();
+        if (-4095..0).contains(&returned) {
+            return Err(ImageError::Call {
+                doing,
+                cause: io::Error::from_raw_os_error((-returned) as i32),
+            });
+        }
+        Ok(returned.cast_unsigned())
+    }
+
+    #[allow(clippy::too_many_arguments)] // mmap's own six, and a word for the error.
+    fn map(
+        &mut self,
+        doing: &'static str,
+        address: u64,
+        length: u64,
+        protection: libc::c_int,
+        flags: libc::c_int,
+        descriptor: RawFd,
+        offset: u64,
+    ) -> Result<u64, ImageError> {
+        self.call(
+            doing,
+            libc::SYS_mmap,
+            [
+                address,
+                length,
+                protection as u64,
+                flags as u64,
+                i64::from(descriptor).cast_unsigned(),
+                offset,
+            ],
+        )
+    }
+
+    fn map_annex(&mut self, descriptor: RawFd, image_bytes: u64) -> Result<Annex, ImageError> {
+        let anonymous = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        let read = libc::PROT_READ;
+        let doing = "mapping the engine's room";
+        let code = self.map(
+            doing,
+            0,
+            PAGE,
+            read | libc::PROT_EXEC,
+            libc::MAP_SHARED,
+            descriptor,
+            0,
+        )?;
+        let view = self.map(doing, 0, image_bytes, read, libc::MAP_SHARED, descriptor, 0)?;
+        let table = self.map(
+            doing,
+            0,
+            TABLE_BYTES,
+            libc::PROT_NONE,
+            anonymous | libc::MAP_NORESERVE,
+            -1,
+            0,
+        )?;
+        let scratch = self.map(
+            doing,
+            0,
+            SCRATCH_BYTES,
+            read | libc::PROT_WRITE,
+            anonymous,
+            -1,
+            0,
+        )?;
+        Ok(Annex {
+            code,
+            view: Span::new(view, view + image_bytes),
+            table: Span::new(table, table + TABLE_BYTES),
+            scratch: Span::new(scratch, scratch + SCRATCH_BYTES),
+        })
+    }
+
+    fn finish(self) -> Result<(), ImageError> {
+        Ok(ptrace::set_registers(self.pid, &self.parked)?)
+    }
+}
+
+/// Mapping flags that only smaps shows (proc_pid_smaps(5), VmFlags).
+struct VmFlags(Vec<Span>);
+
+impl VmFlags {
+    fn read(pid: Pid) -> io::Result<Self> {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/smaps"))?;
+        let mut wiped = Vec::new();
+        let mut current = None;
+        for line in text.lines() {
+            if let Some(flags) = line.strip_prefix("VmFlags:") {
+                let is_wiped = flags
+                    .split_ascii_whitespace()
+                    .any(|flag| flag == "wf" || flag == "dp");
+                if let (true, Some(span)) = (is_wiped, current) {
+                    wiped.push(span);
+                }
+            } else if let Some((start, end)) = line
+                .split_ascii_whitespace()
+                .next()
+                .and_then(|range| range.split_once('-'))
+                && let (Ok(start), Ok(end)) =
+                    (u64::from_str_radix(start, 16), u64::from_str_radix(end, 16))
+            {
+                current = Some(Span::new(start, end));
+            }
+        }
+        Ok(Self(wiped))
+    }
+
+    fn is_wiped(&self, span: Span) -> bool {
+        self.0.contains(&span)
+    }
+}

@@ -1,0 +1,310 @@
+//! The part that runs in the template and in its workers, as their own code: it
+//! waits to be frozen, forks when told to, and arranges a newborn's descriptors.
+//!
+//! The engine could inject all of this, but a cooperating template is simpler and
+//! as quick: between two forks it touches a page or two of stack.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::cmsg_space;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg,
+};
+
+use crate::arch;
+use crate::stub::TABLE_BYTES;
+
+/// Descriptors that a worker may be given.
+pub(crate) const MAX_DESCRIPTORS: usize = 8;
+
+/// First byte of a message from the engine: the image's memfd comes with it.
+pub(crate) const IMAGE: u8 = b'I';
+/// Fork: 8 bytes of table address, then the table and the worker's descriptors.
+pub(crate) const FORK: u8 = b'F';
+/// First byte of a message to the engine: ready. The image's number in this
+/// process follows (4 bytes), then what the caller says of itself.
+pub(crate) const READY: u8 = b'R';
+/// Not to be: why.
+pub(crate) const FAILED: u8 = b'E';
+
+/// Longest message either way.
+pub(crate) const MAX_MESSAGE: usize = 64 * 1024;
+
+/// Numbers from here on are out of the way of the descriptors that workers get.
+const OUT_OF_THE_WAY: RawFd = 64;
+
+/// The template's end of its conversation with the engine.
+pub struct Template {
+    socket: OwnedFd,
+    image: OwnedFd,
+}
+
+/// What a worker was given.
+pub struct Newborn {
+    /// How many descriptors it has, numbered from 0. The image's memfd, which its
+    /// own mappings rest on, follows; nothing else is open.
+    pub descriptors: usize,
+}
+
+impl Template {
+    /// Takes up the conversation that the engine opened on descriptor 0, and
+    /// returns once the engine has attached.
+    ///
+    /// # Errors
+    /// Descriptor 0 is not such a socket.
+    pub fn adopt() -> io::Result<Self> {
+        let stdin = io::stdin();
+        let socket = duplicate_at(stdin.as_fd(), OUT_OF_THE_WAY)?;
+        let null = std::fs::File::options()
+            .read(true)
+            .write(true)
+            .open("/dev/null")?;
+        nix::unistd::dup2_stdin(&null)?;
+        let mut message = [0; 1];
+        let (length, mut descriptors) = receive(socket.as_fd(), &mut message)?;
+        match (length, descriptors.pop()) {
+            (1, Some(image)) if message[0] == IMAGE => Ok(Self {
+                socket,
+                image: duplicate_at(image.as_fd(), OUT_OF_THE_WAY)?,
+            }),
+            _ => Err(io::Error::other("descriptor 0 does not lead to an engine")),
+        }
+    }
+
+    /// Tells the engine that this process cannot become a template.
+    pub fn fail(self, reason: &str) {
+        let reason = &reason.as_bytes()[..reason.len().min(MAX_MESSAGE - 1)];
+        // If the engine is gone there is nobody to tell.
+        let _ = send(self.socket.as_fd(), &[&[FAILED], reason], &[]);
+    }
+
+    /// Becomes the template: `description` reaches the engine, the process is
+    /// frozen here, and the call returns in each worker, never in the template.
+    ///
+    /// # Errors
+    /// In the template: the engine is gone, or broke the conversation. In a
+    /// worker: its descriptors could not be arranged.
+    pub fn serve(self, description: &[u8]) -> io::Result<Newborn> {
+        if std::fs::read_dir("/proc/self/task")?.count() != 1 {
+            return Err(io::Error::other(
+                "the process has threads, which a fork would lose",
+            ));
+        }
+        let areas = ThreadAreas::of_this_thread()?;
+        if description.len() + 5 > MAX_MESSAGE {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let image = self.image.as_raw_fd().to_le_bytes();
+        send(self.socket.as_fd(), &[&[READY], &image, description], &[])?;
+        arch::park();
+        loop {
+            let mut message = [0; 9];
+            let (length, descriptors) = receive(self.socket.as_fd(), &mut message)?;
+            let [FORK, address @ ..] = message else {
+                return Err(io::Error::other("the engine broke the conversation"));
+            };
+            if length != message.len() || descriptors.is_empty() {
+                return Err(io::Error::other("the engine broke the conversation"));
+            }
+            if areas.fork()? {
+                return self.be_born(u64::from_le_bytes(address), descriptors);
+            }
+        }
+    }
+
+    fn be_born(self, table_address: u64, descriptors: Vec<OwnedFd>) -> io::Result<Newborn> {
+        let mut descriptors = descriptors.into_iter();
+        let table = descriptors.next().ok_or(io::ErrorKind::InvalidData)?;
+        map_table(table.as_fd(), table_address)?;
+        drop(table);
+        // Up first: a received number may be where another belongs.
+        let descriptors = descriptors
+            .chain([self.image])
+            .map(|descriptor| duplicate_at(descriptor.as_fd(), OUT_OF_THE_WAY))
+            .collect::<io::Result<Vec<_>>>()?;
+        let count = descriptors.len();
+        for (number, descriptor) in descriptors.iter().enumerate() {
+            // SAFETY: the numbers below OUT_OF_THE_WAY belong to this function: the
+            // template's own are replaced on purpose, and no owner of them is left.
+            if unsafe { libc::dup2(descriptor.as_raw_fd(), number as RawFd) } < 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        drop(descriptors);
+        drop(self.socket);
+        // SAFETY: every descriptor of these numbers was closed above or was opened
+        // by the template's runtime, and belongs to no Rust owner that outlives this.
+        if unsafe { libc::syscall(libc::SYS_close_range, count, u32::MAX, 0) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // The last one is the image.
+        Ok(Newborn {
+            descriptors: count - 1,
+        })
+    }
+}
+
+/// Marks the ready point: the engine stops the worker here, takes its snapshot,
+/// and every rewind returns it to here.
+pub fn ready_point() {
+    arch::park();
+}
+
+/// What glibc registered with the kernel for the calling thread, and expects to
+/// find registered in a fork.
+struct ThreadAreas {
+    tid_address: *mut libc::c_int,
+    robust_list: *mut libc::c_void,
+    robust_list_bytes: usize,
+}
+
+impl ThreadAreas {
+    fn of_this_thread() -> io::Result<Self> {
+        let mut areas = Self {
+            tid_address: std::ptr::null_mut(),
+            robust_list: std::ptr::null_mut(),
+            robust_list_bytes: 0,
+        };
+        // SAFETY: writes one pointer (prctl(2), PR_GET_TID_ADDRESS).
+        let asked = unsafe { libc::prctl(libc::PR_GET_TID_ADDRESS, &raw mut areas.tid_address) };
+        if asked != 0 || areas.tid_address.is_null() {
+            return Err(io::Error::other(
+                "the kernel does not tell a thread's tid address (CONFIG_CHECKPOINT_RESTORE)",
+            ));
+        }
+        // SAFETY: writes one pointer and one size (get_robust_list(2)).
+        let asked = unsafe {
+            libc::syscall(
+                libc::SYS_get_robust_list,
+                0,
+                &raw mut areas.robust_list,
+                &raw mut areas.robust_list_bytes,
+            )
+        };
+        if asked != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(areas)
+    }
+
+    /// Forks with the caller's parent as the child's; true in the child.
+    ///
+    /// glibc's fork cannot do that, so what it does beside the call is done here:
+    /// the thread id in the child's thread control block, and the robust list.
+    fn fork(&self) -> io::Result<bool> {
+        let flags = libc::CLONE_PARENT
+            | libc::CLONE_CHILD_SETTID
+            | libc::CLONE_CHILD_CLEARTID
+            | libc::SIGCHLD;
+        // SAFETY: a copy of this process on a copy of its stack, like fork(2); it
+        // is single-threaded (checked by `serve`), so no lock is held by anybody
+        // else, and the id is stored where glibc keeps it.
+        let child = unsafe {
+            libc::syscall(
+                libc::SYS_clone,
+                flags,
+                0,
+                0,
+                self.tid_address,
+                0,
+            )
+        };
+        match child {
+            0 => {
+                // SAFETY: the same list that glibc registered in the template.
+                unsafe {
+                    libc::syscall(
+                        libc::SYS_set_robust_list,
+                        self.robust_list,
+                        self.robust_list_bytes,
+                    );
+                }
+                Ok(true)
+            }
+            child if child > 0 => Ok(false),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+}
+
+fn map_table(table: BorrowedFd<'_>, address: u64) -> io::Result<()> {
+    // SAFETY: replaces the room that the engine reserved in the template for
+    // nothing else.
+    let at = unsafe {
+        libc::mmap(
+            address as *mut libc::c_void,
+            TABLE_BYTES as usize,
+            libc::PROT_READ,
+            libc::MAP_SHARED | libc::MAP_FIXED,
+            table.as_raw_fd(),
+            0,
+        )
+    };
+    if at == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+fn duplicate_at(descriptor: BorrowedFd<'_>, lowest: RawFd) -> io::Result<OwnedFd> {
+    let number = fcntl(descriptor, FcntlArg::F_DUPFD_CLOEXEC(lowest))?;
+    // SAFETY: the kernel just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Sends one message with descriptors.
+pub(crate) fn send(
+    socket: BorrowedFd<'_>,
+    parts: &[&[u8]],
+    descriptors: &[RawFd],
+) -> io::Result<()> {
+    let parts: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+    let rights = [ControlMessage::ScmRights(descriptors)];
+    let control = if descriptors.is_empty() {
+        &rights[..0]
+    } else {
+        &rights[..]
+    };
+    sendmsg::<()>(
+        socket.as_raw_fd(),
+        &parts,
+        control,
+        MsgFlags::MSG_NOSIGNAL,
+        None,
+    )?;
+    Ok(())
+}
+
+/// Receives one message: its length, and the descriptors that came with it.
+pub(crate) fn receive(
+    socket: BorrowedFd<'_>,
+    message: &mut [u8],
+) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut room = cmsg_space!([RawFd; MAX_DESCRIPTORS + 1]);
+    let mut parts = [IoSliceMut::new(message)];
+    let received = loop {
+        match recvmsg::<()>(
+            socket.as_raw_fd(),
+            &mut parts,
+            Some(&mut room),
+            MsgFlags::MSG_CMSG_CLOEXEC,
+        ) {
+            Err(nix::errno::Errno::EINTR) => {}
+            other => break other?,
+        }
+    };
+    let mut descriptors = Vec::new();
+    for control in received.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(numbers) = control {
+            // SAFETY: the kernel just made these descriptors for us.
+            descriptors.extend(
+                numbers
+                    .into_iter()
+                    .map(|number| unsafe { OwnedFd::from_raw_fd(number) }),
+            );
+        }
+    }
+    Ok((received.bytes, descriptors))
+}

@@ -1,0 +1,317 @@
+//! What the kernel keeps for a process beside its memory and descriptors.
+//!
+//! Where putting a value back costs one cheap call, it is put back always: that
+//! needs no evidence, and there is no way around it. Where it cannot be put back
+//! (a lowered hard limit, a changed affinity) it is compared, and a difference
+//! refuses the rewind. Both happen inside the worker, in the stub's one stop.
+
+use std::io;
+
+use crate::process::Process;
+use crate::ptrace::RseqConfiguration;
+use crate::row::Row;
+use crate::stub::{Annex, Constants, Program};
+
+/// `struct kernel_sigaction`: handler, flags, restorer, mask.
+const SIGACTION_BYTES: u64 = 32;
+const STACK_T_BYTES: u64 = 24;
+const RLIMIT_BYTES: u64 = 16;
+const RLIMITS: u64 = 16;
+const SCHED_ATTR_BYTES: u64 = 56;
+const AFFINITY_BYTES: u64 = 128;
+const COMM_BYTES: u64 = 16;
+const CWD_BYTES: u64 = 4096;
+
+/// The mask that workers start with; the usual one.
+const UMASK: u64 = 0o022;
+
+const RSEQ_FLAG_UNREGISTER: u64 = 1;
+
+// Where each result goes, from the start of the scratch area.
+const SIGACTIONS: u64 = 0;
+const ALTSTACK: u64 = SIGACTIONS + 65 * SIGACTION_BYTES;
+const LIMITS: u64 = ALTSTACK + STACK_T_BYTES;
+const SCHED_ATTR: u64 = LIMITS + RLIMITS * RLIMIT_BYTES;
+const AFFINITY: u64 = SCHED_ATTR + SCHED_ATTR_BYTES;
+const COMM: u64 = AFFINITY + AFFINITY_BYTES;
+/// Results that come back as numbers, 8 bytes each.
+const NUMBERS: u64 = COMM + COMM_BYTES;
+const CWD: u64 = 4096;
+const END: u64 = CWD + CWD_BYTES;
+
+const _: () = assert!(NUMBERS + 10 * 8 <= CWD);
+const _: () = assert!(END <= crate::stub::SCRATCH_RESULTS);
+
+// Which number is which.
+const BREAK: u64 = 0;
+const SESSION: u64 = 1;
+const GROUP: u64 = 2;
+const IO_PRIORITY: u64 = 3;
+const AFFINITY_LENGTH: u64 = 4;
+const CWD_LENGTH: u64 = 5;
+const ROBUST_HEAD: u64 = 6;
+const ROBUST_LENGTH: u64 = 7;
+const TID_ADDRESS: u64 = 8;
+const OLD_UMASK: u64 = 9;
+
+/// Linux's `IOPRIO_WHO_PROCESS`.
+const IOPRIO_WHO_PROCESS: u64 = 1;
+
+/// Signals whose disposition can be set.
+fn signals() -> impl Iterator<Item = u64> {
+    (1..=64).filter(|signal| ![libc::SIGKILL as u64, libc::SIGSTOP as u64].contains(signal))
+}
+
+/// The calls that read the state, into the scratch area.
+pub(crate) fn capturing(annex: &Annex) -> Program {
+    let at = |offset: u64| annex.scratch.start + offset;
+    let number = |index: u64| at(NUMBERS + index * 8);
+    let mut program = Program::default();
+    for signal in signals() {
+        let to = at(SIGACTIONS + signal * SIGACTION_BYTES);
+        program.checked_call(Row::Signals, libc::SYS_rt_sigaction, &[signal, 0, to, 8], 0);
+    }
+    program.checked_call(Row::Signals, libc::SYS_sigaltstack, &[0, at(ALTSTACK)], 0);
+    reading_limits(&mut program, annex);
+    reading_scheduling(&mut program, annex);
+    program.stored_call(
+        Row::Scheduling,
+        libc::SYS_sched_getaffinity,
+        &[0, AFFINITY_BYTES, at(AFFINITY)],
+        number(AFFINITY_LENGTH),
+    );
+    program.stored_call(
+        Row::Scheduling,
+        libc::SYS_ioprio_get,
+        &[IOPRIO_WHO_PROCESS, 0],
+        number(IO_PRIORITY),
+    );
+    program.checked_call(
+        Row::Attributes,
+        libc::SYS_prctl,
+        &[libc::PR_GET_NAME as u64, at(COMM)],
+        0,
+    );
+    program.stored_call(
+        Row::Attributes,
+        libc::SYS_getcwd,
+        &[at(CWD), CWD_BYTES],
+        number(CWD_LENGTH),
+    );
+    program.stored_call(Row::Attributes, libc::SYS_umask, &[UMASK], number(OLD_UMASK));
+    program.stored_call(Row::Attributes, libc::SYS_getsid, &[0], number(SESSION));
+    program.stored_call(Row::Attributes, libc::SYS_getpgid, &[0], number(GROUP));
+    program.stored_call(Row::Break, libc::SYS_brk, &[0], number(BREAK));
+    program.checked_call(
+        Row::ThreadAreas,
+        libc::SYS_get_robust_list,
+        &[0, number(ROBUST_HEAD), number(ROBUST_LENGTH)],
+        0,
+    );
+    program.checked_call(
+        Row::ThreadAreas,
+        libc::SYS_prctl,
+        &[libc::PR_GET_TID_ADDRESS as u64, number(TID_ADDRESS)],
+        0,
+    );
+    program
+}
+
+fn reading_limits(program: &mut Program, annex: &Annex) {
+    for resource in 0..RLIMITS {
+        let to = annex.scratch.start + LIMITS + resource * RLIMIT_BYTES;
+        program.checked_call(Row::Limits, libc::SYS_prlimit64, &[0, resource, 0, to], 0);
+    }
+}
+
+fn reading_scheduling(program: &mut Program, annex: &Annex) {
+    let to = annex.scratch.start + SCHED_ATTR;
+    program.checked_call(
+        Row::Scheduling,
+        libc::SYS_sched_getattr,
+        &[0, to, SCHED_ATTR_BYTES, 0],
+        0,
+    );
+}
+
+/// The state at the ready point, as the work that brings it back.
+pub(crate) struct KernelState {
+    /// Before pages are copied: comparisons, which need the scratch area.
+    pub(crate) checks: Program,
+    /// After mappings are as they were, before pages are copied.
+    pub(crate) before_pages: Program,
+    /// After pages are copied.
+    pub(crate) after_pages: Program,
+    /// The break; tried before mappings are mended, checked after.
+    pub(crate) program_break: u64,
+    ignoring: u64,
+}
+
+impl KernelState {
+    /// Reads what [`capturing`] left in the scratch area.
+    pub(crate) fn read(
+        process: &Process,
+        annex: &Annex,
+        constants: &mut Constants,
+        rseq: Option<RseqConfiguration>,
+    ) -> io::Result<Self> {
+        let mut scratch = vec![0; END as usize];
+        process.read_memory(annex.scratch.start, &mut scratch)?;
+        let number = |index: u64| {
+            let at = (NUMBERS + index * 8) as usize;
+            let mut bytes = [0; 8];
+            bytes.copy_from_slice(&scratch[at..at + 8]);
+            u64::from_ne_bytes(bytes)
+        };
+        let piece = |offset: u64, length: u64| &scratch[offset as usize..(offset + length) as usize];
+        let affinity_length = number(AFFINITY_LENGTH);
+        let cwd_length = number(CWD_LENGTH);
+        if affinity_length > AFFINITY_BYTES || cwd_length > CWD_BYTES {
+            return Err(io::Error::other(
+                "the worker's affinity or working directory cannot be read",
+            ));
+        }
+
+        let mut checks = Program::default();
+        let mut same = |row, offset: u64, length: u64, read: &dyn Fn(&mut Program)| {
+            let expected = constants.add(annex, piece(offset, length));
+            read(&mut checks);
+            checks.must_equal(row, annex.scratch.start + offset, expected, length);
+        };
+        same(Row::Limits, LIMITS, RLIMITS * RLIMIT_BYTES, &|program| {
+            reading_limits(program, annex);
+        });
+        same(Row::Scheduling, SCHED_ATTR, SCHED_ATTR_BYTES, &|program| {
+            reading_scheduling(program, annex);
+        });
+        same(Row::Scheduling, AFFINITY, affinity_length, &|program| {
+            program.checked_call(
+                Row::Scheduling,
+                libc::SYS_sched_getaffinity,
+                &[0, AFFINITY_BYTES, annex.scratch.start + AFFINITY],
+                affinity_length.cast_signed(),
+            );
+        });
+        for (row, call, args, index) in [
+            (
+                Row::Scheduling,
+                libc::SYS_ioprio_get,
+                [IOPRIO_WHO_PROCESS, 0],
+                IO_PRIORITY,
+            ),
+            (Row::Attributes, libc::SYS_getsid, [0, 0], SESSION),
+            (Row::Attributes, libc::SYS_getpgid, [0, 0], GROUP),
+        ] {
+            checks.checked_call(row, call, &args, number(index).cast_signed());
+        }
+
+        let mut before_pages = Program::default();
+        if let Some(rseq) = rseq {
+            // Its words are the kernel's, which may keep what it wrote there in
+            // mind: away while the page is copied, registered afresh afterwards.
+            before_pages.checked_call(
+                Row::ThreadAreas,
+                libc::SYS_rseq,
+                &[
+                    rseq.pointer,
+                    u64::from(rseq.size),
+                    RSEQ_FLAG_UNREGISTER,
+                    u64::from(rseq.signature),
+                ],
+                0,
+            );
+        }
+
+        let mut after = Program::default();
+        if let Some(rseq) = rseq {
+            after.checked_call(
+                Row::ThreadAreas,
+                libc::SYS_rseq,
+                &[
+                    rseq.pointer,
+                    u64::from(rseq.size),
+                    u64::from(rseq.flags),
+                    u64::from(rseq.signature),
+                ],
+                0,
+            );
+        }
+        let mut actions = 0;
+        for signal in 0..=64 {
+            let action = piece(SIGACTIONS + signal * SIGACTION_BYTES, SIGACTION_BYTES);
+            let at = constants.add(annex, action);
+            if signal == 0 {
+                actions = at;
+            }
+        }
+        for signal in signals() {
+            let action = actions + signal * SIGACTION_BYTES;
+            after.checked_call(
+                Row::Signals,
+                libc::SYS_rt_sigaction,
+                &[signal, action, 0, 8],
+                0,
+            );
+        }
+        let mut ignore = [0; SIGACTION_BYTES as usize];
+        ignore[..8].copy_from_slice(&libc::SIG_IGN.to_ne_bytes());
+        let ignoring = constants.add(annex, &ignore);
+        let altstack = constants.add(annex, piece(ALTSTACK, STACK_T_BYTES));
+        after.checked_call(Row::Signals, libc::SYS_sigaltstack, &[altstack, 0], 0);
+        let no_timer = constants.add(annex, &[0; 32]);
+        for timer in [libc::ITIMER_REAL, libc::ITIMER_VIRTUAL, libc::ITIMER_PROF] {
+            after.checked_call(
+                Row::Timers,
+                libc::SYS_setitimer,
+                &[timer as u64, no_timer, 0],
+                0,
+            );
+        }
+        let robust = [number(ROBUST_HEAD), number(ROBUST_LENGTH)];
+        after.checked_call(Row::ThreadAreas, libc::SYS_set_robust_list, &robust, 0);
+        after.checked_call(
+            Row::ThreadAreas,
+            libc::SYS_set_tid_address,
+            &[number(TID_ADDRESS)],
+            i64::from(process.pid.as_raw()),
+        );
+        after.call(Row::Attributes, libc::SYS_umask, &[UMASK]);
+        let cwd = constants.add(annex, piece(CWD, cwd_length));
+        after.checked_call(Row::Attributes, libc::SYS_chdir, &[cwd], 0);
+        let comm = constants.add(annex, piece(COMM, COMM_BYTES));
+        for (option, argument) in [
+            (libc::PR_SET_NAME, comm),
+            (libc::PR_SET_PDEATHSIG, 0),
+            (libc::PR_SET_TIMERSLACK, 0),
+            (libc::PR_SET_CHILD_SUBREAPER, 0),
+            (libc::PR_SET_DUMPABLE, 1),
+        ] {
+            after.checked_call(
+                Row::Attributes,
+                libc::SYS_prctl,
+                &[option as u64, argument, 0, 0, 0],
+                0,
+            );
+        }
+        Ok(Self {
+            checks,
+            before_pages,
+            after_pages: after,
+            program_break: number(BREAK),
+            ignoring,
+        })
+    }
+
+    /// Drops pending signals: one that is ignored is not kept (sigaction(2)). The
+    /// dispositions themselves are put back later.
+    pub(crate) fn drop_pending(&self, pending: &[i32], program: &mut Program) {
+        for signal in pending {
+            program.checked_call(
+                Row::Signals,
+                libc::SYS_rt_sigaction,
+                &[*signal as u64, self.ignoring, 0, 8],
+                0,
+            );
+        }
+    }
+}

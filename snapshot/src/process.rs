@@ -1,0 +1,96 @@
+//! Handles on one traced process, opened while the engine may still open them: a
+//! worker that changed its uid shows its `/proc` files to nobody without
+//! `CAP_SYS_PTRACE`, but what is open stays readable.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+
+use nix::unistd::Pid;
+
+/// One process's `/proc` files.
+pub(crate) struct Process {
+    pub(crate) pid: Pid,
+    pub(crate) memory: File,
+    pub(crate) pagemap: File,
+    maps: File,
+    descriptors: File,
+}
+
+impl Process {
+    pub(crate) fn open(pid: Pid) -> io::Result<Self> {
+        let path = |name: &str| format!("/proc/{pid}/{name}");
+        Ok(Self {
+            pid,
+            memory: File::options()
+                .read(true)
+                .write(true)
+                .open(path("mem"))?,
+            pagemap: File::open(path("pagemap"))?,
+            maps: File::open(path("maps"))?,
+            descriptors: File::open(path("fd"))?,
+        })
+    }
+
+    /// Replaces `text` by the mapping list.
+    pub(crate) fn read_maps(&self, text: &mut Vec<u8>) -> io::Result<()> {
+        text.clear();
+        loop {
+            let filled = text.len();
+            // The kernel hands out at most a page of lines a read.
+            text.resize(filled + 8192, 0);
+            let got = self.maps.read_at(&mut text[filled..], filled as u64)?;
+            text.truncate(filled + got);
+            if got == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Replaces `numbers` by the open descriptors, ascending as the kernel lists
+    /// them.
+    pub(crate) fn read_descriptors(&self, numbers: &mut Vec<i32>) -> io::Result<()> {
+        numbers.clear();
+        let fd = self.descriptors.as_raw_fd();
+        // SAFETY: seeks a descriptor that is open as long as `self`.
+        if unsafe { libc::lseek(fd, 0, libc::SEEK_SET) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let mut buffer = [0u8; 4096];
+        loop {
+            // SAFETY: the kernel writes at most the length given.
+            let got = unsafe {
+                libc::syscall(
+                    libc::SYS_getdents64,
+                    fd,
+                    buffer.as_mut_ptr(),
+                    buffer.len(),
+                )
+            };
+            let got = match usize::try_from(got) {
+                Ok(0) => return Ok(()),
+                Ok(got) => got,
+                Err(_) => return Err(io::Error::last_os_error()),
+            };
+            // struct linux_dirent64: ino u64, off i64, reclen u16, type u8, name.
+            let mut entry = &buffer[..got];
+            while entry.len() > 19 {
+                let length = usize::from(u16::from_le_bytes([entry[16], entry[17]]));
+                let name = entry[19..length].split(|byte| *byte == 0).next();
+                if let Some(number) = name
+                    .and_then(|name| std::str::from_utf8(name).ok())
+                    .and_then(|name| name.parse().ok())
+                {
+                    numbers.push(number);
+                }
+                entry = &entry[length..];
+            }
+        }
+    }
+
+    /// Reads one memory range, whatever its protection.
+    pub(crate) fn read_memory(&self, address: u64, into: &mut [u8]) -> io::Result<()> {
+        self.memory.read_exact_at(into, address)
+    }
+}

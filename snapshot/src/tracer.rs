@@ -1,0 +1,572 @@
+//! Every thread and process that the engine follows, what each is doing, and what
+//! they did that matters for a rewind.
+//!
+//! A worker and all that it starts are attached from birth (ptrace(2), the
+//! `TRACECLONE`, `TRACEFORK`, `TRACEVFORK` options), so no thread and no daemon
+//! gets away: a new task starts stopped, and runs only when it is let go here.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::io;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::ptrace::{self, PtraceError};
+use crate::row::{Row, Taint};
+use crate::wait::{self, Change};
+
+/// How long a stop, a fork or a death may take before the worker is given up.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// By itself, with this status.
+    Exited(i32),
+    /// By this signal.
+    Killed(i32),
+}
+
+/// Something that happened while nobody was waiting for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    /// A worker's process is gone.
+    WorkerEnded {
+        /// The worker.
+        worker: Pid,
+        /// How.
+        end: End,
+    },
+    /// A stop signal stopped a worker.
+    WorkerStopped {
+        /// The worker.
+        worker: Pid,
+        /// Which signal.
+        signal: i32,
+    },
+    /// A worker runs another program now.
+    WorkerExecuted {
+        /// The worker.
+        worker: Pid,
+    },
+    /// A template is gone; its workers live on but have no successors.
+    TemplateEnded {
+        /// The template.
+        template: Pid,
+        /// How.
+        end: End,
+    },
+    /// A child that the engine does not follow ended: an orphan, mostly.
+    Reaped {
+        /// Which.
+        pid: Pid,
+        /// How.
+        end: End,
+    },
+}
+
+/// A system call that the filter reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Recorded {
+    pub(crate) number: i64,
+    pub(crate) first_argument: u64,
+    /// True if a thread of the worker made it, not a process that it started.
+    pub(crate) by_worker: bool,
+}
+
+/// Kinds of recorded calls kept for one worker; more are refused as they are.
+const RECORDED_KINDS: usize = 64;
+
+#[derive(Debug, Default)]
+pub(crate) struct Evidence {
+    pub(crate) recorded: BTreeSet<Recorded>,
+    /// Processes that the worker itself started.
+    pub(crate) children: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// Runs; stops are handled and ended at once.
+    Free,
+    /// Whatever stops stays stopped, and is to be asked to.
+    Held,
+    /// Runs until the main thread meets a breakpoint.
+    UntilTrap,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Loads its runtime; what it starts is its own affair.
+    Booting,
+    /// Frozen; what it starts is a worker.
+    Template,
+    Worker,
+}
+
+/// A template or a worker, by its main process.
+struct Subject {
+    mode: Mode,
+    kind: Kind,
+    evidence: Evidence,
+}
+
+struct Task {
+    /// The main process of the template or worker to which it belongs.
+    subject: Pid,
+    /// Its own process (thread group).
+    process: Pid,
+    stopped: Option<Change>,
+}
+
+/// A wait for a traced process came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TraceError {
+    #[error("{doing} took longer than {} s", PATIENCE.as_secs())]
+    TimedOut { doing: &'static str },
+    #[error("process {pid} ended ({end:?}) during {doing}")]
+    Ended {
+        pid: Pid,
+        end: End,
+        doing: &'static str,
+    },
+    #[error(transparent)]
+    Ptrace(#[from] PtraceError),
+}
+
+/// What stopping everything found.
+pub(crate) struct Held {
+    pub(crate) processes_ended: u32,
+    pub(crate) threads: Vec<Pid>,
+}
+
+/// The engine's view of all it follows. Lives on one thread: ptrace requests count
+/// only from the thread that attached.
+pub(crate) struct Tracer {
+    tasks: HashMap<Pid, Task>,
+    subjects: HashMap<Pid, Subject>,
+    /// Stops of tasks whose creation was not reported yet.
+    unclaimed: HashMap<Pid, Change>,
+    news: VecDeque<News>,
+    born: Vec<Pid>,
+}
+
+impl Tracer {
+    pub(crate) fn new() -> io::Result<Self> {
+        wait::block_sigchld()?;
+        Ok(Self {
+            tasks: HashMap::new(),
+            subjects: HashMap::new(),
+            unclaimed: HashMap::new(),
+            news: VecDeque::new(),
+            born: Vec::new(),
+        })
+    }
+
+    /// Attaches to a child that is to become a template.
+    pub(crate) fn adopt_template(&mut self, pid: Pid) -> Result<(), PtraceError> {
+        ptrace::seize(pid)?;
+        self.insert_subject(pid, Mode::UntilTrap, Kind::Booting);
+        Ok(())
+    }
+
+    fn insert_subject(&mut self, pid: Pid, mode: Mode, kind: Kind) {
+        self.subjects.insert(
+            pid,
+            Subject {
+                mode,
+                kind,
+                evidence: Evidence::default(),
+            },
+        );
+        self.tasks.insert(
+            pid,
+            Task {
+                subject: pid,
+                process: pid,
+                stopped: None,
+            },
+        );
+    }
+
+    /// From now on what this frozen process starts are workers.
+    pub(crate) fn is_frozen(&mut self, template: Pid) {
+        if let Some(subject) = self.subjects.get_mut(&template) {
+            subject.kind = Kind::Template;
+        }
+    }
+
+    /// Takes in whatever has happened, and hands out one piece of news.
+    pub(crate) fn poll(&mut self) -> Option<News> {
+        while let Some((pid, change)) = wait::poll() {
+            self.take_in(pid, change);
+        }
+        self.news.pop_front()
+    }
+
+    /// What this worker did since its evidence was last taken.
+    pub(crate) fn take_evidence(&mut self, worker: Pid) -> Evidence {
+        self.subjects
+            .get_mut(&worker)
+            .map(|subject| std::mem::take(&mut subject.evidence))
+            .unwrap_or_default()
+    }
+
+    /// Waits until a template forks; the newborn is stopped at its first
+    /// instruction.
+    pub(crate) fn wait_for_birth(&mut self, template: Pid) -> Result<Pid, TraceError> {
+        let doing = "forking a worker";
+        self.wait_until(doing, template, |tracer| {
+            let newborn = *tracer.born.first()?;
+            tracer
+                .tasks
+                .get(&newborn)
+                .is_some_and(|task| task.stopped.is_some())
+                .then(|| tracer.born.remove(0))
+        })
+    }
+
+    /// Lets the main thread go and waits until it stands at a breakpoint.
+    pub(crate) fn run_until_trap(
+        &mut self,
+        subject: Pid,
+        doing: &'static str,
+    ) -> Result<(), TraceError> {
+        self.set_mode(subject, Mode::UntilTrap);
+        self.let_go(subject)?;
+        self.wait_for_trap(subject, doing)
+    }
+
+    /// Waits for the breakpoint of a subject that is already on its way there.
+    pub(crate) fn wait_for_trap(
+        &mut self,
+        subject: Pid,
+        doing: &'static str,
+    ) -> Result<(), TraceError> {
+        self.wait_until(doing, subject, |tracer| {
+            tracer.tasks.get(&subject)?.stopped.map(drop)
+        })
+    }
+
+    /// Executes one instruction of a stopped main thread.
+    pub(crate) fn step(&mut self, subject: Pid, doing: &'static str) -> Result<(), TraceError> {
+        self.set_mode(subject, Mode::UntilTrap);
+        if let Some(task) = self.tasks.get_mut(&subject) {
+            task.stopped = None;
+        }
+        ptrace::step(subject)?;
+        self.wait_for_trap(subject, doing)
+    }
+
+    /// Lets a stopped subject's main thread go, for good.
+    pub(crate) fn release(&mut self, subject: Pid) -> Result<(), TraceError> {
+        self.set_mode(subject, Mode::Free);
+        self.let_go(subject)
+    }
+
+    fn let_go(&mut self, tid: Pid) -> Result<(), TraceError> {
+        if let Some(task) = self.tasks.get_mut(&tid) {
+            task.stopped = None;
+        }
+        Ok(ptrace::resume(tid, 0)?)
+    }
+
+    fn set_mode(&mut self, subject: Pid, mode: Mode) {
+        if let Some(subject) = self.subjects.get_mut(&subject) {
+            subject.mode = mode;
+        }
+    }
+
+    /// Stops every thread of a worker and kills every process that it started.
+    pub(crate) fn hold(&mut self, worker: Pid) -> Result<Held, Taint> {
+        let failed = |error: TraceError| Taint::new(Row::Worker, error.to_string());
+        if !self.subjects.contains_key(&worker) {
+            return Err(Taint::new(Row::Worker, "it is gone"));
+        }
+        self.set_mode(worker, Mode::Held);
+        let mut processes_ended = BTreeSet::new();
+        let mine: Vec<(Pid, Pid, bool)> = self
+            .tasks
+            .iter()
+            .filter(|(_, task)| task.subject == worker)
+            .map(|(tid, task)| (*tid, task.process, task.stopped.is_some()))
+            .collect();
+        for (tid, process, stopped) in mine {
+            if process != worker {
+                processes_ended.insert(process);
+            } else if !stopped {
+                self.ask_to_stop(tid);
+            }
+        }
+        for process in &processes_ended {
+            end(*process);
+        }
+        // A fork that was under way shows up only now; `take_in` kills it.
+        self.wait_until("stopping the worker", worker, |tracer| {
+            tracer
+                .tasks
+                .values()
+                .filter(|task| task.subject == worker)
+                .all(|task| task.process == worker && task.stopped.is_some())
+                .then_some(())
+        })
+        .map_err(failed)?;
+        let mut threads = Vec::new();
+        for (tid, task) in &self.tasks {
+            if task.subject != worker {
+                continue;
+            }
+            if let Some(Change::GroupStop(signal)) = task.stopped {
+                return Err(Taint::new(Row::Signals, format!("stopped by signal {signal}")));
+            }
+            if *tid != worker {
+                threads.push(*tid);
+            }
+        }
+        Ok(Held {
+            processes_ended: processes_ended.len() as u32,
+            threads,
+        })
+    }
+
+    /// Waits until a thread that was sent to its end has reached it.
+    pub(crate) fn wait_for_thread_end(&mut self, worker: Pid, tid: Pid) -> Result<(), TraceError> {
+        self.wait_until("ending a thread", worker, |tracer| {
+            (!tracer.tasks.contains_key(&tid)).then_some(())
+        })
+    }
+
+    /// Lets one held thread run; it is expected to exit.
+    pub(crate) fn resume_thread(&mut self, tid: Pid) -> Result<(), TraceError> {
+        self.let_go(tid)
+    }
+
+    /// Kills a worker or template with everything it started, and reaps it all.
+    /// Its end is not news.
+    pub(crate) fn discard(&mut self, subject: Pid) -> Result<(), TraceError> {
+        let deadline = Instant::now() + PATIENCE;
+        self.set_mode(subject, Mode::Held);
+        loop {
+            let processes: BTreeSet<Pid> = self
+                .tasks
+                .values()
+                .filter(|task| task.subject == subject)
+                .map(|task| task.process)
+                .collect();
+            if processes.is_empty() {
+                break;
+            }
+            for process in processes {
+                end(process);
+            }
+            let Some((pid, change)) = wait::next(deadline) else {
+                return Err(TraceError::TimedOut {
+                    doing: "killing a worker",
+                });
+            };
+            self.take_in(pid, change);
+        }
+        self.subjects.remove(&subject);
+        self.news.retain(|news| match news {
+            News::WorkerEnded { worker, .. }
+            | News::WorkerStopped { worker, .. }
+            | News::WorkerExecuted { worker } => *worker != subject,
+            News::TemplateEnded { template, .. } => *template != subject,
+            News::Reaped { .. } => true,
+        });
+        Ok(())
+    }
+
+    fn wait_until<T>(
+        &mut self,
+        doing: &'static str,
+        subject: Pid,
+        mut done: impl FnMut(&mut Self) -> Option<T>,
+    ) -> Result<T, TraceError> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(value) = done(self) {
+                return Ok(value);
+            }
+            if !self.tasks.contains_key(&subject) {
+                return Err(TraceError::Ended {
+                    pid: subject,
+                    end: self.end_of(subject),
+                    doing,
+                });
+            }
+            let Some((pid, change)) = wait::next(deadline) else {
+                return Err(TraceError::TimedOut { doing });
+            };
+            self.take_in(pid, change);
+        }
+    }
+
+    fn end_of(&self, subject: Pid) -> End {
+        self.news
+            .iter()
+            .rev()
+            .find_map(|news| match news {
+                News::WorkerEnded { worker: pid, end } | News::TemplateEnded { template: pid, end }
+                    if *pid == subject =>
+                {
+                    Some(*end)
+                }
+                _ => None,
+            })
+            .unwrap_or(End::Killed(libc::SIGKILL))
+    }
+
+    fn take_in(&mut self, tid: Pid, change: Change) {
+        if let Change::Exited(_) | Change::Killed(_) = change {
+            self.take_in_end(tid, change);
+            return;
+        }
+        let Some(task) = self.tasks.get_mut(&tid) else {
+            // A thread of a process that exec'd away from under its own id, or a
+            // newborn whose parent's event is still to come.
+            self.unclaimed.insert(tid, change);
+            return;
+        };
+        let (owner, process) = (task.subject, task.process);
+        let Some(subject) = self.subjects.get_mut(&owner) else {
+            return;
+        };
+        let mode = subject.mode;
+        match change {
+            Change::Created => self.take_in_birth(tid, owner, process),
+            Change::Recorded => {
+                if subject.evidence.recorded.len() < RECORDED_KINDS
+                    && let Ok(registers) = ptrace::registers(tid)
+                {
+                    let (number, args) = registers.system_call();
+                    subject.evidence.recorded.insert(Recorded {
+                        number,
+                        first_argument: args[0],
+                        by_worker: process == owner,
+                    });
+                }
+            }
+            Change::Executed => {
+                // Every other thread of the process vanished without a word, and
+                // the one that called goes on under the process's id.
+                self.tasks
+                    .retain(|other, task| task.process != process || *other == tid);
+                if process == owner && subject.kind == Kind::Worker {
+                    self.news.push_back(News::WorkerExecuted { worker: owner });
+                }
+            }
+            _ => {}
+        }
+        match (mode, change) {
+            (Mode::Held, Change::Interrupted | Change::GroupStop(_)) => {
+                self.mark_stopped(tid, change);
+            }
+            (Mode::Held, _) => {
+                // The registers of a thread that stands inside a system call are not
+                // its own yet: it goes on to the way out, where the request to stop
+                // catches it. A signal it was about to take is dropped: the handler
+                // belongs to a tenant that is gone.
+                self.ask_to_stop(tid);
+                self.go_on(tid, 0);
+            }
+            (Mode::UntilTrap, Change::Signal(libc::SIGTRAP)) if tid == owner => {
+                self.mark_stopped(tid, change);
+            }
+            (_, Change::Signal(signal)) => self.go_on(tid, signal),
+            (_, Change::GroupStop(signal)) => {
+                if process == owner && tid == owner {
+                    self.news.push_back(News::WorkerStopped {
+                        worker: owner,
+                        signal,
+                    });
+                }
+                // A thread that dies meanwhile is reported by wait.
+                let _ = ptrace::listen(tid);
+            }
+            _ => self.go_on(tid, 0),
+        }
+    }
+
+    fn take_in_end(&mut self, tid: Pid, change: Change) {
+        let end = match change {
+            Change::Exited(status) => End::Exited(status),
+            Change::Killed(signal) => End::Killed(signal),
+            _ => return,
+        };
+        self.unclaimed.remove(&tid);
+        let Some(task) = self.tasks.remove(&tid) else {
+            self.news.push_back(News::Reaped { pid: tid, end });
+            return;
+        };
+        if tid == task.subject {
+            self.news.push_back(if self.kind(tid) == Some(Kind::Worker) {
+                News::WorkerEnded { worker: tid, end }
+            } else {
+                News::TemplateEnded { template: tid, end }
+            });
+        }
+    }
+
+    fn take_in_birth(&mut self, parent: Pid, owner: Pid, parent_process: Pid) {
+        let Ok(message) = ptrace::event_message(parent) else {
+            return;
+        };
+        let Ok(newborn) = i32::try_from(message).map(Pid::from_raw) else {
+            return;
+        };
+        let unclaimed = self.unclaimed.remove(&newborn);
+        if self.kind(owner) == Some(Kind::Template) {
+            self.insert_subject(newborn, Mode::Held, Kind::Worker);
+            self.born.push(newborn);
+        } else {
+            let is_thread =
+                std::fs::exists(format!("/proc/{parent_process}/task/{newborn}")).unwrap_or(false);
+            let process = if is_thread { parent_process } else { newborn };
+            self.tasks.insert(
+                newborn,
+                Task {
+                    subject: owner,
+                    process,
+                    stopped: None,
+                },
+            );
+            if let Some(subject) = self.subjects.get_mut(&owner) {
+                if !is_thread && parent_process == owner {
+                    subject.evidence.children += 1;
+                }
+                if !is_thread && subject.mode == Mode::Held {
+                    end(newborn);
+                }
+            }
+        }
+        if let Some(change) = unclaimed {
+            self.take_in(newborn, change);
+        }
+    }
+
+    fn kind(&self, subject: Pid) -> Option<Kind> {
+        self.subjects.get(&subject).map(|subject| subject.kind)
+    }
+
+    fn mark_stopped(&mut self, tid: Pid, change: Change) {
+        if let Some(task) = self.tasks.get_mut(&tid) {
+            task.stopped = Some(change);
+        }
+    }
+
+    fn ask_to_stop(&self, tid: Pid) {
+        // Gone already: wait tells.
+        let _ = ptrace::interrupt(tid);
+    }
+
+    fn go_on(&self, tid: Pid, signal: i32) {
+        // Gone already: wait tells.
+        let _ = ptrace::resume(tid, signal);
+    }
+}
+
+fn end(process: Pid) {
+    // ESRCH means that it ended by itself, which wait reports all the same.
+    let _ = kill(process, Signal::SIGKILL);
+}
