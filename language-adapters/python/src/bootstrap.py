@@ -196,9 +196,11 @@ def settle():
     """Makes the template's memory quiet. Answers whether a fork needs the whole
     protocol, because a library asked to be told."""
     global _reseeders, _template_modules
-    _warm()
     _template_modules = frozenset(_modules)
+    _warm()
     linecache.clearcache()
+    # What is frozen is not found; a second settling must find it again.
+    gc.unfreeze()
     for _ in range(3):
         gc.collect()
     _reseeders = tuple(_find_reseeders())

@@ -65,6 +65,9 @@ impl Adapter for Python {
 
     fn boot(&mut self) -> Result<(), BootError> {
         const DOING: &str = "starting Python";
+        if self.booted.is_some() {
+            return Ok(());
+        }
         embed::initialize().map_err(|cause| failed(DOING, cause))?;
         let root = ROOT_VARIABLES
             .iter()
