@@ -12,6 +12,10 @@ const MAX_LINES: usize = 10_000;
 /// Bytes kept of one container's lines.
 const MAX_BYTES: usize = 1024 * 1024;
 
+/// Bytes kept of one line. Supervisors cut lines shorter; this is for one that
+/// does not.
+const MAX_LINE_BYTES: usize = 64 * 1024;
+
 /// Where a line came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
@@ -100,7 +104,19 @@ impl LogRing {
     }
 
     /// Keeps a line that arrived now, and lets go of the oldest if need be.
-    pub fn push(&self, source: Source, request: Option<String>, text: String, truncated: bool) {
+    pub fn push(
+        &self,
+        source: Source,
+        request: Option<String>,
+        mut text: String,
+        mut truncated: bool,
+    ) {
+        if text.len() > MAX_LINE_BYTES {
+            let whole = |end: &usize| text.is_char_boundary(*end);
+            let end = (0..=MAX_LINE_BYTES).rev().find(whole).unwrap_or(0);
+            text.truncate(end);
+            truncated = true;
+        }
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         ring.bytes += text.len();
         ring.lines.push_back(Line {
@@ -111,7 +127,6 @@ impl LogRing {
             truncated,
         });
         ring.next += 1;
-        // The newest stays even if it is too long alone: one line is bounded elsewhere.
         while ring.lines.len() > 1
             && (ring.lines.len() > ring.max_lines || ring.bytes > ring.max_bytes)
         {
@@ -218,6 +233,15 @@ mod tests {
         assert_eq!(logs.from(0).lines.len(), 2);
         logs.push(Source::Stderr, None, "a long line".into(), false);
         assert_eq!(texts(&logs.from(0)), ["a long line"]);
+    }
+
+    #[test]
+    fn an_endless_line_is_cut_between_characters() {
+        let logs = LogRing::default();
+        logs.push(Source::Stdout, None, "ä".repeat(MAX_LINE_BYTES), false);
+        let line = logs.from(0).lines.remove(0);
+        assert!(line.truncated && line.text.len() <= MAX_LINE_BYTES);
+        assert!(line.text.chars().all(|c| c == 'ä'));
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use crate::container::remove::{self, RemoveError};
-use crate::container::{Container, Identity, label};
+use crate::container::{Container, Exit, Identity, label};
 use crate::containerd::api::containerd::services::containers::v1::{
     Container as Record, ListContainersRequest,
 };
@@ -19,10 +19,6 @@ use crate::containerd::client::Doing;
 use crate::containerd::events::TaskEvent;
 use crate::containerd::{Containerd, ContainerdError};
 use crate::host::Cgroups;
-
-/// What containerd says of a container whose task it does not know: it was
-/// killed together with its shim, for instance by a reboot.
-const UNKNOWN_END: u32 = 137;
 
 /// The containers of one namespace.
 #[derive(Debug)]
@@ -179,11 +175,11 @@ impl Registry {
             Ok(Some(process)) => {
                 container.runs_as(process.pid);
                 if process.status() == Status::Stopped {
-                    container.has_ended(process.exit_status);
+                    container.has_ended(Exit::Code(process.exit_status));
                 }
             }
-            Ok(None) => container.has_ended(UNKNOWN_END),
-            Err(error) if error.is_not_found() => container.has_ended(UNKNOWN_END),
+            Ok(None) => container.has_ended(Exit::Unknown),
+            Err(error) if error.is_not_found() => container.has_ended(Exit::Unknown),
             Err(error) => warn!(container = container.id, %error, "its state is unknown"),
         }
     }
@@ -194,8 +190,10 @@ impl Registry {
             match event {
                 TaskEvent::Exit { container, status } => {
                     if let Some(container) = self.get(&container) {
-                        container.has_ended(status);
-                        if let Some(ended) = container.ended().filter(|it| it.status.is_some()) {
+                        container.has_ended(Exit::Code(status));
+                        if let Some(ended) =
+                            container.ended().filter(|it| it.status != Exit::Removed)
+                        {
                             warn!(container = container.id, cause = %ended, "a container ended");
                         }
                     }

@@ -289,7 +289,13 @@ impl api::refunction_server::Refunction for Service {
         let spool = Spool::new(&self.state);
         let broken =
             |error: std::io::Error| Status::internal(format!("keeping the archive: {error}"));
-        let mut file = tokio::fs::File::create(&spool.0).await.map_err(broken)?;
+        let mut file = tokio::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&spool.0)
+            .await
+            .map_err(broken)?;
         while let Some(piece) = pieces.message().await? {
             file.write_all(&piece.data).await.map_err(broken)?;
         }

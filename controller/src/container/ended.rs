@@ -5,8 +5,8 @@ use std::fmt;
 /// How a container's init ended, and what is known about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
-    /// Its exit code, 128 + n after signal n; None if it was removed.
-    pub status: Option<u32>,
+    /// How its init ended.
+    pub status: Exit,
     /// The kernel killed it for memory.
     pub out_of_memory: bool,
     /// The most bytes that the container ever held.
@@ -17,10 +17,21 @@ pub struct Ended {
     pub last_words: Vec<String>,
 }
 
+/// How a container's init ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// With this code, 128 + n after signal n.
+    Code(u32),
+    /// Somebody removed the container.
+    Removed,
+    /// Nobody knows: it and its shim were gone when this daemon came.
+    Unknown,
+}
+
 impl Ended {
     pub(super) fn removed() -> Self {
         Self {
-            status: None,
+            status: Exit::Removed,
             out_of_memory: false,
             peak_bytes: None,
             limit_bytes: 0,
@@ -32,15 +43,19 @@ impl Ended {
 impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.status {
-            None => write!(f, "it was removed")?,
-            Some(_) if self.out_of_memory => {
+            Exit::Removed => write!(f, "it was removed")?,
+            Exit::Unknown => write!(
+                f,
+                "it no longer runs, and containerd does not know why; the host may have been restarted"
+            )?,
+            Exit::Code(_) if self.out_of_memory => {
                 let limit = self.limit_bytes / (1024 * 1024);
                 write!(f, "out of memory: it reached its limit of {limit} MiB")?;
                 if let Some(peak) = self.peak_bytes {
                     write!(f, " (peak {} MiB)", peak.div_ceil(1024 * 1024))?;
                 }
             }
-            Some(status @ 129..=192) => {
+            Exit::Code(status @ 129..=192) => {
                 let signal = status - 128;
                 let name = i32::try_from(signal)
                     .ok()
@@ -50,9 +65,9 @@ impl fmt::Display for Ended {
                     None => write!(f, "its init was killed by signal {signal}")?,
                 }
             }
-            Some(126) => write!(f, "exit code 126: its entry point cannot be executed")?,
-            Some(127) => write!(f, "exit code 127: its entry point was not found")?,
-            Some(status) => write!(f, "its init exited with code {status}")?,
+            Exit::Code(126) => write!(f, "exit code 126: its entry point cannot be executed")?,
+            Exit::Code(127) => write!(f, "exit code 127: its entry point was not found")?,
+            Exit::Code(status) => write!(f, "its init exited with code {status}")?,
         }
         if !self.last_words.is_empty() {
             write!(f, "; its last words: {}", brief(&self.last_words))?;
@@ -79,7 +94,7 @@ mod tests {
 
     fn ended(status: u32) -> Ended {
         Ended {
-            status: Some(status),
+            status: Exit::Code(status),
             ..Ended::removed()
         }
     }

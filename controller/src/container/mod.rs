@@ -27,7 +27,10 @@ use crate::output::Output;
 use crate::watch::DirectoryWatch;
 
 pub use create::{CreateError, Recipe, create};
-pub use ended::Ended;
+pub use ended::{Ended, Exit};
+
+/// What the kernel's killing for memory looks like from outside.
+const KILLED: Exit = Exit::Code(128 + 9);
 
 /// How long news of a container's end may take after its connection ended.
 const NEWS: Duration = Duration::from_secs(2);
@@ -311,15 +314,15 @@ impl Container {
     }
 
     /// Its init ended. Whoever waits for an answer learns why there is none.
-    pub(crate) fn has_ended(&self, status: u32) {
+    pub(crate) fn has_ended(&self, status: Exit) {
         if self.ended().is_some() {
             return;
         }
         self.output.finish();
         let memory = self.cgroups.memory_deaths(&self.id);
         let ended = Ended {
-            status: Some(status),
-            out_of_memory: status == 137
+            status,
+            out_of_memory: status == KILLED
                 && (self.out_of_memory.load(Ordering::Relaxed)
                     || memory.is_some_and(|memory| memory.kills > 0)),
             peak_bytes: memory.and_then(|memory| memory.peak_bytes),
