@@ -280,12 +280,7 @@ def _find_reseeders():
             found.append(lambda thing=thing: seed(thing))
     numpy_random = _modules.get("numpy.random")
     if numpy_random is not None:
-        found.append(numpy_random.seed)
-        kind = numpy_random.BitGenerator
-        for thing in gc.get_objects():
-            generator = getattr(thing, "bit_generator", None) if type(thing) is numpy_random.Generator else thing
-            if isinstance(generator, kind):
-                found.append(lambda it=generator: setattr(it, "state", type(it)().state))
+        found.extend(_numpy_reseeders(numpy_random))
     ssl = _modules.get("_ssl")
     if ssl is not None:
         # OpenSSL reseeds by itself when the process id has changed, but a restored
@@ -306,6 +301,29 @@ def _find_reseeders():
         # Begun lazily; a library that used it at import leaves it begun.
         tempfile._name_sequence = None
     return found
+
+
+def _numpy_reseeders(numpy_random):
+    frombuffer = _modules["numpy"].frombuffer
+    urandom = os.urandom
+    legacy = getattr(numpy_random, "get_bit_generator", lambda: None)()
+
+    # An array is seeded with far sooner than with nothing, which asks the system
+    # for more and in more steps.
+    def seed_legacy():
+        numpy_random.seed(frombuffer(urandom(32), "uint32"))
+
+    if legacy is None or isinstance(legacy, numpy_random.MT19937):
+        seed_legacy()
+        yield seed_legacy
+    others = {}
+    for thing in gc.get_objects():
+        if type(thing) is numpy_random.Generator:
+            thing = thing.bit_generator
+        if isinstance(thing, numpy_random.BitGenerator) and thing is not legacy:
+            others[id(thing)] = thing
+    for thing in others.values():
+        yield lambda thing=thing: setattr(thing, "state", type(thing)().state)
 
 
 # --- loading -----------------------------------------------------------------
@@ -366,14 +384,12 @@ def _forget_modules(before):
     directories = tuple(
         directory + os.sep for directory in (before.directory, _root) if directory
     )
-    for name, module in list(_modules.items()):
-        file = getattr(module, "__file__", None)
-        if (
-            name not in _template_modules
-            and isinstance(file, str)
-            and directories
-            and file.startswith(directories)
-        ):
+    # Looking at them all writes to all their pages, so not without need.
+    for name in list(_modules) if directories else ():
+        if name in _template_modules:
+            continue
+        file = getattr(_modules[name], "__file__", None)
+        if isinstance(file, str) and file.startswith(directories):
             del _modules[name]
     _modules.update(before.evicted)
 
@@ -784,12 +800,13 @@ def _describe(error):
             return error.kind, _bounded(_printable(str(error))), ""
         kind = _type_name(type(error))
         message = _bounded(_message(error))
+        frames = _tenant_frames(error.__traceback__)
         try:
-            frames = _tenant_frames(error.__traceback__)
             stack = "".join(_Traceback(type(error), error, frames, compact=True).format())
-            stack = _bounded(_printable(stack))
         except BaseException:
-            stack = ""
+            # Memory is out, or the function broke what `traceback` relies on.
+            stack = _plain_stack(kind, message, frames)
+        stack = _bounded(_printable(stack))
         return kind, message, stack
     except BaseException:
         return "SystemError", "the function raised what cannot be told", ""
@@ -806,6 +823,17 @@ def _tenant_frames(frames):
     while first is not None and first.tb_frame.f_code.co_filename.startswith("<frozen importlib"):
         first = first.tb_next
     return first
+
+
+def _plain_stack(kind, message, frames):
+    """What can be told of a traceback with nothing but the interpreter."""
+    lines = ["Traceback (most recent call last):"]
+    while frames is not None and len(lines) < 100:
+        code = frames.tb_frame.f_code
+        lines.append(f'  File "{code.co_filename}", line {frames.tb_lineno}, in {code.co_name}')
+        frames = frames.tb_next
+    lines.append(f"{kind}: {message}\n")
+    return "\n".join(lines)
 
 
 def _type_name(kind):

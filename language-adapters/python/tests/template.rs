@@ -53,6 +53,7 @@ fn main() {
             a_library_with_threads_is_refused,
             libraries_are_told_of_forks,
             libraries_generators_are_reseeded,
+            numpy_is_reseeded_where_it_is_installed,
             the_images_own_handler,
             the_path_has_the_root_and_what_is_installed,
         ],
@@ -161,6 +162,35 @@ fn libraries_generators_are_reseeded(python: &mut Python) {
         })
     };
     assert_ne!(draw(python), draw(python));
+}
+
+fn numpy_is_reseeded_where_it_is_installed(python: &mut Python) {
+    if let Err(error) = python.preload(&["numpy.random".into()]) {
+        assert!(error.cause.contains("No module named 'numpy'"), "{error}");
+        println!("(numpy is not installed)");
+        return;
+    }
+    call(
+        python,
+        "import builtins, numpy\nbuiltins.kept = numpy.random.default_rng(1)\ndef main(): pass",
+        "{}",
+    );
+    python.settle().expect("settle");
+    let draw = |python: &mut Python| {
+        in_child(0, || {
+            python.after_fork();
+            python.after_restore().expect("reseed");
+            let code = "import numpy\ndef main(): return [numpy.random.random(), numpy.random.normal(), kept.random()]";
+            call(python, code, "{}").to_string()
+        })
+        .expect("a child")
+    };
+    let drawn: Vec<[f64; 3]> = (0..2)
+        .map(|_| serde_json::from_str(&draw(python)).expect("numbers"))
+        .collect();
+    for (one, other) in drawn[0].iter().zip(drawn[1]) {
+        assert!((one - other).abs() > f64::EPSILON, "{drawn:?}");
+    }
 }
 
 fn the_images_own_handler(python: &mut Python) {
