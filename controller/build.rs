@@ -4,7 +4,7 @@
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=proto/containerd");
-    const SERVICES: [&str; 12] = [
+    const SERVICES: [&str; 13] = [
         "types.proto",
         "process.proto",
         "version.proto",
@@ -17,6 +17,7 @@ fn main() {
         "snapshots.proto",
         "diff.proto",
         "leases.proto",
+        "runc.proto",
     ];
     let definitions = protox::compile(SERVICES, ["proto/containerd"])
         .expect("the definitions under proto/containerd are well-formed");

@@ -122,7 +122,7 @@ async fn serve(
         let containerd = Containerd::connect(address, &arguments.namespace).await?;
         info!(version = containerd.version(), address = %address.display(), "connected to containerd");
         let news = events::watch(containerd.clone()).await?;
-        let registry = Arc::new(Registry::new(containerd, state));
+        let registry = Arc::new(Registry::new(containerd, state, private.is_some()));
         // After the subscription: what ends meanwhile is not missed.
         registry.adopt().await?;
         Ok::<_, DaemonError>((registry, news))

@@ -3,8 +3,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::container::spec::CGROUP_PARENT;
-
 const ROOT: &str = "/sys/fs/cgroup";
 
 /// How the host lays out control groups.
@@ -44,22 +42,21 @@ impl Cgroups {
         }
     }
 
-    fn memory(self, container: &str) -> PathBuf {
+    fn memory(self, group: &str) -> PathBuf {
         let controller = match self {
             Self::V1 { .. } => "memory",
             Self::V2 => "",
         };
         Path::new(ROOT)
             .join(controller)
-            .join(CGROUP_PARENT.trim_start_matches('/'))
-            .join(container)
+            .join(group.trim_start_matches('/'))
     }
 
-    /// How often the kernel killed for memory in a container, and the peak in
+    /// How often the kernel killed for memory in a group, and the peak in
     /// bytes where the kernel keeps it. None once the control group is gone.
     #[must_use]
-    pub fn memory_deaths(self, container: &str) -> Option<MemoryDeaths> {
-        let directory = self.memory(container);
+    pub fn memory_deaths(self, group: &str) -> Option<MemoryDeaths> {
+        let directory = self.memory(group);
         let (events, peak) = match self {
             // `oom` counts limits met, also where reclaim helped: `oom_kill` kills.
             Self::V1 { .. } => ("memory.oom_control", "memory.max_usage_in_bytes"),
@@ -73,21 +70,17 @@ impl Cgroups {
         })
     }
 
-    /// Removes what may be left of a container's control groups, and the parent
-    /// when it is empty. The runtime normally did the first already.
-    pub fn remove(self, container: &str) {
-        let parent = CGROUP_PARENT.trim_start_matches('/');
-        let roots = match self {
-            Self::V2 => vec![PathBuf::from(ROOT)],
-            Self::V1 { .. } => fs::read_dir(ROOT)
-                .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
-                .unwrap_or_default(),
-        };
-        for root in roots {
-            let group = root.join(parent);
-            // A group with processes or children refuses; then it is in use.
-            let _ = fs::remove_dir(group.join(container));
-            let _ = fs::remove_dir(group);
+    /// Removes what may be left of a control group. The runtime normally did it
+    /// already; a group with processes or children refuses, and then it is in use.
+    pub fn remove(self, group: &str) {
+        let group = group.trim_start_matches('/');
+        match self {
+            Self::V2 => drop(fs::remove_dir(Path::new(ROOT).join(group))),
+            Self::V1 { .. } => {
+                for hierarchy in fs::read_dir(ROOT).into_iter().flatten().flatten() {
+                    let _ = fs::remove_dir(hierarchy.path().join(group));
+                }
+            }
         }
     }
 }

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use crate::container::remove::{self, RemoveError};
+use crate::container::spec::CGROUP_PARENT;
 use crate::container::{Container, Exit, Identity, label};
 use crate::containerd::api::containerd::services::containers::v1::{
     Container as Record, ListContainersRequest,
@@ -26,17 +27,20 @@ pub struct Registry {
     containerd: Containerd,
     state: PathBuf,
     cgroups: Cgroups,
+    runc_root: Option<PathBuf>,
     containers: Mutex<BTreeMap<String, Arc<Container>>>,
 }
 
 impl Registry {
-    /// Containers that are made have their directories below `state`.
+    /// Containers that are made have their directories below `state`, and with a
+    /// private containerd runc's notes on them too.
     #[must_use]
-    pub fn new(containerd: Containerd, state: &Path) -> Self {
+    pub fn new(containerd: Containerd, state: &Path, private: bool) -> Self {
         Self {
             containerd,
             state: state.to_owned(),
             cgroups: Cgroups::detect(),
+            runc_root: private.then(|| state.join("containerd/runc")),
             containers: Mutex::default(),
         }
     }
@@ -49,6 +53,11 @@ impl Registry {
 
     pub(crate) fn cgroups(&self) -> Cgroups {
         self.cgroups
+    }
+
+    /// Where runc is to keep its notes, if not at its usual place.
+    pub(crate) fn runc_root(&self) -> Option<&Path> {
+        self.runc_root.as_deref()
     }
 
     pub(crate) fn directory_of(&self, id: &str) -> PathBuf {
@@ -83,9 +92,15 @@ impl Registry {
         true
     }
 
-    /// Makes an id free again.
+    /// Makes an id free again, and the last one gives up the common control group.
     pub(crate) fn release(&self, id: &str) {
-        self.lock().remove(id);
+        let mut containers = self.lock();
+        containers.remove(id);
+        if containers.is_empty() {
+            // Under the lock: a creation that begins now would lose the group
+            // between runc's making it and making its own in it.
+            self.cgroups.remove(CGROUP_PARENT);
+        }
     }
 
     /// Removes a container and everything made for it; false if there is none.
@@ -153,6 +168,11 @@ impl Registry {
                 .created_at
                 .as_ref()
                 .map_or(0, |at| at.seconds * 1000 + i64::from(at.nanos) / 1_000_000),
+            cgroup: record
+                .labels
+                .get(label::CGROUP)
+                .cloned()
+                .unwrap_or_else(|| format!("{CGROUP_PARENT}/{}", record.id)),
             directory: record
                 .labels
                 .get(label::DIRECTORY)

@@ -9,12 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use prost::Message;
 use prost_types::Any;
 use tracing::{info, warn};
 
 use super::remove::{self, Part};
-use super::spec::{self, SpecError, Wanted};
+use super::spec::{self, CGROUP_PARENT, SpecError, Wanted};
 use super::{Container, Ended, Identity, label};
+use crate::containerd::api::containerd::runc::v1::Options;
 use crate::containerd::api::containerd::services::containers::v1::{
     Container as Record, CreateContainerRequest, container::Runtime,
 };
@@ -139,6 +141,8 @@ pub async fn create(
     let container = Container::new(
         Identity {
             directory: registry.directory_of(&id),
+            // Another daemon on this host may have a container of the same id.
+            cgroup: format!("{CGROUP_PARENT}/{id}-{}", &random()[..8]),
             id: id.clone(),
             image: image.name.clone(),
             memory_bytes,
@@ -231,6 +235,10 @@ fn check_id(id: &str) -> Result<(), String> {
     }
 }
 
+fn random() -> String {
+    uuid::Uuid::new_v4().simple().to_string()
+}
+
 /// The image's last word and something random.
 fn choose_id(image: &str) -> String {
     let word: String = image
@@ -242,7 +250,7 @@ fn choose_id(image: &str) -> String {
         .filter(char::is_ascii_alphanumeric)
         .take(20)
         .collect();
-    let random = uuid::Uuid::new_v4().simple().to_string();
+    let random = random();
     if word.is_empty() {
         format!("function-{}", &random[..8])
     } else {
@@ -269,6 +277,7 @@ async fn make(
     let files = directories(container)?;
     let spec = spec::build(&Wanted {
         id,
+        cgroup: &container.cgroup,
         image: &image.config,
         env,
         memory_bytes: container.memory_bytes,
@@ -295,6 +304,14 @@ async fn make(
         .doing(|| "preparing the root filesystem".into())?
         .mounts;
 
+    // runc's own place for its notes is the same for every containerd of the host.
+    let options = registry.runc_root().map(|root| Any {
+        type_url: "containerd.runc.v1.Options".into(),
+        value: Options {
+            root: root.display().to_string(),
+        }
+        .encode_to_vec(),
+    });
     made.push(Part::Record);
     containerd
         .containers()
@@ -305,6 +322,7 @@ async fn make(
                 image: image.name.clone(),
                 runtime: Some(Runtime {
                     name: RUNTIME.into(),
+                    options: options.clone(),
                 }),
                 spec: Some(Any {
                     type_url: "types.containerd.io/opencontainers/runtime-spec/1/Spec".into(),
@@ -329,6 +347,7 @@ async fn make(
             stdout,
             stderr,
             terminal: false,
+            options,
         })
         .await
         .doing(|| "creating the container's init".into())?;
@@ -363,6 +382,7 @@ fn labels(container: &Container) -> HashMap<String, String> {
             container.directory().display().to_string(),
         ),
         (label::MEMORY.into(), container.memory_bytes.to_string()),
+        (label::CGROUP.into(), container.cgroup.clone()),
         (label::PIDS.into(), container.pids.to_string()),
     ])
 }

@@ -44,6 +44,7 @@ pub(crate) mod label {
     pub(crate) const MANAGED: &str = "refunction/managed";
     pub(crate) const DIRECTORY: &str = "refunction/directory";
     pub(crate) const MEMORY: &str = "refunction/memory-bytes";
+    pub(crate) const CGROUP: &str = "refunction/cgroup";
     pub(crate) const PIDS: &str = "refunction/pids";
 }
 
@@ -91,6 +92,7 @@ pub struct Container {
     /// Held while it is created or removed.
     pub(crate) lifecycle: tokio::sync::Mutex<()>,
     directory: PathBuf,
+    pub(crate) cgroup: String,
     cgroups: Cgroups,
     output: Output,
     link: watch::Sender<Link>,
@@ -157,6 +159,7 @@ pub(crate) struct Identity {
     pub(crate) pids: u32,
     pub(crate) created_unix_ms: i64,
     pub(crate) directory: PathBuf,
+    pub(crate) cgroup: String,
 }
 
 impl Container {
@@ -173,6 +176,7 @@ impl Container {
             create_us: AtomicU64::new(0),
             lifecycle: tokio::sync::Mutex::new(()),
             directory: identity.directory,
+            cgroup: identity.cgroup,
             cgroups,
             output,
             link: watch::Sender::new(Link::Starting),
@@ -319,7 +323,7 @@ impl Container {
             return;
         }
         self.output.finish();
-        let memory = self.cgroups.memory_deaths(&self.id);
+        let memory = self.cgroups.memory_deaths(&self.cgroup);
         let ended = Ended {
             status,
             out_of_memory: status == KILLED

@@ -76,7 +76,7 @@ async fn remove_part(
     match part {
         Part::Task => {
             task(containerd, id).await?;
-            registry.cgroups().remove(id);
+            registry.cgroups().remove(&container.cgroup);
         }
         Part::Record => {
             let deleted = containerd

@@ -81,6 +81,8 @@ const MAX_TMP_BYTES: u64 = 512 * MIB;
 pub(super) struct Wanted<'a> {
     /// Its id, which is also its host name.
     pub(super) id: &'a str,
+    /// Its control group, from the root of each hierarchy.
+    pub(super) cgroup: &'a str,
     /// What its image says.
     pub(super) image: &'a ImageConfig,
     /// Variables that go over the image's.
@@ -165,7 +167,7 @@ pub(super) fn build(wanted: &Wanted<'_>) -> Result<Spec, SpecError> {
         .collect::<Result<Vec<_>, _>>()?;
 
     let linux = LinuxBuilder::default()
-        .cgroups_path(format!("{CGROUP_PARENT}/{}", wanted.id))
+        .cgroups_path(wanted.cgroup)
         .namespaces(namespaces)
         .resources(
             LinuxResourcesBuilder::default()
@@ -360,6 +362,7 @@ mod tests {
         let env = BTreeMap::from([("LANG".to_owned(), "de".to_owned())]);
         let wanted = Wanted {
             id: "python-1",
+            cgroup: "/refunction/python-1-abc",
             image,
             env: &env,
             memory_bytes: 256 * MIB,
@@ -407,7 +410,7 @@ mod tests {
         assert_eq!(one["linux"]["resources"]["memory"]["limit"], limit);
         assert!(one["linux"]["resources"]["memory"].get("swap").is_none());
         assert_eq!(one["linux"]["resources"]["pids"]["limit"], 64);
-        assert_eq!(one["linux"]["cgroupsPath"], "/refunction/python-1");
+        assert_eq!(one["linux"]["cgroupsPath"], "/refunction/python-1-abc");
         let two = spec(&image(), Cgroups::V2);
         assert_eq!(two["linux"]["resources"]["memory"]["swap"], limit);
         let kinds = two["linux"]["namespaces"].to_string();
@@ -466,6 +469,7 @@ mod tests {
         let env = BTreeMap::new();
         let wanted = Wanted {
             id: "x",
+            cgroup: "/refunction/x",
             image: &empty,
             env: &env,
             memory_bytes: MIB,
