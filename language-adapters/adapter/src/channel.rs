@@ -15,6 +15,9 @@ use std::io::{self, Read, Write};
 /// Bytes before a frame's payload.
 pub const HEADER_BYTES: usize = 5;
 
+/// Up to here a copy is cheaper than a second write; a pipe holds no more anyway.
+const ONE_WRITE_BYTES: usize = 64 * 1024;
+
 /// Where a worker reads requests.
 pub const REQUEST_FD: i32 = 3;
 
@@ -69,9 +72,14 @@ pub fn header(kind: Kind, payload: usize) -> io::Result<[u8; HEADER_BYTES]> {
 /// # Errors
 /// The writer's.
 pub fn write_frame(writer: &mut impl Write, kind: Kind, payload: &[u8]) -> io::Result<()> {
+    let header = header(kind, payload.len())?;
+    if payload.len() > ONE_WRITE_BYTES {
+        writer.write_all(&header)?;
+        return writer.write_all(payload);
+    }
     // One write for small frames: each is a system call and a possible wake-up.
     let mut frame = Vec::with_capacity(HEADER_BYTES + payload.len());
-    frame.extend_from_slice(&header(kind, payload.len())?);
+    frame.extend_from_slice(&header);
     frame.extend_from_slice(payload);
     writer.write_all(&frame)
 }
@@ -99,7 +107,121 @@ pub fn read_frame(reader: &mut impl Read) -> io::Result<Option<(Kind, Vec<u8>)>>
             format!("a frame of unknown kind {kind:#04x}"),
         )
     })?;
-    let mut payload = vec![0; u32::from_le_bytes([a, b, c, d]) as usize];
-    reader.read_exact(&mut payload)?;
+    let length = u32::from_le_bytes([a, b, c, d]);
+    // A length is a claim: memory is taken as the bytes arrive.
+    let mut payload = Vec::with_capacity((length as usize).min(ONE_WRITE_BYTES));
+    let read = reader.take(length.into()).read_to_end(&mut payload)?;
+    if read < length as usize {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
     Ok(Some((kind, payload)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Gives one byte at a time, and is interrupted before each.
+    struct Halting<'a> {
+        bytes: &'a [u8],
+        interrupted: bool,
+    }
+
+    impl Read for Halting<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.interrupted = !self.interrupted;
+            if self.interrupted {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            let length = buffer.len().min(1);
+            self.bytes.read(&mut buffer[..length])
+        }
+    }
+
+    /// Counts its writes.
+    #[derive(Default)]
+    struct Counting {
+        bytes: Vec<u8>,
+        writes: usize,
+    }
+
+    impl Write for Counting {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.writes += 1;
+            self.bytes.write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn frames_come_back_as_they_were_written() {
+        let large = vec![b'x'; ONE_WRITE_BYTES + 1];
+        for kind in [
+            Kind::Load,
+            Kind::Invoke,
+            Kind::Loaded,
+            Kind::Value,
+            Kind::Exception,
+        ] {
+            for payload in [&b""[..], b"null", "\"ü\"".as_bytes(), &large] {
+                let mut written = Vec::new();
+                write_frame(&mut written, kind, payload).expect("a vector takes all");
+                let mut reader = written.as_slice();
+                let frame = read_frame(&mut reader).expect("a frame");
+                assert_eq!(frame, Some((kind, payload.to_vec())));
+                assert_eq!(read_frame(&mut reader).expect("the end"), None);
+            }
+        }
+    }
+
+    #[test]
+    fn a_halting_reader_gives_the_same_frames() {
+        let mut bytes = Vec::new();
+        write_frame(&mut bytes, Kind::Invoke, b"{}").expect("a vector takes all");
+        write_frame(&mut bytes, Kind::Load, b"[1]").expect("a vector takes all");
+        let mut reader = Halting {
+            bytes: &bytes,
+            interrupted: false,
+        };
+        let mut next = || read_frame(&mut reader).expect("a frame");
+        assert_eq!(next(), Some((Kind::Invoke, b"{}".to_vec())));
+        assert_eq!(next(), Some((Kind::Load, b"[1]".to_vec())));
+        assert_eq!(next(), None);
+    }
+
+    #[test]
+    fn a_stream_that_ends_within_a_frame_is_an_error() {
+        let mut bytes = Vec::new();
+        write_frame(&mut bytes, Kind::Value, b"null").expect("a vector takes all");
+        for end in 1..bytes.len() {
+            let error = read_frame(&mut &bytes[..end]).expect_err("it is cut short");
+            assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof, "{end}");
+        }
+    }
+
+    #[test]
+    fn a_claimed_length_takes_no_memory() {
+        let bytes = [0xff, 0xff, 0xff, 0xff, b'v', 1, 2, 3];
+        let error = read_frame(&mut bytes.as_slice()).expect_err("it is cut short");
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn an_unknown_kind_is_an_error() {
+        let error = read_frame(&mut [0, 0, 0, 0, b'?'].as_slice()).expect_err("no such kind");
+        assert_eq!(error.to_string(), "a frame of unknown kind 0x3f");
+    }
+
+    #[test]
+    fn a_small_frame_is_one_write() {
+        for (payload, writes) in [(ONE_WRITE_BYTES, 1), (ONE_WRITE_BYTES + 1, 2)] {
+            let mut writer = Counting::default();
+            write_frame(&mut writer, Kind::Value, &vec![b' '; payload]).expect("written");
+            assert_eq!(writer.writes, writes);
+            assert_eq!(writer.bytes.len(), HEADER_BYTES + payload);
+        }
+    }
 }
