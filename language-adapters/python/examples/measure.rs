@@ -18,6 +18,10 @@ fn main() {
     for (name, source) in [
         ("no-op", "def main(args):\n    return args\n"),
         ("async", "async def main(args):\n    return args\n"),
+        (
+            "JSON of 1000 keys",
+            "import json\ndef main(args):\n    return json.loads(json.dumps({str(n): [n, str(n)] for n in range(1000)}))\n",
+        ),
         ("raising", "def main(args):\n    raise ValueError('x')\n"),
     ] {
         println!("-- {name}");
