@@ -136,8 +136,13 @@ async fn serve(
         async move { registry.follow(news).await }
     });
 
-    let service = Service::new(Arc::clone(&registry), state, private.is_some());
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let (stop, mut stopping) = tokio::sync::watch::channel(false);
+    let service = Service::new(
+        Arc::clone(&registry),
+        state,
+        private.is_some(),
+        stopping.clone(),
+    );
     let mut server = tokio::spawn(
         Server::builder()
             .add_service(
@@ -145,8 +150,8 @@ async fn serve(
                     .max_decoding_message_size(MAX_MESSAGE_BYTES)
                     .max_encoding_message_size(MAX_MESSAGE_BYTES),
             )
-            .serve_with_incoming_shutdown(UnixListenerStream::new(listener), async {
-                let _ = stopped.await;
+            .serve_with_incoming_shutdown(UnixListenerStream::new(listener), async move {
+                let _ = stopping.wait_for(|stopping| *stopping).await;
             }),
     );
     info!(socket = %arguments.socket.display(), "serving");
@@ -154,7 +159,11 @@ async fn serve(
     tokio::select! {
         () = interrupted.wait() => {
             info!("ending");
-            let _ = stop.send(());
+            stop.send_replace(true);
+            tokio::select! {
+                () = registry.settle() => {}
+                () = interrupted.wait() => {}
+            }
             tokio::select! {
                 ended = tokio::time::timeout(DRAIN, &mut server) => {
                     if ended.is_err() {

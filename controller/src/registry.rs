@@ -125,6 +125,17 @@ impl Registry {
         Ok(true)
     }
 
+    /// Breaks off the creations under way and awaits them and the removals, so that
+    /// nothing half-made is left behind.
+    pub(crate) async fn settle(&self) {
+        for container in self.all() {
+            if container.lifecycle.try_lock().is_err() {
+                container.abandon();
+                drop(container.lifecycle.lock().await);
+            }
+        }
+    }
+
     pub(crate) async fn records(&self) -> Result<Vec<Record>, ContainerdError> {
         Ok(self
             .containerd

@@ -10,7 +10,7 @@ use refunction_protocol::host as api;
 use refunction_protocol::{Failure, Function, Limits};
 use serde_json::value::RawValue;
 use tokio::io::AsyncWriteExt;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -35,16 +35,24 @@ pub struct Service {
     registry: Arc<Registry>,
     state: PathBuf,
     private: bool,
+    stopping: watch::Receiver<bool>,
 }
 
 impl Service {
     /// Over these containers; `private` if their containerd ends with the daemon.
+    /// Calls that would go on for ever end when `stopping` is true.
     #[must_use]
-    pub fn new(registry: Arc<Registry>, state: &Path, private: bool) -> Self {
+    pub fn new(
+        registry: Arc<Registry>,
+        state: &Path,
+        private: bool,
+        stopping: watch::Receiver<bool>,
+    ) -> Self {
         Self {
             registry,
             state: state.to_owned(),
             private,
+            stopping,
         }
     }
 
@@ -250,6 +258,7 @@ impl api::refunction_server::Refunction for Service {
         let logs = Arc::clone(&container.logs);
         drop(container);
         let (sender, lines) = mpsc::channel(LOG_LINES);
+        let mut stopping = self.stopping.clone();
         tokio::spawn(async move {
             let mut place = 0;
             loop {
@@ -275,6 +284,7 @@ impl api::refunction_server::Refunction for Service {
                 tokio::select! {
                     more = logs.more(place) => if !more { return },
                     () = sender.closed() => return,
+                    _ = stopping.wait_for(|stopping| *stopping) => return,
                 }
             }
         });
