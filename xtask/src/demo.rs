@@ -51,7 +51,10 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         }
         .show()
     });
-    shown.with_context(|| sandbox.last_words())
+    if shown.is_err() && shell::check_interrupt().is_ok() {
+        sandbox.print_last_words();
+    }
+    shown
 }
 
 fn import(sandbox: &Sandbox, archive: &Path) -> Result<()> {

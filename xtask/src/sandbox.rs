@@ -46,13 +46,18 @@ impl Sandbox {
                 };
                 // The socket takes calls from its making on; the first answer comes
                 // when containerd stands behind it.
-                shell::quiet(sandbox.funk().arg("info")).with_context(|| sandbox.last_words())?;
-                Ok(sandbox)
+                match shell::quiet(sandbox.funk().arg("info")) {
+                    Ok(_) => Ok(sandbox),
+                    Err(error) => {
+                        sandbox.print_last_words();
+                        Err(error)
+                    }
+                }
             }
             Err(error) => {
-                let words = places.last_words();
+                places.print_last_words();
                 places.remove();
-                Err(error.context(words))
+                Err(error)
             }
         }
     }
@@ -66,9 +71,9 @@ impl Sandbox {
         command
     }
 
-    /// What the daemon said last, for an error message.
-    pub(crate) fn last_words(&self) -> String {
-        self.places.last_words()
+    /// What the daemon said last, for whoever looks for a failure's cause.
+    pub(crate) fn print_last_words(&self) {
+        self.places.print_last_words();
     }
 }
 
@@ -110,6 +115,7 @@ impl Daemon {
             .arg(&socket)
             .arg("--namespace")
             .arg(places.namespace())
+            .env("NO_COLOR", "1")
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -219,11 +225,13 @@ impl Places {
         format!("xtask-{}", self.name)
     }
 
-    fn last_words(&self) -> String {
+    fn print_last_words(&self) {
         let log = fs::read_to_string(self.log()).unwrap_or_default();
-        let lines: Vec<_> = log.lines().rev().take(5).collect();
-        let lines: Vec<_> = lines.into_iter().rev().collect();
-        format!("refunctiond's last words: {}", lines.join(" | "))
+        let lines: Vec<_> = log.lines().collect();
+        eprintln!("refunctiond's last words:");
+        for line in &lines[lines.len().saturating_sub(10)..] {
+            eprintln!("    {line}");
+        }
     }
 
     /// Ends and removes whatever is left; says what it could not.

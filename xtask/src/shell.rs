@@ -1,6 +1,5 @@
 //! Commands run, and ended when somebody interrupts this program.
 
-use std::ffi::OsStr;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -118,23 +117,20 @@ fn check(command: &Command, status: ExitStatus, stderr: &str) -> Result<()> {
         return Ok(());
     }
     check_interrupt()?;
-    let words = stderr.trim();
-    if words.is_empty() {
-        bail!("{} failed: {status}", name(command));
+    let name = name(command);
+    match stderr.trim() {
+        "" => bail!("{name} failed: {status}"),
+        // Most programs put their own name there already.
+        words => bail!(
+            "{name} failed: {}",
+            words.trim_start_matches(&format!("{name}: "))
+        ),
     }
-    bail!("{} failed: {words}", name(command));
 }
 
-/// The command for an error message: its program and its first plain word.
+/// The command's name for an error message.
 fn name(command: &Command) -> String {
     let program = std::path::Path::new(command.get_program());
-    let program = program.file_name().unwrap_or(program.as_os_str());
-    let verb = command
-        .get_args()
-        .filter_map(OsStr::to_str)
-        .find(|argument| !argument.starts_with('-') && !argument.contains('/'));
-    match verb {
-        Some(verb) => format!("{} {verb}", program.display()),
-        None => program.display().to_string(),
-    }
+    let name = program.file_name().unwrap_or(program.as_os_str());
+    name.display().to_string()
 }
