@@ -178,12 +178,16 @@ impl Command {
 
 fn function(data: Option<&RawValue>) -> Result<Box<Function>, String> {
     let Some(data) = data else {
-        return Err("a function message needs \"data\": a source string, or an object with \"code\"".into());
+        return Err(
+            "a function message needs \"data\": a source string, or an object with \"code\"".into(),
+        );
     };
     let form = serde_json::from_str::<FunctionForm>(data.get()).map_err(|_| {
         // The untagged error says only "did not match"; ask again for the real cause.
         match serde_json::from_str::<Function>(data.get()) {
-            Err(error) => format!("the function is neither a source string nor a function object: {error}"),
+            Err(error) => {
+                format!("the function is neither a source string nor a function object: {error}")
+            }
             Ok(_) => "the function could not be read".into(),
         }
     })?;

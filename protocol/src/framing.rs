@@ -61,7 +61,9 @@ impl Lines {
     /// [`LineTooLong`], once for each over-long line.
     pub fn next_line(&mut self) -> Option<Result<Vec<u8>, LineTooLong>> {
         loop {
-            let found = self.buffer[self.scanned..].iter().position(|byte| *byte == b'\n');
+            let found = self.buffer[self.scanned..]
+                .iter()
+                .position(|byte| *byte == b'\n');
             let Some(offset) = found else {
                 self.scanned = self.buffer.len();
                 if self.discarding {

@@ -102,7 +102,7 @@ impl FailureKind {
 pub struct Restored {
     /// In place, or by a new worker.
     pub method: Method,
-    /// Microseconds, from the command's arrival to the worker's being ready.
+    /// Microseconds from taking the command in hand to the worker's being ready.
     pub total_us: u64,
     /// Where they went, in order.
     pub phases: Vec<Phase>,

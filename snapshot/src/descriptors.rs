@@ -53,8 +53,9 @@ impl Descriptors {
         owner: (Uid, Gid),
         program: &mut Program,
     ) -> Result<u32, Taint> {
-        let failed =
-            |doing: &str, error: io::Error| Taint::new(Row::Descriptors, format!("{doing}: {error}"));
+        let failed = |doing: &str, error: io::Error| {
+            Taint::new(Row::Descriptors, format!("{doing}: {error}"))
+        };
         process
             .read_descriptors(&mut self.open)
             .map_err(|error| failed("listing", error))?;

@@ -128,13 +128,20 @@ mod tests {
     fn a_new_mapping_between_two_goes_away() {
         let then = [mapping(1, 4, 3, 0)];
         let now = [mapping(1, 6, 3, 0), mapping(8, 9, 3, 0)];
-        assert_eq!(mends(&then, &now), [Mend::Unmap(span(4, 6)), Mend::Unmap(span(8, 9))]);
+        assert_eq!(
+            mends(&then, &now),
+            [Mend::Unmap(span(4, 6)), Mend::Unmap(span(8, 9))]
+        );
     }
 
     #[test]
     fn a_hole_a_changed_right_and_a_replaced_file_are_told_apart() {
         let then = [mapping(1, 9, 3, 7)];
-        let now = [mapping(1, 3, 3, 7), mapping(4, 6, 1, 7), mapping(6, 9, 3, 8)];
+        let now = [
+            mapping(1, 3, 3, 7),
+            mapping(4, 6, 1, 7),
+            mapping(6, 9, 3, 8),
+        ];
         assert_eq!(
             mends(&then, &now),
             [
@@ -180,30 +187,19 @@ mod tests {
         fn mending_makes_one_list_the_other(then in lists(), now in lists()) {
             let mut pages: Vec<_> = (0..64).map(|number| page(&now, number)).collect();
             for mend in mends(&then, &now) {
-                let (span, change): (Span, Box<dyn Fn(u64) -> Option<(Protection, Backing)>>) =
-                    match mend {
-                        Mend::Unmap(span) => (span, Box::new(|_| None)),
-                        Mend::Remap(span, was) => (
-                            span,
-                            Box::new(move |number| {
-                                Some((was.protection, backing_at(was, number * PAGE)))
-                            }),
-                        ),
-                        Mend::Protect(span, protection) => {
-                            let kept = pages.clone();
-                            (
-                                span,
-                                Box::new(move |number| {
-                                    kept[number as usize]
-                                        .clone()
-                                        .map(|(_, backing)| (protection, backing))
-                                }),
-                            )
-                        }
-                    };
+                let (Mend::Unmap(span) | Mend::Remap(span, _) | Mend::Protect(span, _)) = mend;
                 for address in span.page_addresses() {
                     let number = address / PAGE;
-                    pages[number as usize] = change(number);
+                    let page = &mut pages[number as usize];
+                    *page = match &mend {
+                        Mend::Unmap(_) => None,
+                        Mend::Remap(_, was) => {
+                            Some((was.protection, backing_at(was, address)))
+                        }
+                        Mend::Protect(_, protection) => {
+                            page.take().map(|(_, backing)| (*protection, backing))
+                        }
+                    };
                 }
             }
             for number in 0..64 {

@@ -143,10 +143,9 @@ impl Engine {
                     String::from_utf8_lossy(reason).into_owned(),
                 ));
             }
-            [READY, a, b, c, d, description @ ..] => (
-                RawFd::from_le_bytes([*a, *b, *c, *d]),
-                description.to_vec(),
-            ),
+            [READY, a, b, c, d, description @ ..] => {
+                (RawFd::from_le_bytes([*a, *b, *c, *d]), description.to_vec())
+            }
             _ => return Err(EngineError::Template("it sent no known message".into())),
         };
         self.tracer

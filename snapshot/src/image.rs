@@ -112,6 +112,10 @@ impl Image {
         let mut wiped = Vec::new();
         let mut offset = HEAD;
         for mapping in &mappings {
+            if mapping.shared && !mapping.is_writable() {
+                // A file that everybody reads, such as a locale archive.
+                continue;
+            }
             if mapping.shared {
                 return Err(ImageError::Shared {
                     what: format!("shared mapping of {:?}", mapping.name),
@@ -133,13 +137,13 @@ impl Image {
             }
         }
         let bytes = offset - HEAD;
-        file.set_len(offset)
-            .map_err(io_error("sizing the image"))?;
+        file.set_len(offset).map_err(io_error("sizing the image"))?;
         for segment in &segments {
             fill(&file, process, segment).map_err(io_error("copying the template's memory"))?;
         }
         memfd::Memfd::try_from_file(
-            file.try_clone().map_err(io_error("duplicating the image"))?,
+            file.try_clone()
+                .map_err(io_error("duplicating the image"))?,
         )
         .map_err(|_| io::Error::other("the image is not a memfd"))
         .and_then(|sealed| {

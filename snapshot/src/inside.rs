@@ -9,9 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::cmsg_space;
 use nix::fcntl::{FcntlArg, fcntl};
-use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg,
-};
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 
 use crate::arch;
 use crate::stub::TABLE_BYTES;
@@ -43,9 +41,10 @@ pub struct Template {
 
 /// What a worker was given.
 pub struct Newborn {
-    /// How many descriptors it has, numbered from 0. The image's memfd, which its
-    /// own mappings rest on, follows; nothing else is open.
-    pub descriptors: usize,
+    /// Its descriptors, numbered from 0; those from 3 on close on exec. The
+    /// image's memfd, on which its mappings rest, has the next number; nothing else
+    /// is open.
+    pub descriptors: Vec<OwnedFd>,
 }
 
 impl Template {
@@ -126,9 +125,17 @@ impl Template {
             .collect::<io::Result<Vec<_>>>()?;
         let count = descriptors.len();
         for (number, descriptor) in descriptors.iter().enumerate() {
+            let (from, to) = (descriptor.as_raw_fd(), number as RawFd);
             // SAFETY: the numbers below OUT_OF_THE_WAY belong to this function: the
             // template's own are replaced on purpose, and no owner of them is left.
-            if unsafe { libc::dup2(descriptor.as_raw_fd(), number as RawFd) } < 0 {
+            let placed = unsafe {
+                if number <= libc::STDERR_FILENO as usize {
+                    libc::dup2(from, to)
+                } else {
+                    libc::dup3(from, to, libc::O_CLOEXEC)
+                }
+            };
+            if placed < 0 {
                 return Err(io::Error::last_os_error());
             }
         }
@@ -139,10 +146,12 @@ impl Template {
         if unsafe { libc::syscall(libc::SYS_close_range, count, u32::MAX, 0) } < 0 {
             return Err(io::Error::last_os_error());
         }
-        // The last one is the image.
-        Ok(Newborn {
-            descriptors: count - 1,
-        })
+        // The last one is the image, which belongs to the mappings.
+        let descriptors = (0..count - 1)
+            // SAFETY: placed above, and owned by nobody else.
+            .map(|number| unsafe { OwnedFd::from_raw_fd(number as RawFd) })
+            .collect();
+        Ok(Newborn { descriptors })
     }
 }
 
@@ -201,16 +210,7 @@ impl ThreadAreas {
         // SAFETY: a copy of this process on a copy of its stack, like fork(2); it
         // is single-threaded (checked by `serve`), so no lock is held by anybody
         // else, and the id is stored where glibc keeps it.
-        let child = unsafe {
-            libc::syscall(
-                libc::SYS_clone,
-                flags,
-                0,
-                0,
-                self.tid_address,
-                0,
-            )
-        };
+        let child = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, self.tid_address, 0) };
         match child {
             0 => {
                 // SAFETY: the same list that glibc registered in the template.

@@ -98,7 +98,12 @@ pub(crate) fn capturing(annex: &Annex) -> Program {
         &[at(CWD), CWD_BYTES],
         number(CWD_LENGTH),
     );
-    program.stored_call(Row::Attributes, libc::SYS_umask, &[UMASK], number(OLD_UMASK));
+    program.stored_call(
+        Row::Attributes,
+        libc::SYS_umask,
+        &[UMASK],
+        number(OLD_UMASK),
+    );
     program.stored_call(Row::Attributes, libc::SYS_getsid, &[0], number(SESSION));
     program.stored_call(Row::Attributes, libc::SYS_getpgid, &[0], number(GROUP));
     program.stored_call(Row::Break, libc::SYS_brk, &[0], number(BREAK));
@@ -163,7 +168,8 @@ impl KernelState {
             bytes.copy_from_slice(&scratch[at..at + 8]);
             u64::from_ne_bytes(bytes)
         };
-        let piece = |offset: u64, length: u64| &scratch[offset as usize..(offset + length) as usize];
+        let piece =
+            |offset: u64, length: u64| &scratch[offset as usize..(offset + length) as usize];
         let affinity_length = number(AFFINITY_LENGTH);
         let cwd_length = number(CWD_LENGTH);
         if affinity_length > AFFINITY_BYTES || cwd_length > CWD_BYTES {

@@ -34,6 +34,7 @@ mod worker;
 
 pub use engine::{Booting, Engine, EngineError, Holding, Template};
 pub use pagemap::Scan;
+pub use process::unread_bytes;
 pub use report::{Phases, Refused, Rewound};
 pub use row::{Row, Taint};
 pub use tracer::{End, News};

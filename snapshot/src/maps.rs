@@ -142,7 +142,11 @@ impl<'a> Cursor<'a> {
     }
 
     fn decimal(&mut self) -> Option<u64> {
-        let digits = self.0.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let digits = self
+            .0
+            .iter()
+            .take_while(|byte| byte.is_ascii_digit())
+            .count();
         std::str::from_utf8(self.take(digits)?).ok()?.parse().ok()
     }
 }

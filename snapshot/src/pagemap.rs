@@ -89,7 +89,11 @@ impl PageScanner {
             Scan::File => false,
             Scan::Ioctl | Scan::Auto => {
                 let probed = File::open("/proc/self/pagemap").and_then(|pagemap| {
-                    ioctl_scan(&pagemap, Span::new(PAGE, 2 * PAGE), &mut [Region::default()])
+                    ioctl_scan(
+                        &pagemap,
+                        Span::new(PAGE, 2 * PAGE),
+                        &mut [Region::default()],
+                    )
                 });
                 match (scan, probed) {
                     (_, Ok(_)) => true,
@@ -219,7 +223,11 @@ mod tests {
         unsafe {
             let at = nix::sys::mman::mmap(
                 None,
-                8.try_into().map(|n: std::num::NonZeroUsize| n.saturating_mul((PAGE as usize).try_into().unwrap())).unwrap(),
+                8.try_into()
+                    .map(|n: std::num::NonZeroUsize| {
+                        n.saturating_mul((PAGE as usize).try_into().unwrap())
+                    })
+                    .unwrap(),
                 nix::sys::mman::ProtFlags::PROT_READ | nix::sys::mman::ProtFlags::PROT_WRITE,
                 nix::sys::mman::MapFlags::MAP_PRIVATE,
                 file.as_file().as_fd(),

@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 
 use nix::unistd::Pid;
@@ -23,10 +23,7 @@ impl Process {
         let path = |name: &str| format!("/proc/{pid}/{name}");
         Ok(Self {
             pid,
-            memory: File::options()
-                .read(true)
-                .write(true)
-                .open(path("mem"))?,
+            memory: File::options().read(true).write(true).open(path("mem"))?,
             pagemap: File::open(path("pagemap"))?,
             maps: File::open(path("maps"))?,
             descriptors: File::open(path("fd"))?,
@@ -61,12 +58,7 @@ impl Process {
         loop {
             // SAFETY: the kernel writes at most the length given.
             let got = unsafe {
-                libc::syscall(
-                    libc::SYS_getdents64,
-                    fd,
-                    buffer.as_mut_ptr(),
-                    buffer.len(),
-                )
+                libc::syscall(libc::SYS_getdents64, fd, buffer.as_mut_ptr(), buffer.len())
             };
             let got = match usize::try_from(got) {
                 Ok(0) => return Ok(()),
@@ -93,4 +85,17 @@ impl Process {
     pub(crate) fn read_memory(&self, address: u64, into: &mut [u8]) -> io::Result<()> {
         self.memory.read_exact_at(into, address)
     }
+}
+
+/// Bytes in a pipe or socket that nobody has read yet; either end of a pipe tells.
+///
+/// # Errors
+/// The descriptor has no such count (ioctl(2), `FIONREAD`).
+pub fn unread_bytes(descriptor: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut unread: libc::c_int = 0;
+    // SAFETY: FIONREAD writes one int.
+    if unsafe { libc::ioctl(descriptor.as_raw_fd(), libc::FIONREAD, &raw mut unread) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(usize::try_from(unread).unwrap_or(0))
 }

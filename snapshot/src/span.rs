@@ -14,7 +14,7 @@ pub(crate) struct Span {
 
 impl Span {
     pub(crate) fn new(start: u64, end: u64) -> Self {
-        debug_assert!(start <= end && start % PAGE == 0 && end % PAGE == 0);
+        debug_assert!(start <= end && start.is_multiple_of(PAGE) && end.is_multiple_of(PAGE));
         Self { start, end }
     }
 

@@ -224,14 +224,20 @@ impl Program {
     pub(crate) fn failure(&self, batch: usize, annex: &Annex, at: u64, got: i64) -> (Row, String) {
         let index = batch * BATCH + at.saturating_sub(annex.table.start) as usize / OP_BYTES;
         let (Some(op), Some(row)) = (self.ops.get(index), self.rows.get(index)) else {
-            return (Row::Worker, format!("the stub stopped outside its table, at {at:#x}"));
+            return (
+                Row::Worker,
+                format!("the stub stopped outside its table, at {at:#x}"),
+            );
         };
         let what = match op.code {
             CALL => format!(
                 "system call {} returned {got} instead of {}",
                 op.number, op.expected
             ),
-            EQUAL => format!("it differs from the snapshot ({} bytes compared)", op.number),
+            EQUAL => format!(
+                "it differs from the snapshot ({} bytes compared)",
+                op.number
+            ),
             other => format!("operation {other} failed"),
         };
         (*row, what)

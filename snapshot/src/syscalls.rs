@@ -382,7 +382,11 @@ const RECORDED: &[(c_long, &str, Row)] = &[
     (libc::SYS_pkey_alloc, "pkey_alloc", Row::MemoryAdvice),
     (libc::SYS_pkey_free, "pkey_free", Row::MemoryAdvice),
     (libc::SYS_pkey_mprotect, "pkey_mprotect", Row::MemoryAdvice),
-    (libc::SYS_remap_file_pages, "remap_file_pages", Row::Mappings),
+    (
+        libc::SYS_remap_file_pages,
+        "remap_file_pages",
+        Row::Mappings,
+    ),
     (libc::SYS_membarrier, "membarrier", Row::ThreadAreas),
     (libc::SYS_modify_ldt, "modify_ldt", Row::Registers),
     (libc::SYS_set_thread_area, "set_thread_area", Row::Registers),
@@ -390,7 +394,11 @@ const RECORDED: &[(c_long, &str, Row)] = &[
     (libc::SYS_chroot, "chroot", Row::Attributes),
     (libc::SYS_capset, "capset", Row::Credentials),
     (libc::SYS_seccomp, "seccomp", Row::Credentials),
-    (libc::SYS_landlock_restrict_self, "landlock_restrict_self", Row::Credentials),
+    (
+        libc::SYS_landlock_restrict_self,
+        "landlock_restrict_self",
+        Row::Credentials,
+    ),
     (libc::SYS_setfsuid, "setfsuid", Row::Credentials),
     (libc::SYS_setfsgid, "setfsgid", Row::Credentials),
     (libc::SYS_timer_create, "timer_create", Row::Timers),
@@ -428,10 +436,7 @@ const DENIED: &[(libc::c_int, &[(c_long, When)])] = &[
             (libc::SYS_io_setup, Any),
         ],
     ),
-    (
-        libc::EINVAL,
-        &[(libc::SYS_madvise, Is(2, DENIED_ADVICE))],
-    ),
+    (libc::EINVAL, &[(libc::SYS_madvise, Is(2, DENIED_ADVICE))]),
     (
         libc::EPERM,
         &[
@@ -516,7 +521,11 @@ pub fn filters() -> Result<Vec<BpfProgram>, FilterError> {
         .chain(&[libc::SYS_clone, libc::SYS_fcntl])
         .map(|number| (*number, Any))
         .chain(FREE_WHEN.iter().copied());
-    programs.push(program(free, SeccompAction::Trace(0), SeccompAction::Allow)?);
+    programs.push(program(
+        free,
+        SeccompAction::Trace(0),
+        SeccompAction::Allow,
+    )?);
     Ok(programs)
 }
 
@@ -567,7 +576,11 @@ pub(crate) fn taints(recorded: &BTreeSet<Recorded>) -> Vec<Taint> {
                 || (format!("system call {}", call.number), Row::Unknown),
                 |(_, name, row)| ((*name).to_string(), *row),
             );
-            let who = if call.by_worker { "" } else { " in a process it started" };
+            let who = if call.by_worker {
+                ""
+            } else {
+                " in a process it started"
+            };
             Taint::new(row, format!("{name}({:#x}, …){who}", call.first_argument))
         })
         .collect()
@@ -587,7 +600,10 @@ mod tests {
             if !FREE_WHEN.iter().any(|(it, _)| it == number)
                 && !RECORDED_WHEN.iter().any(|(it, _)| it == number)
             {
-                assert!(seen.insert(*number), "{name} is recorded and something else");
+                assert!(
+                    seen.insert(*number),
+                    "{name} is recorded and something else"
+                );
             }
         }
         for (_, calls) in DENIED {

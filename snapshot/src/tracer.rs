@@ -317,7 +317,10 @@ impl Tracer {
                 continue;
             }
             if let Some(Change::GroupStop(signal)) = task.stopped {
-                return Err(Taint::new(Row::Signals, format!("stopped by signal {signal}")));
+                return Err(Taint::new(
+                    Row::Signals,
+                    format!("stopped by signal {signal}"),
+                ));
             }
             if *tid != worker {
                 threads.push(*tid);
@@ -407,7 +410,8 @@ impl Tracer {
             .iter()
             .rev()
             .find_map(|news| match news {
-                News::WorkerEnded { worker: pid, end } | News::TemplateEnded { template: pid, end }
+                News::WorkerEnded { worker: pid, end }
+                | News::TemplateEnded { template: pid, end }
                     if *pid == subject =>
                 {
                     Some(*end)
@@ -500,11 +504,12 @@ impl Tracer {
             return;
         };
         if tid == task.subject {
-            self.news.push_back(if self.kind(tid) == Some(Kind::Worker) {
-                News::WorkerEnded { worker: tid, end }
-            } else {
-                News::TemplateEnded { template: tid, end }
-            });
+            self.news
+                .push_back(if self.kind(tid) == Some(Kind::Worker) {
+                    News::WorkerEnded { worker: tid, end }
+                } else {
+                    News::TemplateEnded { template: tid, end }
+                });
         }
     }
 

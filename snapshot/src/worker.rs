@@ -223,7 +223,8 @@ impl Worker {
         if !taints.is_empty() {
             return Err(taints);
         }
-        let one = |row: Row, error: &dyn std::fmt::Display| vec![Taint::new(row, error.to_string())];
+        let one =
+            |row: Row, error: &dyn std::fmt::Display| vec![Taint::new(row, error.to_string())];
 
         let mut program = std::mem::take(&mut self.program);
         program.clear();
@@ -255,8 +256,7 @@ impl Worker {
             watch.lap("threads");
         }
 
-        let pending =
-            ptrace::pending_signals(pid).map_err(|error| one(Row::Signals, &error))?;
+        let pending = ptrace::pending_signals(pid).map_err(|error| one(Row::Signals, &error))?;
         self.ready.kernel.drop_pending(&pending, &mut program);
         reap_children(evidence.children, &mut program);
         program.append(&self.ready.kernel.checks);
@@ -267,8 +267,13 @@ impl Worker {
         watch.lap("descriptors");
 
         self.own_pages.clear();
-        scan(&self.process, scanner, &self.ready.mappings, &mut self.own_pages)
-            .map_err(|error| one(Row::Pages, &error))?;
+        scan(
+            &self.process,
+            scanner,
+            &self.ready.mappings,
+            &mut self.own_pages,
+        )
+        .map_err(|error| one(Row::Pages, &error))?;
         watch.lap("scan");
 
         let program_break = self.ready.kernel.program_break;
@@ -371,7 +376,10 @@ impl Worker {
         let mut drops = Vec::new();
         for span in &self.own_pages {
             for page in span.page_addresses() {
-                while mappings.next_if(|mapping| mapping.span.end <= page).is_some() {}
+                while mappings
+                    .next_if(|mapping| mapping.span.end <= page)
+                    .is_some()
+                {}
                 let Some(mapping) = mappings.peek().filter(|it| it.span.contains(page)) else {
                     // The mapping itself is not of the ready point: it went.
                     continue;
@@ -424,7 +432,10 @@ impl Worker {
         // All of the overlay, scanned or not: the function may have dropped a page.
         let mut mappings = self.ready.mappings.iter().peekable();
         for (slot, page) in self.ready.overlay.iter().enumerate() {
-            while mappings.next_if(|mapping| mapping.span.end <= *page).is_some() {}
+            while mappings
+                .next_if(|mapping| mapping.span.end <= *page)
+                .is_some()
+            {}
             let from = overlay_at + slot as u64 * PAGE;
             match mappings.peek() {
                 Some(mapping) if !mapping.is_writable() => {
@@ -462,7 +473,11 @@ impl Worker {
         );
         let mut wipe = Program::default();
         let scratch = image.annex.scratch;
-        wipe.zero(Row::Pages, scratch.start, SCRATCH_RESULTS + tracked.len() as u64);
+        wipe.zero(
+            Row::Pages,
+            scratch.start,
+            SCRATCH_RESULTS + tracked.len() as u64,
+        );
         Runner {
             tracer,
             pid: self.process.pid,
@@ -530,7 +545,7 @@ fn take_overlay(
         let to = OVERLAY_OFFSET + overlay.len() as u64 * PAGE;
         if to + PAGE > OVERLAY_OFFSET + OVERLAY_BYTES {
             let pages: u64 = own_pages.iter().map(|span| span.pages()).sum();
-            return Err(BirthError::Overlay(pages * PAGE >> 20));
+            return Err(BirthError::Overlay((pages * PAGE) >> 20));
         }
         process
             .read_memory(page, &mut contents)
@@ -615,12 +630,7 @@ fn reap_children(children: u32, program: &mut Program) {
     if children == 0 {
         return;
     }
-    let any = [
-        u64::MAX,
-        0,
-        (libc::WNOHANG | libc::__WALL) as u64,
-        0,
-    ];
+    let any = [u64::MAX, 0, (libc::WNOHANG | libc::__WALL) as u64, 0];
     for _ in 0..children {
         program.call(Row::Children, libc::SYS_wait4, &any);
     }
@@ -682,8 +692,7 @@ impl Runner<'_> {
                 .write_all_at(self.bytes, 0)
                 .map_err(|error| failed("clearing the table", &error))?;
             if outcome.failed {
-                let (row, what) =
-                    program.failure(batch, annex, outcome.operation, outcome.value);
+                let (row, what) = program.failure(batch, annex, outcome.operation, outcome.value);
                 return Err(Taint::new(row, what));
             }
         }

@@ -1,2 +1,38 @@
-//! 
-fn main() {}
+//! `refunction-supervisor`: PID 1 of a function container. It boots a template,
+//! keeps a worker forked from it, hands functions and requests to the worker, and
+//! puts it back in between. No tenant code ever runs in its address space.
+
+#![forbid(unsafe_code)]
+
+mod cause;
+mod container;
+mod init;
+mod lifecycle;
+mod logs;
+mod peers;
+mod pipes;
+mod runtime;
+mod sandbox;
+mod settings;
+mod sweep;
+mod template;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let started = Instant::now();
+    let settings = settings::Settings::parse();
+    if settings.as_template {
+        return template::run(&settings);
+    }
+    match lifecycle::run(settings, started) {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            eprintln!("refunction-supervisor: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -13,8 +13,14 @@ pub struct Case {
 }
 
 pub const ALL: &[Case] = &[
-    Case { name: "memory_comes_back", run: memory_comes_back },
-    Case { name: "timing", run: timing },
+    Case {
+        name: "memory_comes_back",
+        run: memory_comes_back,
+    },
+    Case {
+        name: "timing",
+        run: timing,
+    },
 ];
 
 /// What a worker does when asked; runs in the worker.
@@ -59,6 +65,14 @@ fn timing() {
     for _ in 0..200 {
         host.ask("pid");
         let rewound = host.rewind().expect("rewound");
-        eprintln!("{} {:?}", rewound.phases.total().as_micros(), rewound.phases.iter().map(|(n,d)| (n, d.as_nanos())).collect::<Vec<_>>());
+        eprintln!(
+            "{} {:?}",
+            rewound.phases.total().as_micros(),
+            rewound
+                .phases
+                .iter()
+                .map(|(n, d)| (n, d.as_nanos()))
+                .collect::<Vec<_>>()
+        );
     }
 }

@@ -1,9 +1,8 @@
 //! The template and its workers: a program with some memory, that runs one named
 //! mutation after another on request and answers what it sees.
 
-use std::io::{BufRead, BufReader, Write};
 use std::fs::File;
-use std::os::fd::FromRawFd;
+use std::io::{BufRead, BufReader, Write};
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 
@@ -21,11 +20,14 @@ pub const UID: u32 = 64_999;
 pub fn main() -> ! {
     let template = inside::Template::adopt().expect("adopted by the engine");
     *BALLAST.lock().expect("ballast") = vec![0x5a; 1 << 20];
-    template.serve(b"guest").expect("served");
+    let newborn = template.serve(b"guest").expect("served");
     privileges();
     inside::ready_point();
-    // SAFETY: descriptors 0 and 1 are the pipes that the engine's host gave.
-    let (input, mut output) = unsafe { (File::from_raw_fd(0), File::from_raw_fd(1)) };
+    let mut descriptors = newborn.descriptors.into_iter().map(File::from);
+    let (Some(input), Some(mut output)) = (descriptors.next(), descriptors.next()) else {
+        panic!("the host gave no pipes");
+    };
+    descriptors.for_each(std::mem::forget);
     let mut lines = BufReader::new(input).lines();
     while let Some(Ok(line)) = lines.next() {
         let answer = cases::act(&line);

@@ -27,6 +27,7 @@ impl Host {
     pub fn start(scan: Scan) -> Self {
         let mut engine = Engine::new(scan).expect("engine");
         let (ours, theirs) = Engine::conversation().expect("conversation");
+        #[expect(clippy::zombie_processes, reason = "the engine reaps it")]
         let child = Command::new(std::env::current_exe().expect("own path"))
             .arg(TEMPLATE)
             .stdin(Stdio::from(theirs))
@@ -66,7 +67,12 @@ impl Host {
         writeln!(self.to_worker, "{what}").expect("asked");
         let mut answer = String::new();
         // The engine must see to what the worker meets on its way.
-        let fd = self.from_worker.get_ref().as_fd().try_clone_to_owned().expect("dup");
+        let fd = self
+            .from_worker
+            .get_ref()
+            .as_fd()
+            .try_clone_to_owned()
+            .expect("dup");
         loop {
             while let Some(news) = self.engine.poll() {
                 if let refunction_snapshot::News::WorkerEnded { .. } = news {

@@ -1,0 +1,262 @@
+//! The engine's side of a container: a template, a worker forked from it, its
+//! pipes, and the way back.
+
+use std::os::fd::BorrowedFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use nix::unistd::{Gid, Pid, Uid, getpid};
+use refunction_adapter::Runtime;
+use refunction_protocol::{Method, Phase, Restored, Taint};
+use refunction_snapshot::{
+    Booting, Engine, EngineError, News, Phases, Refused, Row, Template, Worker,
+};
+
+use crate::pipes::Pipes;
+use crate::sandbox;
+use crate::settings::{MethodChoice, Settings};
+use crate::sweep::{Scope, Sweep, SweepError};
+
+/// Something that leaves the container without a worker.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ContainerError {
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error("{doing}: {cause}")]
+    Io {
+        doing: &'static str,
+        cause: std::io::Error,
+    },
+    #[error("emptying the writable directories: {0}")]
+    Sweep(#[from] SweepError),
+    #[error("the template described itself in no known way: {0}")]
+    Description(#[from] serde_json::Error),
+    #[error("there is no template")]
+    NoTemplate,
+}
+
+/// The image's number in a worker: behind its five pipes.
+const IMAGE_FD: i32 = 5;
+
+/// A worker and its pipes.
+struct Staff {
+    worker: Worker,
+    pipes: Pipes,
+}
+
+/// One function container.
+pub(crate) struct Container {
+    settings: Settings,
+    owner: (Uid, Gid),
+    engine: Engine,
+    sweep: Sweep,
+    /// A template to come, or the one there is: at most one of the two.
+    booting: Option<Booting>,
+    template: Option<(Template, Runtime)>,
+    staff: Option<Staff>,
+}
+
+impl Container {
+    /// Starts a template; [`freeze`](Self::freeze) it when [`booting`](Self::booting)
+    /// is readable.
+    pub(crate) fn boot(settings: Settings) -> Result<Self, ContainerError> {
+        let owner = sandbox::owner(settings.worker_uid);
+        let mut engine = Engine::new(settings.scan.into())?;
+        let booting = start_template(&mut engine, &settings)?;
+        let scope = if getpid().as_raw() == 1 {
+            Scope::Container
+        } else {
+            Scope::Shared
+        };
+        Ok(Self {
+            // While the template does its imports.
+            sweep: Sweep::prepare(scope, owner)?,
+            settings,
+            owner,
+            engine,
+            booting: Some(booting),
+            template: None,
+            staff: None,
+        })
+    }
+
+    /// Where the template to come is heard from.
+    pub(crate) fn booting(&self) -> Option<BorrowedFd<'_>> {
+        self.booting.as_ref().map(Booting::socket)
+    }
+
+    /// Freezes the template and forks the first worker.
+    pub(crate) fn freeze(&mut self) -> Result<(), ContainerError> {
+        let booting = self.booting.take().ok_or(ContainerError::NoTemplate)?;
+        let template = self.engine.freeze(booting)?;
+        let runtime = serde_json::from_slice(&template.description)?;
+        self.template = Some((template, runtime));
+        self.fork()
+    }
+
+    /// Starts another template in the place of one that ended.
+    pub(crate) fn reboot(&mut self) -> Result<(), ContainerError> {
+        self.dismiss()?;
+        if let Some((template, _)) = self.template.take() {
+            self.engine.discard_template(template)?;
+        }
+        self.booting = Some(start_template(&mut self.engine, &self.settings)?);
+        Ok(())
+    }
+
+    /// The runtime, and the bytes of its snapshot.
+    pub(crate) fn runtime(&self) -> Option<(&Runtime, u64)> {
+        let (template, runtime) = self.template.as_ref()?;
+        Some((runtime, template.bytes()))
+    }
+
+    pub(crate) fn worker_pid(&self) -> Option<Pid> {
+        self.staff.as_ref().map(|staff| staff.worker.pid())
+    }
+
+    pub(crate) fn pipes(&self) -> Option<&Pipes> {
+        self.staff.as_ref().map(|staff| &staff.pipes)
+    }
+
+    pub(crate) fn pipes_mut(&mut self) -> Option<&mut Pipes> {
+        self.staff.as_mut().map(|staff| &mut staff.pipes)
+    }
+
+    /// One piece of news of what is followed, or of an orphan.
+    pub(crate) fn poll(&mut self) -> Option<News> {
+        self.engine.poll()
+    }
+
+    fn fork(&mut self) -> Result<(), ContainerError> {
+        let (template, _) = self.template.as_ref().ok_or(ContainerError::NoTemplate)?;
+        let (pipes, ends) = Pipes::open().map_err(|cause| ContainerError::Io {
+            doing: "opening a worker's pipes",
+            cause,
+        })?;
+        let worker = self.engine.fork(template, &ends.as_fds(), self.owner)?;
+        self.staff = Some(Staff { worker, pipes });
+        Ok(())
+    }
+
+    /// Kills the worker, if there is one, with all it started.
+    pub(crate) fn dismiss(&mut self) -> Result<(), ContainerError> {
+        if let Some(staff) = self.staff.take() {
+            self.engine.discard(staff.worker)?;
+        }
+        Ok(())
+    }
+
+    /// Kills the worker and forks another; nothing of it is left.
+    pub(crate) fn refork(&mut self) -> Result<(), ContainerError> {
+        self.refork_timed(&mut Phases::default())
+    }
+
+    fn refork_timed(&mut self, phases: &mut Phases) -> Result<(), ContainerError> {
+        let mut since = Instant::now();
+        let mut lap = |name| {
+            phases.add(name, since.elapsed());
+            since = Instant::now();
+        };
+        self.dismiss()?;
+        lap("kill");
+        self.sweep.run()?;
+        lap("files");
+        self.fork()?;
+        lap("fork");
+        Ok(())
+    }
+
+    /// Brings the worker back, in place if it can be.
+    pub(crate) fn restore(&mut self) -> Result<Restored, ContainerError> {
+        let began = Instant::now();
+        let tried = match self.settings.method {
+            MethodChoice::Refork => Err(Refused {
+                taints: Vec::new(),
+                phases: Phases::default(),
+            }),
+            MethodChoice::Auto | MethodChoice::Rewind => self.rewind(),
+        };
+        let (method, phases, dirty_pages, taints) = match tried {
+            Ok(rewound) => (Method::Rewind, rewound.phases, rewound.dirty_pages, vec![]),
+            Err(mut refused) => {
+                if self.settings.method == MethodChoice::Rewind {
+                    eprintln!("refunction-supervisor: {refused}");
+                }
+                self.refork_timed(&mut refused.phases)?;
+                (Method::Refork, refused.phases, 0, refused.taints)
+            }
+        };
+        Ok(Restored {
+            method,
+            total_us: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
+            phases: phases
+                .iter()
+                .map(|(name, duration)| Phase {
+                    name: name.to_string(),
+                    ns: u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX),
+                })
+                .collect(),
+            dirty_pages,
+            taints: taints
+                .into_iter()
+                .map(|taint| Taint {
+                    row: taint.row.to_string(),
+                    detail: taint.detail,
+                })
+                .collect(),
+        })
+    }
+
+    fn rewind(&mut self) -> Result<refunction_snapshot::Rewound, Refused> {
+        let refused = |row: Row, detail: String| Refused {
+            taints: vec![refunction_snapshot::Taint::new(row, detail)],
+            phases: Phases::default(),
+        };
+        let (Some((template, _)), Some(staff)) = (&self.template, &mut self.staff) else {
+            return Err(refused(Row::Worker, "there is none".into()));
+        };
+        let mut holding = self.engine.hold(&mut staff.worker)?;
+        match staff.pipes.drain() {
+            Ok(true) => {}
+            Ok(false) => {
+                return Err(refused(
+                    Row::Descriptors,
+                    "part of a request is still in the request pipe".into(),
+                ));
+            }
+            Err(error) => return Err(refused(Row::Descriptors, error.to_string())),
+        }
+        holding.lap("pipes");
+        self.sweep
+            .run()
+            .map_err(|error| refused(Row::Files, error.to_string()))?;
+        holding.lap("files");
+        self.engine
+            .rewind(template, &mut staff.worker, holding, IMAGE_FD)
+    }
+}
+
+/// Runs this very program as the template. Its standard output leads nowhere (ours
+/// is the control channel), its errors go where ours go.
+fn start_template(engine: &mut Engine, settings: &Settings) -> Result<Booting, ContainerError> {
+    let (ours, theirs) = Engine::conversation()?;
+    let mut command = Command::new("/proc/self/exe");
+    command
+        .args(settings.template_arguments())
+        .stdin(Stdio::from(theirs))
+        .stdout(Stdio::null())
+        // A Ctrl-C in the terminal is for the supervisor to act on.
+        .process_group(0);
+    // Our own settings are no business of a tenant's.
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("REFUNCTION_") {
+            command.env_remove(name);
+        }
+    }
+    let child = command.spawn().map_err(|cause| ContainerError::Io {
+        doing: "starting the template",
+        cause,
+    })?;
+    Ok(engine.adopt(Pid::from_raw(child.id().cast_signed()), ours)?)
+}

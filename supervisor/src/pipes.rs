@@ -1,0 +1,216 @@
+//! The four pipes between the supervisor and one worker. What comes out of them is
+//! a tenant's word: it is bounded, checked, and never waited for.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::unistd::pipe2;
+use refunction_adapter::channel::{self, HEADER_BYTES, Kind};
+use refunction_protocol::Stream;
+use refunction_snapshot::unread_bytes;
+
+use crate::logs::{Line, LineCutter};
+
+/// Bytes that a response may have.
+pub(crate) const MAX_RESPONSE: usize = 32 * 1024 * 1024;
+
+/// Bytes read at a time.
+const CHUNK: usize = 64 * 1024;
+
+/// What a worker sent that is no frame it may send.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BadFrame {
+    #[error("it sent a frame of unknown kind {0:#04x}")]
+    Kind(u8),
+    #[error("it announced a response of {0} bytes, more than the {MAX_RESPONSE} allowed")]
+    TooLong(usize),
+    #[error("it closed its response pipe")]
+    Closed,
+}
+
+/// The supervisor's ends.
+pub(crate) struct Pipes {
+    request: File,
+    response: File,
+    pub(crate) logs: [(File, LineCutter); 2],
+    outgoing: Vec<u8>,
+    sent: usize,
+    incoming: Vec<u8>,
+}
+
+/// The worker's ends, in the order of their numbers.
+pub(crate) struct WorkerEnds([OwnedFd; 5]);
+
+impl WorkerEnds {
+    pub(crate) fn as_fds(&self) -> [BorrowedFd<'_>; 5] {
+        self.0.each_ref().map(AsFd::as_fd)
+    }
+}
+
+impl Pipes {
+    pub(crate) fn open() -> io::Result<(Self, WorkerEnds)> {
+        let null = File::open("/dev/null")?;
+        let (request_out, request_in) = pipe2(OFlag::O_CLOEXEC)?;
+        let (response_out, response_in) = pipe2(OFlag::O_CLOEXEC)?;
+        let (stdout_out, stdout_in) = pipe2(OFlag::O_CLOEXEC)?;
+        let (stderr_out, stderr_in) = pipe2(OFlag::O_CLOEXEC)?;
+        for end in [&request_in, &response_out, &stdout_out, &stderr_out] {
+            fcntl(end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        }
+        let pipes = Self {
+            request: request_in.into(),
+            response: response_out.into(),
+            logs: [
+                (stdout_out.into(), LineCutter::new(Stream::Stdout)),
+                (stderr_out.into(), LineCutter::new(Stream::Stderr)),
+            ],
+            outgoing: Vec::new(),
+            sent: 0,
+            incoming: Vec::new(),
+        };
+        let ends = WorkerEnds([null.into(), stdout_in, stderr_in, request_out, response_in]);
+        Ok((pipes, ends))
+    }
+
+    /// Where there is room for more of a request.
+    pub(crate) fn request(&self) -> BorrowedFd<'_> {
+        self.request.as_fd()
+    }
+
+    pub(crate) fn response(&self) -> BorrowedFd<'_> {
+        self.response.as_fd()
+    }
+
+    /// True if part of a request waits for room.
+    pub(crate) fn is_sending(&self) -> bool {
+        self.sent < self.outgoing.len()
+    }
+
+    /// Starts sending a frame; what came before it is nobody's answer.
+    pub(crate) fn send(&mut self, kind: Kind, payload: &[u8]) -> io::Result<()> {
+        self.incoming.clear();
+        self.outgoing.clear();
+        self.sent = 0;
+        self.outgoing
+            .extend_from_slice(&channel::header(kind, payload.len())?);
+        self.outgoing.extend_from_slice(payload);
+        self.send_more()
+    }
+
+    /// Sends what there is room for. A worker that closed its end is found out by
+    /// what it does next.
+    pub(crate) fn send_more(&mut self) -> io::Result<()> {
+        while self.is_sending() {
+            match self.request.write(&self.outgoing[self.sent..]) {
+                Ok(written) => self.sent += written,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => {
+                    self.sent = self.outgoing.len();
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.outgoing = Vec::new();
+        self.sent = 0;
+        Ok(())
+    }
+
+    /// Reads what there is of the answer; the frame, once it is whole.
+    pub(crate) fn receive(&mut self) -> Result<Option<(Kind, Vec<u8>)>, BadFrame> {
+        loop {
+            if let Some(frame) = self.whole_frame()? {
+                return Ok(Some(frame));
+            }
+            let filled = self.incoming.len();
+            self.incoming.resize(filled + CHUNK, 0);
+            let got = self.response.read(&mut self.incoming[filled..]);
+            self.incoming
+                .truncate(filled + got.as_ref().copied().unwrap_or(0));
+            match got {
+                Ok(0) => return Err(BadFrame::Closed),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
+                Err(_) => return Err(BadFrame::Closed),
+            }
+        }
+    }
+
+    fn whole_frame(&mut self) -> Result<Option<(Kind, Vec<u8>)>, BadFrame> {
+        let Some(header) = self.incoming.first_chunk::<HEADER_BYTES>() else {
+            return Ok(None);
+        };
+        let [a, b, c, d, kind] = *header;
+        let length = u32::from_le_bytes([a, b, c, d]) as usize;
+        let kind = Kind::from_byte(kind).ok_or(BadFrame::Kind(kind))?;
+        if length > MAX_RESPONSE {
+            return Err(BadFrame::TooLong(length));
+        }
+        if self.incoming.len() < HEADER_BYTES + length {
+            return Ok(None);
+        }
+        let mut payload = std::mem::take(&mut self.incoming);
+        // What follows the frame answers nothing.
+        payload.truncate(HEADER_BYTES + length);
+        payload.drain(..HEADER_BYTES);
+        Ok(Some((kind, payload)))
+    }
+
+    /// Reads what was printed until now.
+    pub(crate) fn read_logs(&mut self, lines: &mut Vec<(Stream, Line)>) {
+        let mut buffer = [0; CHUNK];
+        for (pipe, cutter) in &mut self.logs {
+            // Bounded: a writer as fast as this reader must not keep it here.
+            for _ in 0..64 {
+                match pipe.read(&mut buffer) {
+                    Ok(0) => break,
+                    Ok(got) => {
+                        let mut cut = Vec::new();
+                        cutter.feed(&buffer[..got], &mut cut);
+                        lines.extend(cut.into_iter().map(|line| (cutter.stream, line)));
+                        if got < buffer.len() {
+                            break;
+                        }
+                    }
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    // Nothing more, or nobody to write any.
+                    Err(_) => break,
+                }
+            }
+        }
+    }
+
+    /// Ends every unfinished line.
+    pub(crate) fn end_lines(&mut self, lines: &mut Vec<(Stream, Line)>) {
+        for (_, cutter) in &mut self.logs {
+            let mut cut = Vec::new();
+            cutter.end_request(&mut cut);
+            lines.extend(cut.into_iter().map(|line| (cutter.stream, line)));
+        }
+    }
+
+    /// Empties everything that a stopped worker left in its pipes; false if part of
+    /// a request is still in one, which the next tenant would read.
+    pub(crate) fn drain(&mut self) -> io::Result<bool> {
+        let mut buffer = [0; CHUNK];
+        let mut lines = Vec::new();
+        let [(stdout, _), (stderr, _)] = &mut self.logs;
+        for pipe in [&mut self.response, stdout, stderr] {
+            loop {
+                match pipe.read(&mut buffer) {
+                    Ok(0) => break,
+                    Ok(_) => {}
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        self.end_lines(&mut lines);
+        self.incoming.clear();
+        Ok(unread_bytes(self.request.as_fd())? == 0 && !self.is_sending())
+    }
+}

@@ -1,0 +1,141 @@
+//! What the supervisor can be told, on its command line or by its environment.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+use refunction_snapshot::Scan;
+
+use crate::runtime::RuntimeName;
+
+/// PID 1 of a function container: loads a language runtime once, and puts the
+/// process back to that moment after each tenant's function.
+///
+/// Without --control it speaks newline-delimited JSON on stdin and stdout.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "refunction-supervisor", version)]
+pub(crate) struct Settings {
+    /// Which runtime to load.
+    #[arg(long, env = "REFUNCTION_RUNTIME", value_enum, default_value_t)]
+    pub(crate) runtime: RuntimeName,
+
+    /// Listen on this Unix socket instead of stdin and stdout.
+    #[arg(long, env = "REFUNCTION_CONTROL", value_name = "PATH")]
+    pub(crate) control: Option<PathBuf>,
+
+    /// How to bring a worker back.
+    #[arg(long, env = "REFUNCTION_METHOD", value_enum, default_value_t)]
+    pub(crate) method: MethodChoice,
+
+    /// How to find the pages that a function wrote.
+    #[arg(long, env = "REFUNCTION_SCAN", value_enum, default_value_t)]
+    pub(crate) scan: ScanChoice,
+
+    /// Libraries to import into the template, comma-separated.
+    #[arg(
+        long,
+        env = "REFUNCTION_PRELOAD",
+        value_name = "LIBRARY",
+        value_delimiter = ','
+    )]
+    pub(crate) preload: Vec<String>,
+
+    /// Milliseconds that a call may take where neither it nor its function says
+    /// so; 0 for no limit.
+    #[arg(
+        long,
+        env = "REFUNCTION_DEADLINE_MS",
+        value_name = "MS",
+        default_value_t = 60_000
+    )]
+    pub(crate) deadline_ms: u64,
+
+    /// Milliseconds that work in flight gets when the container is told to stop.
+    #[arg(
+        long,
+        env = "REFUNCTION_GRACE_MS",
+        value_name = "MS",
+        default_value_t = 8_000
+    )]
+    pub(crate) grace_ms: u64,
+
+    /// The user and group id that workers run with, when started as root.
+    #[arg(
+        long,
+        env = "REFUNCTION_WORKER_UID",
+        value_name = "UID",
+        default_value_t = 64_533,
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    pub(crate) worker_uid: u32,
+
+    /// Run as the template; for the supervisor's own use.
+    #[arg(long, hide = true)]
+    pub(crate) as_template: bool,
+}
+
+impl Settings {
+    /// The libraries to preload; an empty variable names none.
+    pub(crate) fn libraries(&self) -> Vec<String> {
+        self.preload
+            .iter()
+            .map(|name| name.trim().to_string())
+            .filter(|name| !name.is_empty())
+            .collect()
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Duration> {
+        (self.deadline_ms > 0).then(|| Duration::from_millis(self.deadline_ms))
+    }
+
+    /// The arguments with which this program becomes the template.
+    pub(crate) fn template_arguments(&self) -> Vec<String> {
+        let runtime = self.runtime.to_possible_value();
+        let mut arguments = vec![
+            "--as-template".to_string(),
+            "--worker-uid".to_string(),
+            self.worker_uid.to_string(),
+            "--runtime".to_string(),
+            runtime.map_or_else(String::new, |value| value.get_name().to_string()),
+        ];
+        let libraries = self.libraries();
+        if !libraries.is_empty() {
+            arguments.extend(["--preload".to_string(), libraries.join(",")]);
+        }
+        arguments
+    }
+}
+
+/// How to bring a worker back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum MethodChoice {
+    /// Rewind; refork if the worker cannot be rewound.
+    #[default]
+    Auto,
+    /// As auto, and say so on stderr whenever a rewind was refused.
+    Rewind,
+    /// Always refork: the strict choice.
+    Refork,
+}
+
+/// How to find the pages that a function wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum ScanChoice {
+    /// What the kernel has.
+    #[default]
+    Auto,
+    /// `PAGEMAP_SCAN` (Linux 6.7).
+    Ioctl,
+    /// The pagemap file.
+    File,
+}
+
+impl From<ScanChoice> for Scan {
+    fn from(choice: ScanChoice) -> Self {
+        match choice {
+            ScanChoice::Auto => Self::Auto,
+            ScanChoice::Ioctl => Self::Ioctl,
+            ScanChoice::File => Self::File,
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! The same program as the template: it loads the runtime, is frozen, and its
+//! forks go on here as workers.
+//!
+//! It is a program of its own, not a bare fork of the supervisor, so that it has
+//! an address-space layout and canaries of its own, and nothing of the
+//! supervisor's memory for a tenant to read.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{IntoRawFd, OwnedFd};
+use std::process::ExitCode;
+
+use refunction_adapter::channel::REQUEST_FD;
+use refunction_adapter::{Adapter, BootError, serve};
+use refunction_snapshot::inside::{self, Newborn};
+
+use crate::sandbox::Sandbox;
+use crate::settings::Settings;
+
+/// A worker's exit status when its channel to the supervisor broke.
+pub(crate) const CHANNEL_BROKE: u8 = 70;
+
+pub(crate) fn run(settings: &Settings) -> ExitCode {
+    let template = match inside::Template::adopt() {
+        Ok(template) => template,
+        Err(error) => {
+            eprintln!(
+                "refunction-supervisor: --as-template is for the supervisor's own use: {error}"
+            );
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut adapter = settings.runtime.adapter();
+    let sandbox = match boot(adapter.as_mut(), settings) {
+        Ok(sandbox) => sandbox,
+        Err(reason) => {
+            template.fail(&reason);
+            return ExitCode::FAILURE;
+        }
+    };
+    let description = match serde_json::to_vec(&adapter.runtime()) {
+        Ok(description) => description,
+        Err(error) => {
+            template.fail(&error.to_string());
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = template
+        .serve(&description)
+        .and_then(|newborn| live(newborn, adapter.as_mut(), &sandbox));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::from(CHANNEL_BROKE),
+    }
+}
+
+fn boot(adapter: &mut dyn Adapter, settings: &Settings) -> Result<Sandbox, String> {
+    let say = |error: BootError| error.to_string();
+    adapter.boot().map_err(say)?;
+    adapter.preload(&settings.libraries()).map_err(say)?;
+    adapter.settle().map_err(say)?;
+    Sandbox::prepare(settings.worker_uid).map_err(|error| error.to_string())
+}
+
+/// A worker's life.
+fn live(newborn: Newborn, adapter: &mut dyn Adapter, sandbox: &Sandbox) -> io::Result<()> {
+    let mut descriptors = newborn.descriptors;
+    let channel = descriptors.split_off(REQUEST_FD as usize);
+    // The standard streams are the runtime's for good.
+    descriptors
+        .into_iter()
+        .map(IntoRawFd::into_raw_fd)
+        .for_each(drop);
+    let Ok([requests, responses]) = <[OwnedFd; 2]>::try_from(channel) else {
+        return Err(io::Error::other("the supervisor gave no channel"));
+    };
+    sandbox.enter().map_err(io::Error::other)?;
+    adapter.after_fork();
+    let mut requests = FromReadyPoint {
+        requests: requests.into(),
+        is_there: false,
+    };
+    let mut responses = File::from(responses);
+    serve(adapter, &mut requests, &mut responses)
+}
+
+/// The request pipe, with the ready point in front of its first read: as close to
+/// the first request as can be.
+struct FromReadyPoint {
+    requests: File,
+    is_there: bool,
+}
+
+impl Read for FromReadyPoint {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if !self.is_there {
+            self.is_there = true;
+            inside::ready_point();
+        }
+        self.requests.read(buffer)
+    }
+}
