@@ -510,20 +510,29 @@ fn scan(
     mappings: &[Mapping],
     found: &mut Vec<Span>,
 ) -> io::Result<()> {
-    let mut private = mappings
-        .iter()
-        .filter(|mapping| !mapping.shared && mapping.backing != Backing::Kernel);
-    if scanner.skips_holes() {
-        let (Some(first), Some(last)) = (private.clone().next(), private.next_back()) else {
-            return Ok(());
+    let mut range: Option<Span> = None;
+    for mapping in mappings {
+        let next = match range {
+            _ if mapping.backing == Backing::Kernel => continue,
+            // Shared pages are walked for nothing, and the view has many.
+            _ if mapping.shared => None,
+            // Unmapped space costs a walk nothing; a read of the file, everything.
+            Some(range) if scanner.skips_holes() || range.end == mapping.span.start => {
+                Some(Span::new(range.start, mapping.span.end))
+            }
+            _ => Some(mapping.span),
         };
-        return scanner.scan(
-            &process.pagemap,
-            Span::new(first.span.start, last.span.end),
-            found,
-        );
+        if let Some(done) = range
+            && next.is_none_or(|next| next.start != done.start)
+        {
+            scanner.scan(&process.pagemap, done, found)?;
+        }
+        range = next;
     }
-    private.try_for_each(|mapping| scanner.scan(&process.pagemap, mapping.span, found))
+    match range {
+        Some(range) => scanner.scan(&process.pagemap, range, found),
+        None => Ok(()),
+    }
 }
 
 fn take_overlay(

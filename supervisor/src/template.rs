@@ -10,6 +10,7 @@ use std::io::{self, Read};
 use std::os::fd::{IntoRawFd, OwnedFd};
 use std::process::ExitCode;
 
+use nix::sys::signal::SigSet;
 use refunction_adapter::channel::REQUEST_FD;
 use refunction_adapter::{Adapter, BootError, serve};
 use refunction_snapshot::inside::{self, Newborn};
@@ -21,6 +22,11 @@ use crate::settings::Settings;
 pub(crate) const CHANNEL_BROKE: u8 = 70;
 
 pub(crate) fn run(settings: &Settings) -> ExitCode {
+    // Inherited from the supervisor, which has its own way of hearing of children.
+    if let Err(errno) = SigSet::empty().thread_set_mask() {
+        eprintln!("refunction-supervisor: unblocking signals: {errno}");
+        return ExitCode::FAILURE;
+    }
     let template = match inside::Template::adopt() {
         Ok(template) => template,
         Err(error) => {

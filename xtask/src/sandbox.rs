@@ -254,8 +254,12 @@ impl Places {
             let _ = fs::remove_file(file);
         }
         for group in groups {
-            // Refused where somebody else is in it, and then it is not ours.
-            let _ = fs::remove_dir(group);
+            // A killed process stays in its group for a moment. Refused for good
+            // where somebody else is in it, and then it is not ours.
+            eventually(|| fs::remove_dir(&group).is_ok() || !group.exists());
+            if let Some(parent) = group.parent() {
+                let _ = fs::remove_dir(parent);
+            }
         }
         // Only the last sandbox finds them empty.
         let _ = fs::remove_dir(STATES);
@@ -358,11 +362,14 @@ fn kill_all(pids: &BTreeSet<u32>) {
             Some(handle)
         })
         .collect();
-    // Not our children, so there is no wait for them; the kernel ends them at once
-    // unless they are inside a system call that cannot be cut short.
+    // Not our children, so there is no wait for them.
+    eventually(|| handles.iter().all(is_gone));
+}
+
+/// Looks until it is so, for as long as the kernel may take to end a process.
+fn eventually(mut is_so: impl FnMut() -> bool) {
     for _ in 0..500 {
-        let left = handles.iter().any(|handle| !is_gone(handle));
-        if !left {
+        if is_so() {
             return;
         }
         std::thread::sleep(Duration::from_millis(10));
