@@ -236,10 +236,10 @@ impl Places {
 
     /// Ends and removes whatever is left; says what it could not.
     fn remove(&self) {
-        let processes = self.processes();
-        let groups = control_groups(&processes);
-        let shims = self.shim_sockets();
-        kill_all(&processes);
+        let bundles = self.bundles();
+        let groups: Vec<_> = bundles.iter().flat_map(|it| control_groups(it)).collect();
+        let shims: Vec<_> = bundles.iter().filter_map(|it| shim_socket(it)).collect();
+        kill_all(&self.processes());
         for directory in [&self.state, &self.root] {
             if let Err(error) = unmount_below(directory).and_then(|()| remove_tree(directory)) {
                 eprintln!("xtask: {error:#}");
@@ -302,20 +302,21 @@ impl Places {
         }
     }
 
-    fn shim_sockets(&self) -> Vec<PathBuf> {
+    /// What containerd keeps of each container that runs.
+    fn bundles(&self) -> Vec<PathBuf> {
         let tasks = self
             .state
             .join("containerd/run/io.containerd.runtime.v2.task")
             .join(self.namespace());
-        let Ok(bundles) = fs::read_dir(tasks) else {
-            return Vec::new();
-        };
-        bundles
-            .flatten()
-            .filter_map(|bundle| fs::read_to_string(bundle.path().join("address")).ok())
-            .filter_map(|address| address.strip_prefix("unix://").map(PathBuf::from))
-            .collect()
+        let entries = fs::read_dir(tasks).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).collect()
     }
+}
+
+/// Where a bundle's shim listens.
+fn shim_socket(bundle: &Path) -> Option<PathBuf> {
+    let address = fs::read_to_string(bundle.join("address")).ok()?;
+    address.strip_prefix("unix://").map(PathBuf::from)
 }
 
 /// Ends what sandboxes of programs that were killed left behind.
@@ -389,31 +390,27 @@ fn is_gone(stat: &File) -> bool {
         .is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
 }
 
-/// The directories of the control groups that containers' processes are in.
-fn control_groups(pids: &BTreeSet<u32>) -> BTreeSet<PathBuf> {
-    let mut groups = BTreeSet::new();
-    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    for pid in pids {
-        let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-        for line in text
-            .lines()
-            .filter(|line| !own.lines().any(|it| it == *line))
-        {
-            let mut fields = line.splitn(3, ':').skip(1);
-            let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else {
-                continue;
-            };
-            let hierarchy = match controllers.strip_prefix("name=").unwrap_or(controllers) {
-                "" if Path::new("/sys/fs/cgroup/unified").exists() => "unified",
-                name => name,
-            };
-            let path = path.trim_start_matches('/');
-            if !path.is_empty() {
-                groups.insert(Path::new("/sys/fs/cgroup").join(hierarchy).join(path));
-            }
-        }
-    }
-    groups
+/// The control groups that a bundle's container was given, in every hierarchy.
+fn control_groups(bundle: &Path) -> Vec<PathBuf> {
+    let given = fs::read(bundle.join("config.json"))
+        .ok()
+        .and_then(|text| serde_json::from_slice::<serde_json::Value>(&text).ok());
+    let Some(path) = given
+        .as_ref()
+        .and_then(|spec| spec["linux"]["cgroupsPath"].as_str())
+        .map(|path| path.trim_start_matches('/'))
+        .filter(|path| !path.is_empty())
+    else {
+        return Vec::new();
+    };
+    // Version 2 alone has its groups in the root; version 1 one level below.
+    let root = Path::new("/sys/fs/cgroup");
+    let below = fs::read_dir(root).into_iter().flatten().flatten();
+    std::iter::once(root.to_owned())
+        .chain(below.map(|entry| entry.path()))
+        .map(|hierarchy| hierarchy.join(path))
+        .filter(|group| group.is_dir())
+        .collect()
 }
 
 fn unmount_below(directory: &Path) -> Result<()> {
