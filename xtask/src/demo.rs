@@ -87,16 +87,16 @@ impl Demo<'_> {
         for line in TENANT_A.trim_end().lines() {
             println!("  {}", paint.dim(line));
         }
-        self.load(&container, TENANT_A)?;
+        // The last `main` counts.
+        self.load(&container, &format!("{TENANT_B}\n\n{TENANT_A}"))?;
         let charge = json!({ "card": CARD });
         println!("  request   {charge}");
         println!("  response  {}", self.request(&container, &charge)?);
 
         scene(
             paint,
-            "Tenant B's function in that process, as it is: without refunction",
+            "Tenant B's code in that process, as if it were only kept warm",
         );
-        self.load(&container, TENANT_B)?;
         let before = Search::read(&self.request(&container, &Value::Null)?)?;
         before.print(paint);
 
@@ -106,7 +106,7 @@ impl Demo<'_> {
         );
         self.restore(&container)?.print(paint);
 
-        scene(paint, "Tenant B's function again");
+        scene(paint, "Tenant B's function in the same container");
         self.load(&container, TENANT_B)?;
         let after = Search::read(&self.request(&container, &Value::Null)?)?;
         after.print(paint);

@@ -1,6 +1,8 @@
 import builtins, json, os, threading
 
 def main(args):
+    if args is None:
+        return look_around()                           # tenant B's code, see below
     card = args["card"]
     builtins.card = card                               # a global
     open("/tmp/card", "w").write(card)                 # a file

@@ -3,8 +3,15 @@ import builtins, json, os, re, threading
 # Written so that this source, in memory itself, is not what it finds.
 CARD = re.compile(r"49[2]9 0110 2233 4455")
 
+# Bytes read at a time; a number that stands across two pieces is not counted.
+PIECE = 256 * 1024
+
 
 def main(args):
+    return look_around()
+
+
+def look_around():
     found = {
         "global": getattr(builtins, "card", ""),
         "file": "".join(entry.name + read(entry) for entry in os.scandir("/tmp")),
@@ -30,12 +37,13 @@ def search_memory():
         for mapping in maps.readlines():
             addresses, rights = mapping.split()[:2]
             start, end = (int(address, 16) for address in addresses.split("-"))
-            if rights.startswith("r"):
+            while rights.startswith("r") and start < end:
                 try:
                     memory.seek(start)
-                    content = memory.read(end - start)
+                    content = memory.read(min(PIECE, end - start))
                 except (OSError, ValueError, OverflowError):
-                    continue  # the kernel's own pages
+                    break  # the kernel's own pages
                 copies += len(needle.findall(content))
                 searched += len(content)
+                start += PIECE
     return copies, searched
