@@ -1,49 +1,105 @@
 //! A worker's descriptors: which numbers are open, and whether each still is what
 //! it was.
 //!
-//! `fdinfo` (proc_pid_fdinfo(5)) gives offset, flags, mount and inode, locks, and
-//! for event, epoll, timer and signal descriptors their contents; text that is the
-//! same is a descriptor that is the same in all of that.
+//! Pipes, devices and files are asked about inside the worker, in the stub's one
+//! stop: which inode, which flags, which owner, which offset. What has contents of
+//! its own (sockets, epoll, event and timer descriptors) is compared by the text
+//! of its `fdinfo` (proc_pid_fdinfo(5)), which shows them.
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 use nix::unistd::{Gid, Pid, Uid, setfsgid, setfsuid};
 
 use crate::process::Process;
 use crate::row::{Row, Taint};
-use crate::stub::Program;
+use crate::stub::{Annex, Constants, Program};
 
 /// The descriptors at the ready point.
 pub(crate) struct Descriptors {
     /// Ascending.
-    expected: Vec<(i32, Vec<u8>)>,
+    numbers: Vec<i32>,
+    /// Those that are compared by their `fdinfo`.
+    by_text: Vec<(i32, Vec<u8>)>,
+    /// The comparison of all others.
+    checks: Program,
+    // Kept between rewinds so that one allocates nothing.
     open: Vec<i32>,
     text: Vec<u8>,
 }
 
+/// `F_GETSIG` (`asm-generic/fcntl.h`).
+const F_GETSIG: u64 = 11;
+
 impl Descriptors {
-    pub(crate) fn capture(process: &Process, owner: (Uid, Gid)) -> io::Result<Self> {
-        let mut open = Vec::new();
-        process.read_descriptors(&mut open)?;
-        open.sort_unstable();
+    pub(crate) fn capture(
+        process: &Process,
+        owner: (Uid, Gid),
+        annex: &Annex,
+        constants: &mut Constants,
+    ) -> io::Result<Self> {
+        let mut numbers = Vec::new();
+        process.read_descriptors(&mut numbers)?;
+        numbers.sort_unstable();
+        let mut by_text = Vec::new();
+        let mut checks = Program::default();
         let _as_owner = AsOwner::switch(owner);
-        let expected = open
-            .iter()
-            .map(|number| {
-                let mut text = Vec::new();
-                read_info(process.pid, *number, &mut text)?;
-                Ok((*number, text))
-            })
-            .collect::<io::Result<_>>()?;
+        for number in &numbers {
+            let target = std::fs::metadata(format!("/proc/{}/fd/{number}", process.pid))?;
+            let kind = target.file_type();
+            let mut text = Vec::new();
+            read_info(process.pid, *number, &mut text)?;
+            if !(kind.is_fifo() || kind.is_char_device() || kind.is_file()) {
+                by_text.push((*number, text));
+                continue;
+            }
+            let info = Info::parse(&text).ok_or_else(|| {
+                io::Error::other(format!("the fdinfo of descriptor {number} cannot be read"))
+            })?;
+            let fd = *number as u64;
+            // struct stat begins with device and inode, 8 bytes each.
+            let mut identity = target.dev().to_ne_bytes().to_vec();
+            identity.extend_from_slice(&target.ino().to_ne_bytes());
+            let identity = constants.add(annex, &identity);
+            let row = Row::Descriptors;
+            checks.checked_call(row, libc::SYS_fstat, &[fd, annex.scratch.start], 0);
+            checks.must_equal(row, annex.scratch.start, identity, 16);
+            let mut fcntl = |command: u64, expected: i64| {
+                checks.checked_call(row, libc::SYS_fcntl, &[fd, command, 0], expected);
+            };
+            fcntl(
+                libc::F_GETFL as u64,
+                info.flags & !i64::from(libc::O_CLOEXEC),
+            );
+            fcntl(
+                libc::F_GETFD as u64,
+                i64::from(info.flags & i64::from(libc::O_CLOEXEC) != 0),
+            );
+            fcntl(libc::F_GETOWN as u64, 0);
+            fcntl(F_GETSIG, 0);
+            if kind.is_file() {
+                checks.checked_call(
+                    row,
+                    libc::SYS_lseek,
+                    &[fd, 0, libc::SEEK_CUR as u64],
+                    info.position,
+                );
+            }
+            // A lock is released whether there is one or not.
+            checks.call(row, libc::SYS_flock, &[fd, libc::LOCK_UN as u64]);
+        }
         Ok(Self {
-            expected,
-            open,
+            numbers,
+            by_text,
+            checks,
+            open: Vec::new(),
             text: Vec::new(),
         })
     }
 
-    /// Adds the closing of what the function opened; how many that are.
+    /// Adds the closing of what the function opened, and the comparison of what was
+    /// there before; how many are closed.
     ///
     /// # Errors
     /// A descriptor of the ready point is gone or is another one.
@@ -62,35 +118,56 @@ impl Descriptors {
         let mut closed = 0;
         let mut seen = 0;
         for number in &self.open {
-            if self
-                .expected
-                .binary_search_by_key(number, |(number, _)| *number)
-                .is_ok()
-            {
+            if self.numbers.binary_search(number).is_ok() {
                 seen += 1;
             } else {
                 closed += 1;
                 program.call(Row::Descriptors, libc::SYS_close, &[*number as u64]);
             }
         }
-        if seen != self.expected.len() {
+        if seen != self.numbers.len() {
             return Err(Taint::new(
                 Row::Descriptors,
                 "the function closed one that is not its own",
             ));
         }
-        let _as_owner = AsOwner::switch(owner);
-        for (number, expected) in &self.expected {
-            read_info(process.pid, *number, &mut self.text)
-                .map_err(|error| failed("reading fdinfo", error))?;
-            if self.text != *expected {
-                return Err(Taint::new(
-                    Row::Descriptors,
-                    format!("descriptor {number} is not what it was"),
-                ));
+        program.append(&self.checks);
+        if !self.by_text.is_empty() {
+            let _as_owner = AsOwner::switch(owner);
+            for (number, expected) in &self.by_text {
+                read_info(process.pid, *number, &mut self.text)
+                    .map_err(|error| failed("reading fdinfo", error))?;
+                if self.text != *expected {
+                    return Err(Taint::new(
+                        Row::Descriptors,
+                        format!("descriptor {number} is not what it was"),
+                    ));
+                }
             }
         }
         Ok(closed)
+    }
+}
+
+/// The two lines of `fdinfo` that the stub's calls answer too.
+struct Info {
+    position: i64,
+    /// With `O_CLOEXEC`, which is the descriptor's, among those of the description.
+    flags: i64,
+}
+
+impl Info {
+    fn parse(text: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(text).ok()?;
+        let field = |name: &str| {
+            text.lines()
+                .find_map(|line| line.strip_prefix(name))
+                .map(str::trim)
+        };
+        Some(Self {
+            position: field("pos:")?.parse().ok()?,
+            flags: i64::from_str_radix(field("flags:")?, 8).ok()?,
+        })
     }
 }
 
@@ -100,9 +177,9 @@ fn read_info(pid: Pid, number: i32, text: &mut Vec<u8>) -> io::Result<()> {
     Ok(())
 }
 
-/// Opens files as the worker's user: the kernel shows `fdinfo` to who could trace
-/// the process, and without `CAP_SYS_PTRACE` that is its own user. Only the
-/// filesystem ids change, which give nobody a right over this process.
+/// Looks as the worker's user: the kernel shows descriptors to who could trace the
+/// process, and without `CAP_SYS_PTRACE` that is its own user. Only the filesystem
+/// ids change, which give nobody a right over this process.
 struct AsOwner(Uid, Gid);
 
 impl AsOwner {
@@ -116,5 +193,17 @@ impl Drop for AsOwner {
     fn drop(&mut self) {
         setfsuid(self.0);
         setfsgid(self.1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fdinfo_gives_offset_and_octal_flags() {
+        let info = Info::parse(b"pos:\t42\nflags:\t02104002\nmnt_id:\t9\nino:\t1\n").unwrap();
+        assert_eq!((info.position, info.flags), (42, 0o2_104_002));
+        assert!(Info::parse(b"pos:\tx\n").is_none());
     }
 }

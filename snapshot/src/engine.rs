@@ -186,6 +186,11 @@ impl Engine {
         let (table, for_worker) = create_table().map_err(io_error("creating a worker's table"))?;
         let mut numbers = vec![for_worker.as_raw_fd()];
         numbers.extend(descriptors.iter().map(AsRawFd::as_raw_fd));
+        let image = template
+            .image
+            .open_for_worker()
+            .map_err(io_error("opening the image for a worker"))?;
+        numbers.push(image.as_raw_fd());
         let address = template.image.annex.table.start.to_le_bytes();
         inside::send(template.socket.as_fd(), &[&[FORK], &address], &numbers)
             .map_err(io_error("telling the template to fork"))?;
@@ -193,10 +198,12 @@ impl Engine {
             .tracer
             .wait_for_birth(template.pid)
             .map_err(|error| EngineError::Fork(error.to_string()))?;
-        self.raise(pid, template, table, owner).inspect_err(|_| {
-            // As above.
-            let _ = self.tracer.discard(pid);
-        })
+        let image_number = descriptors.len() as RawFd;
+        self.raise(pid, template, table, image_number, owner)
+            .inspect_err(|_| {
+                // As above.
+                let _ = self.tracer.discard(pid);
+            })
     }
 
     fn raise(
@@ -204,6 +211,7 @@ impl Engine {
         pid: Pid,
         template: &Template,
         table: File,
+        image_number: RawFd,
         owner: (Uid, Gid),
     ) -> Result<Worker, EngineError> {
         let failed = |error: TraceError| EngineError::Fork(error.to_string());
@@ -215,6 +223,7 @@ impl Engine {
             process,
             owner,
             table,
+            image_number,
             &template.image,
             &mut self.tracer,
             &mut self.scanner,
@@ -249,13 +258,11 @@ impl Engine {
         template: &Template,
         worker: &mut Worker,
         holding: Holding,
-        image_descriptor: RawFd,
     ) -> Result<Rewound, Refused> {
         let mut watch = holding.0;
         let rewound = worker
             .rewind(
                 &template.image,
-                image_descriptor,
                 &mut self.tracer,
                 &mut self.scanner,
                 &mut watch,

@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::FileExt;
 
 use nix::unistd::Pid;
@@ -60,9 +60,7 @@ struct Segment {
 
 /// A frozen template's memory.
 pub(crate) struct Image {
-    /// Keeps the memfd: a worker that closed its own descriptor of it does not
-    /// take the others' with it.
-    _file: File,
+    file: File,
     /// Ascending, disjoint.
     segments: Vec<Segment>,
     /// Areas whose contents must never be copied, only dropped: the kernel empties
@@ -173,12 +171,18 @@ impl Image {
         }
         calls.finish()?;
         Ok(Self {
-            _file: file,
+            file,
             segments,
             wiped,
             annex,
             bytes,
         })
+    }
+
+    /// A description of the image for one worker alone: what it does to its offset,
+    /// flags or locks is nobody else's.
+    pub(crate) fn open_for_worker(&self) -> io::Result<File> {
+        reopen_to_read(&self.file)
     }
 
     /// Bytes of template memory in the image.
@@ -231,6 +235,12 @@ impl Image {
     pub(crate) fn is_wiped(&self, address: u64) -> bool {
         self.wiped.iter().any(|span| span.contains(address))
     }
+}
+
+/// A new, read-only description of a memfd. What is mapped from it can never be
+/// made writable.
+pub(crate) fn reopen_to_read(memfd: &File) -> io::Result<File> {
+    File::open(format!("/proc/self/fd/{}", memfd.as_raw_fd()))
 }
 
 /// The stretches of a private mapping that hold pages of its own.

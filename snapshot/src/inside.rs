@@ -19,7 +19,8 @@ pub(crate) const MAX_DESCRIPTORS: usize = 8;
 
 /// First byte of a message from the engine: the image's memfd comes with it.
 pub(crate) const IMAGE: u8 = b'I';
-/// Fork: 8 bytes of table address, then the table and the worker's descriptors.
+/// Fork: 8 bytes of table address; with it come the table, the worker's
+/// descriptors, and the image's memfd for the worker.
 pub(crate) const FORK: u8 = b'F';
 /// First byte of a message to the engine: ready. The image's number in this
 /// process follows (4 bytes), then what the caller says of itself.
@@ -42,8 +43,8 @@ pub struct Template {
 /// What a worker was given.
 pub struct Newborn {
     /// Its descriptors, numbered from 0; those from 3 on close on exec. The
-    /// image's memfd, on which its mappings rest, has the next number; nothing else
-    /// is open.
+    /// image's memfd, from which its mappings can be remade, has the next number;
+    /// nothing else is open.
     pub descriptors: Vec<OwnedFd>,
 }
 
@@ -118,9 +119,9 @@ impl Template {
         let table = descriptors.next().ok_or(io::ErrorKind::InvalidData)?;
         map_table(table.as_fd(), table_address)?;
         drop(table);
+        drop(self.image);
         // Up first: a received number may be where another belongs.
         let descriptors = descriptors
-            .chain([self.image])
             .map(|descriptor| duplicate_at(descriptor.as_fd(), OUT_OF_THE_WAY))
             .collect::<io::Result<Vec<_>>>()?;
         let count = descriptors.len();
@@ -282,7 +283,7 @@ pub(crate) fn receive(
     socket: BorrowedFd<'_>,
     message: &mut [u8],
 ) -> io::Result<(usize, Vec<OwnedFd>)> {
-    let mut room = cmsg_space!([RawFd; MAX_DESCRIPTORS + 1]);
+    let mut room = cmsg_space!([RawFd; MAX_DESCRIPTORS + 2]);
     let mut parts = [IoSliceMut::new(message)];
     let received = loop {
         match recvmsg::<()>(

@@ -9,6 +9,8 @@ use std::os::unix::fs::FileExt;
 
 use nix::unistd::Pid;
 
+use crate::maps::{Backing, Mapping};
+
 /// One process's `/proc` files.
 pub(crate) struct Process {
     pub(crate) pid: Pid,
@@ -43,6 +45,23 @@ impl Process {
                 return Ok(());
             }
         }
+    }
+
+    /// True if the mapping list is this one. Asks the kernel mapping by mapping
+    /// (`PROCMAP_QUERY`, since 6.11), which spares it printing every path.
+    ///
+    /// # Errors
+    /// The kernel does not have the call; the text has to do.
+    pub(crate) fn has_mappings(&self, expected: &[Mapping]) -> io::Result<bool> {
+        let mut at = 0;
+        // The vsyscall page is outside the process, and not told of here.
+        for mapping in expected.iter().filter(|it| it.span.end <= USER_END) {
+            match query_mapping(&self.maps, at)? {
+                Some(found) if found.is(mapping) => at = mapping.span.end,
+                _ => return Ok(false),
+            }
+        }
+        Ok(query_mapping(&self.maps, at)?.is_none())
     }
 
     /// Replaces `numbers` by the open descriptors, ascending as the kernel lists
@@ -84,6 +103,74 @@ impl Process {
     /// Reads one memory range, whatever its protection.
     pub(crate) fn read_memory(&self, address: u64, into: &mut [u8]) -> io::Result<()> {
         self.memory.read_exact_at(into, address)
+    }
+}
+
+/// The end of what a process may map.
+const USER_END: u64 = 1 << 63;
+
+/// `struct procmap_query` (`linux/fs.h`).
+#[repr(C)]
+#[derive(Default)]
+struct MappingQuery {
+    size: u64,
+    query_flags: u64,
+    query_addr: u64,
+    vma_start: u64,
+    vma_end: u64,
+    vma_flags: u64,
+    vma_page_size: u64,
+    vma_offset: u64,
+    inode: u64,
+    dev_major: u32,
+    dev_minor: u32,
+    vma_name_size: u32,
+    build_id_size: u32,
+    vma_name_addr: u64,
+    build_id_addr: u64,
+}
+
+/// `_IOWR('f', 17, struct procmap_query)`.
+const PROCMAP_QUERY: libc::c_ulong = 0xc068_6611;
+/// The mapping at the address, or the next one.
+const COVERING_OR_NEXT_VMA: u64 = 0x10;
+/// Of `vma_flags`, whose lower three bits are those of `Protection`.
+const VMA_SHARED: u64 = 0x08;
+
+impl MappingQuery {
+    fn is(&self, mapping: &Mapping) -> bool {
+        let (device, inode, offset) = match mapping.backing {
+            Backing::File {
+                device,
+                inode,
+                offset,
+            } => (device, inode, offset),
+            _ => ((0, 0), 0, 0),
+        };
+        (self.vma_start, self.vma_end) == (mapping.span.start, mapping.span.end)
+            && self.vma_flags & 0x7 == mapping.protection as u64
+            && (self.vma_flags & VMA_SHARED != 0) == mapping.shared
+            && ((self.dev_major, self.dev_minor), self.inode) == (device, inode)
+            && (inode == 0 || self.vma_offset == offset)
+    }
+}
+
+fn query_mapping(maps: &File, at: u64) -> io::Result<Option<MappingQuery>> {
+    let mut query = MappingQuery {
+        size: size_of::<MappingQuery>() as u64,
+        query_flags: COVERING_OR_NEXT_VMA,
+        query_addr: at,
+        ..MappingQuery::default()
+    };
+    // SAFETY: the struct has the size it names; no name or build id is asked for,
+    // so nothing else is written.
+    if unsafe { libc::ioctl(maps.as_raw_fd(), PROCMAP_QUERY, &raw mut query) } == 0 {
+        return Ok(Some(query));
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        Some(libc::ENOENT) => Ok(None),
+        _ => Err(error),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::RawFd;
 use std::os::unix::fs::FileExt;
 
 use nix::unistd::{Gid, Pid, Uid};
@@ -10,7 +10,7 @@ use nix::unistd::{Gid, Pid, Uid};
 use crate::arch::{self, Registers};
 use crate::descriptors::Descriptors;
 use crate::diff::{Mend, mends};
-use crate::image::Image;
+use crate::image::{Image, reopen_to_read};
 use crate::kernel_state::{self, KernelState};
 use crate::maps::{self, Backing, Mapping};
 use crate::pagemap::PageScanner;
@@ -43,6 +43,8 @@ pub struct Worker {
     process: Process,
     owner: (Uid, Gid),
     table: File,
+    /// The image's descriptor inside the worker.
+    image_number: RawFd,
     ready: ReadyPoint,
     descriptors: Descriptors,
     held: Option<Held>,
@@ -75,8 +77,7 @@ pub(crate) fn create_table() -> io::Result<(File, File)> {
         .map_err(io::Error::other)?
         .into_file();
     table.set_len(TABLE_BYTES)?;
-    // A mapping of a read-only descriptor can never be made writable.
-    let read_only = File::open(format!("/proc/self/fd/{}", table.as_raw_fd()))?;
+    let read_only = reopen_to_read(&table)?;
     Ok((table, read_only))
 }
 
@@ -114,6 +115,7 @@ impl Worker {
         process: Process,
         owner: (Uid, Gid),
         table: File,
+        image_number: RawFd,
         image: &Image,
         tracer: &mut Tracer,
         scanner: &mut PageScanner,
@@ -139,6 +141,8 @@ impl Worker {
         let mut constants = Constants::default();
         let kernel = KernelState::read(&process, &image.annex, &mut constants, rseq)
             .map_err(io_error("reading the worker's kernel state"))?;
+        let descriptors = Descriptors::capture(&process, owner, &image.annex, &mut constants)
+            .map_err(io_error("reading the worker's descriptors"))?;
         constants
             .write(&table)
             .map_err(io_error("writing the worker's table"))?;
@@ -152,8 +156,6 @@ impl Worker {
         scan(&process, scanner, &mappings, &mut own_pages)
             .map_err(io_error("scanning the worker's pages"))?;
         let overlay = take_overlay(&process, &table, image, &mappings, &own_pages)?;
-        let descriptors = Descriptors::capture(&process, owner)
-            .map_err(io_error("reading the worker's descriptors"))?;
 
         ptrace::set_registers(pid, &registers)?;
         ptrace::set_extended_state(pid, &extended)?;
@@ -162,6 +164,7 @@ impl Worker {
             process,
             owner,
             table,
+            image_number,
             ready: ReadyPoint {
                 registers,
                 extended,
@@ -202,7 +205,6 @@ impl Worker {
     pub(crate) fn rewind(
         &mut self,
         image: &Image,
-        image_descriptor: RawFd,
         tracer: &mut Tracer,
         scanner: &mut PageScanner,
         watch: &mut Stopwatch,
@@ -228,13 +230,15 @@ impl Worker {
 
         let mut program = std::mem::take(&mut self.program);
         program.clear();
-        self.process
-            .read_maps(&mut self.bytes)
-            .map_err(|error| one(Row::Mappings, &error))?;
-        let now = if self.bytes == self.ready.maps_text {
+        let now = if self
+            .process
+            .has_mappings(&self.ready.mappings)
+            .unwrap_or(false)
+        {
             None
         } else {
-            Some(maps::parse(&self.bytes).map_err(|error| one(Row::Mappings, &error))?)
+            self.read_mappings()
+                .map_err(|error| one(Row::Mappings, &error))?
         };
         let mends = now
             .as_ref()
@@ -283,7 +287,7 @@ impl Worker {
             program.call(Row::Break, libc::SYS_brk, &[program_break]);
         }
         for mend in &mends {
-            plan_mend(mend, image, image_descriptor, &mut program).map_err(|taint| vec![taint])?;
+            plan_mend(mend, image, self.image_number, &mut program).map_err(|taint| vec![taint])?;
         }
         program.checked_call(
             Row::Break,
@@ -348,6 +352,15 @@ impl Worker {
             mappings_mended,
             descriptors_closed,
         })
+    }
+
+    /// The mapping list as text; parsed if it differs from the ready point's.
+    fn read_mappings(&mut self) -> io::Result<Option<Vec<Mapping>>> {
+        self.process.read_maps(&mut self.bytes)?;
+        if self.bytes == self.ready.maps_text {
+            return Ok(None);
+        }
+        maps::parse(&self.bytes).map(Some).map_err(io::Error::other)
     }
 
     /// Decides for each own page whether it is copied back, zeroed or dropped.

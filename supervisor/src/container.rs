@@ -36,9 +36,6 @@ pub(crate) enum ContainerError {
     NoTemplate,
 }
 
-/// The image's number in a worker: behind its five pipes.
-const IMAGE_FD: i32 = 5;
-
 /// A worker and its pipes.
 struct Staff {
     worker: Worker,
@@ -232,8 +229,7 @@ impl Container {
             .run()
             .map_err(|error| refused(Row::Files, error.to_string()))?;
         holding.lap("files");
-        self.engine
-            .rewind(template, &mut staff.worker, holding, IMAGE_FD)
+        self.engine.rewind(template, &mut staff.worker, holding)
     }
 }
 

@@ -89,7 +89,7 @@ impl Host {
     pub fn rewind(&mut self) -> Result<Rewound, Refused> {
         let holding = self.engine.hold(&mut self.worker)?;
         self.engine
-            .rewind(&self.template, &mut self.worker, holding, 3)
+            .rewind(&self.template, &mut self.worker, holding)
     }
 
     pub fn mapping_list(&self) -> String {
