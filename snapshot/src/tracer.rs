@@ -117,6 +117,8 @@ struct Task {
     /// Its own process (thread group).
     process: Pid,
     stopped: Option<Change>,
+    /// It was sent to its end; whatever stops it on the way there is passed over.
+    is_ending: bool,
 }
 
 /// A wait for a traced process came to nothing.
@@ -185,6 +187,7 @@ impl Tracer {
                 subject: pid,
                 process: pid,
                 stopped: None,
+                is_ending: false,
             },
         );
     }
@@ -332,16 +335,16 @@ impl Tracer {
         })
     }
 
-    /// Waits until a thread that was sent to its end has reached it.
-    pub(crate) fn wait_for_thread_end(&mut self, worker: Pid, tid: Pid) -> Result<(), TraceError> {
+    /// Lets one held thread run to its end, to which its registers lead.
+    pub(crate) fn end_thread(&mut self, worker: Pid, tid: Pid) -> Result<(), TraceError> {
+        if let Some(task) = self.tasks.get_mut(&tid) {
+            // A newborn may owe two stops: its first, and the one it was asked for.
+            task.is_ending = true;
+        }
+        self.let_go(tid)?;
         self.wait_until("ending a thread", worker, |tracer| {
             (!tracer.tasks.contains_key(&tid)).then_some(())
         })
-    }
-
-    /// Lets one held thread run; it is expected to exit.
-    pub(crate) fn resume_thread(&mut self, tid: Pid) -> Result<(), TraceError> {
-        self.let_go(tid)
     }
 
     /// Kills a worker or template with everything it started, and reaps it all.
@@ -433,6 +436,10 @@ impl Tracer {
             return;
         };
         let (owner, process) = (task.subject, task.process);
+        if task.is_ending {
+            self.go_on(tid, 0);
+            return;
+        }
         let Some(subject) = self.subjects.get_mut(&owner) else {
             return;
         };
@@ -534,6 +541,7 @@ impl Tracer {
                     subject: owner,
                     process,
                     stopped: None,
+                    is_ending: false,
                 },
             );
             if let Some(subject) = self.subjects.get_mut(&owner) {

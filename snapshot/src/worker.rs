@@ -35,6 +35,9 @@ const AGING_PERIOD: u64 = 4;
 /// costs more than the faults it saves, and the memory would be the worker's own.
 const HOT_PAGES: u64 = 8192;
 
+/// Mappings more than at the ready point that mending may leave.
+const EXTRA_PIECES: usize = 64;
+
 /// Children of a worker that one rewind reaps.
 const MAX_CHILDREN: u32 = 4096;
 
@@ -65,6 +68,9 @@ struct ReadyPoint {
     kernel: KernelState,
     maps_text: Vec<u8>,
     mappings: Vec<Mapping>,
+    /// Beyond this many, mending has cut the list to shreds, and a new worker is
+    /// the better one.
+    pieces_allowed: usize,
     /// Pages that the worker wrote before its ready point, ascending; the n-th
     /// one's contents are the n-th page of the table's overlay.
     overlay: Vec<u64>,
@@ -171,6 +177,7 @@ impl Worker {
                 signal_mask,
                 kernel,
                 maps_text,
+                pieces_allowed: mappings.len() + EXTRA_PIECES,
                 mappings,
                 overlay,
             },
@@ -323,15 +330,7 @@ impl Worker {
         watch.lap("copy");
 
         if mappings_mended > 0 {
-            self.process
-                .read_maps(&mut self.bytes)
-                .map_err(|error| one(Row::Mappings, &error))?;
-            if self.bytes != self.ready.maps_text {
-                return Err(vec![Taint::new(
-                    Row::Mappings,
-                    "the mending left the mapping list different",
-                )]);
-            }
+            self.accept_mappings()?;
             watch.lap("mappings again");
         }
 
@@ -352,6 +351,26 @@ impl Worker {
             mappings_mended,
             descriptors_closed,
         })
+    }
+
+    /// Looks at the mapping list once more after it was mended. It may be cut into
+    /// more pieces than before (the kernel does not always join neighbours again),
+    /// which then are what is expected from now on.
+    fn accept_mappings(&mut self) -> Result<(), Vec<Taint>> {
+        let refused = |detail: String| vec![Taint::new(Row::Mappings, detail)];
+        let now = self
+            .read_mappings()
+            .map_err(|error| refused(error.to_string()))?;
+        let Some(now) = now else { return Ok(()) };
+        if let Some(left) = mends(&self.ready.mappings, &now).first() {
+            return Err(refused(format!("mending left a difference: {left:?}")));
+        }
+        if now.len() > self.ready.pieces_allowed {
+            return Err(refused(format!("{} pieces", now.len())));
+        }
+        std::mem::swap(&mut self.ready.maps_text, &mut self.bytes);
+        self.ready.mappings = now;
+        Ok(())
     }
 
     /// The mapping list as text; parsed if it differs from the ready point's.
@@ -675,8 +694,7 @@ fn end_thread(
     let exit = image.annex.code + arch::stub_exit_offset();
     // The segment registers and the like are the main thread's: as good as any.
     ptrace::set_registers(tid, &registers.entering(exit, 0))?;
-    tracer.resume_thread(tid)?;
-    tracer.wait_for_thread_end(worker, tid)
+    tracer.end_thread(worker, tid)
 }
 
 /// Runs programs in one stopped process.

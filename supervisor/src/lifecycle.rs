@@ -25,10 +25,14 @@ use crate::container::{Container, ContainerError};
 use crate::init::{self, Asked, Signals};
 use crate::logs::Line;
 use crate::peers::{PeerId, Peers};
+use crate::pipes::BadFrame;
 use crate::settings::Settings;
 
 /// Commands that wait at most; then their senders wait.
 const MAX_QUEUED: usize = 256;
+
+/// How long after the closing of its pipes a worker's end may show.
+const END_FOLLOWS: Duration = Duration::from_millis(200);
 
 /// The supervisor cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -584,8 +588,16 @@ impl Supervisor {
             None | Some(Ok(None)) => Ok(()),
             Some(Ok(Some((kind, payload)))) => self.take_frame(kind, &payload),
             Some(Err(bad)) => {
-                // A worker that is ending closes its pipes first: its end says more.
                 self.take_news()?;
+                // A worker that is ending closes its pipes a moment before its end
+                // can be seen, and its end says more.
+                let until = Instant::now() + END_FOLLOWS;
+                while matches!(bad, BadFrame::Closed)
+                    && self.in_flight.is_some()
+                    && self.signals.wait_for_child(until)
+                {
+                    self.take_news()?;
+                }
                 if self.in_flight.is_some() {
                     let failure = cause::failure(
                         FailureKind::Crashed,

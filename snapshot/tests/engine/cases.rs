@@ -1,78 +1,150 @@
 //! What is tried.
 
-use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use refunction_snapshot::Scan;
 
-use crate::guest::{BALLAST, COUNTER};
 use crate::host::Host;
+use crate::mutations::{self, Expect, Mutation};
 
+/// A case: its name, and what it does.
 pub struct Case {
-    pub name: &'static str,
-    pub run: fn(),
+    pub name: String,
+    pub run: Box<dyn Fn()>,
 }
 
-pub const ALL: &[Case] = &[
+/// Everything.
+pub fn all() -> Vec<Case> {
+    let mut cases = vec![
+        case("a_hundred_rewinds_in_a_row", a_hundred_rewinds_in_a_row),
+        case("cold_pages_are_dropped", cold_pages_are_dropped),
+        case(
+            "a_worker_that_ends_is_replaced",
+            a_worker_that_ends_is_replaced,
+        ),
+        case(
+            "a_fork_costs_the_same_for_any_template",
+            workers_share_the_image,
+        ),
+    ];
+    for (how, scan) in [("ioctl", Scan::Auto), ("file", Scan::File)] {
+        cases.extend(mutations::ALL.iter().map(|mutation| Case {
+            name: format!("{}_by_{how}", mutation.name),
+            run: Box::new(move || is_undone(mutation, scan)),
+        }));
+    }
+    cases
+}
+
+fn case(name: &str, run: fn()) -> Case {
     Case {
-        name: "memory_comes_back",
-        run: memory_comes_back,
-    },
-    Case {
-        name: "timing",
-        run: timing,
-    },
-];
+        name: name.to_string(),
+        run: Box::new(run),
+    }
+}
 
 /// What a worker does when asked; runs in the worker.
 pub fn act(what: &str) -> String {
-    match what {
-        "look" => {
-            let ballast = BALLAST.lock().expect("ballast");
-            let sum: u64 = ballast.iter().map(|byte| u64::from(*byte)).sum();
-            format!("{} {sum}", COUNTER.load(Ordering::Relaxed))
-        }
-        "scribble" => {
-            COUNTER.fetch_add(1, Ordering::Relaxed);
-            for page in BALLAST.lock().expect("ballast").chunks_mut(4096) {
-                page[17] = 1;
+    if what == "look" {
+        return mutations::look();
+    }
+    match mutations::ALL.iter().find(|mutation| mutation.name == what) {
+        Some(mutation) => (mutation.act)().to_string(),
+        None => format!("no such mutation: {what}"),
+    }
+}
+
+fn is_undone(mutation: &Mutation, scan: Scan) {
+    let mut host = Host::start(scan);
+    // The first look touches what every look touches.
+    host.ask("look");
+    host.rewind().expect("rewound before anything happened");
+    let seen_inside = host.ask("look");
+    host.rewind().expect("rewound after a look");
+    let seen_outside = host.observe();
+    let denied = match mutation.expect {
+        Expect::Denied(error) => error,
+        _ => 0,
+    };
+    // Twice: what the first rewind left behind would show in the second.
+    for round in 0..2 {
+        assert_eq!(host.ask(mutation.name), denied.to_string(), "round {round}");
+        let rewound = host.rewind();
+        match mutation.expect {
+            Expect::Refused(row) => {
+                let refused = rewound.expect_err("this cannot be put back");
+                assert!(
+                    refused.taints.iter().any(|taint| taint.row == row),
+                    "refused for another reason: {refused}"
+                );
+                host.replace_worker();
             }
-            "done".into()
+            Expect::Rewound | Expect::Denied(_) => {
+                rewound.expect("this can be put back");
+            }
         }
-        "pid" => std::process::id().to_string(),
-        _ => "what?".into(),
+        assert_same(&host.observe(), &seen_outside, round);
+        assert_eq!(host.ask("look"), seen_inside, "round {round}, from inside");
+        host.rewind().expect("rewound after a look");
     }
 }
 
-fn memory_comes_back() {
-    for scan in [Scan::Auto, Scan::File] {
-        let mut host = Host::start(scan);
-        let before = host.ask("look");
-        let maps = host.mapping_list();
-        for round in 0..20 {
-            assert_eq!(host.ask("scribble"), "done");
-            assert_ne!(host.ask("look"), before);
-            let rewound = host.rewind().expect("rewound");
-            eprintln!("{round} {rewound:?}");
-            assert_eq!(host.ask("look"), before);
-            host.rewind().expect("rewound");
-            assert_eq!(host.mapping_list(), maps);
-        }
+fn assert_same(now: &str, then: &str, round: u32) {
+    if now == then {
+        return;
     }
+    let now: Vec<&str> = now.lines().collect();
+    let then: Vec<&str> = then.lines().collect();
+    let gone: Vec<_> = then.iter().filter(|line| !now.contains(line)).collect();
+    let new: Vec<_> = now.iter().filter(|line| !then.contains(line)).collect();
+    panic!("round {round}, seen from outside: gone {gone:#?}, new {new:#?}");
 }
 
-fn timing() {
+fn a_hundred_rewinds_in_a_row() {
     let mut host = Host::start(Scan::Auto);
-    for _ in 0..200 {
-        host.ask("pid");
-        let rewound = host.rewind().expect("rewound");
-        eprintln!(
-            "{} {:?}",
-            rewound.phases.total().as_micros(),
-            rewound
-                .phases
-                .iter()
-                .map(|(n, d)| (n, d.as_nanos()))
-                .collect::<Vec<_>>()
-        );
+    let seen = host.observe();
+    for _ in 0..100 {
+        assert_eq!(host.ask("scribble_on_heap"), "0");
+        assert!(host.rewind().expect("rewound").dirty_pages >= 256);
+        assert_eq!(host.observe(), seen);
+    }
+}
+
+/// One heavy run must not make every later rewind heavy.
+fn cold_pages_are_dropped() {
+    let mut host = Host::start(Scan::Auto);
+    for _ in 0..4 {
+        host.ask("look");
+        host.rewind().expect("rewound");
+    }
+    let usual = host.rewind().expect("rewound").dirty_pages;
+    host.ask("scribble_on_heap");
+    assert!(host.rewind().expect("rewound").dirty_pages > usual + 200);
+    for _ in 0..8 {
+        host.rewind().expect("rewound");
+    }
+    assert!(host.rewind().expect("rewound").dirty_pages <= usual + 8);
+}
+
+fn a_worker_that_ends_is_replaced() {
+    let mut host = Host::start(Scan::Auto);
+    let seen = host.ask("look");
+    for _ in 0..20 {
+        nix::sys::signal::kill(host.worker().pid(), nix::sys::signal::Signal::SIGKILL)
+            .expect("killed");
+        host.wait_for_end(Duration::from_secs(5));
+        host.rewind().expect_err("the dead cannot be put back");
+        host.replace_worker();
+        assert_eq!(host.ask("look"), seen);
+    }
+}
+
+/// A newborn has a handful of pages of its own, not the template's megabytes.
+fn workers_share_the_image() {
+    let mut host = Host::start(Scan::Auto);
+    assert!(host.template_bytes() > 1 << 20);
+    for _ in 0..5 {
+        host.replace_worker();
+        assert!(host.worker().overlay_pages() < 64);
     }
 }

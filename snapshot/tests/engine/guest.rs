@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 
+use nix::unistd::Pid;
 use refunction_snapshot::{inside, syscalls};
 
 use crate::cases;
@@ -15,7 +16,11 @@ pub static BALLAST: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 /// A number in the data segment.
 pub static COUNTER: AtomicU64 = AtomicU64::new(7);
 
-pub const UID: u32 = 64_999;
+/// The user of the workers under this host: one of their own, so that a case sees
+/// nobody else's processes.
+pub fn id_under(host: Pid) -> u32 {
+    1_000_000 + host.as_raw().unsigned_abs()
+}
 
 pub fn main() -> ! {
     let template = inside::Template::adopt().expect("adopted by the engine");
@@ -37,9 +42,11 @@ pub fn main() -> ! {
 }
 
 fn privileges() {
+    // Workers are the host's children, as the template is.
+    let id = id_under(Pid::parent());
     nix::unistd::setgroups(&[]).expect("setgroups");
-    nix::unistd::setresgid(UID.into(), UID.into(), UID.into()).expect("setresgid");
-    nix::unistd::setresuid(UID.into(), UID.into(), UID.into()).expect("setresuid");
+    nix::unistd::setresgid(id.into(), id.into(), id.into()).expect("setresgid");
+    nix::unistd::setresuid(id.into(), id.into(), id.into()).expect("setresuid");
     nix::sys::prctl::set_dumpable(true).expect("dumpable");
     nix::unistd::chdir("/").expect("chdir");
     for filter in syscalls::filters().expect("filters") {

@@ -1,27 +1,33 @@
 //! The tracing side of a case.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
+use std::mem::forget;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{Gid, Pid, Uid, pipe};
-use refunction_snapshot::{Engine, Refused, Rewound, Scan, Template, Worker};
+use refunction_snapshot::{Engine, News, Refused, Rewound, Scan, Template, Worker};
 
 use crate::{TEMPLATE, cases, guest};
 
 /// An engine, a frozen template and one worker.
 pub struct Host {
-    pub engine: Engine,
-    pub template: Template,
-    pub worker: Worker,
-    to_worker: File,
-    from_worker: BufReader<File>,
-    _ends: (std::os::fd::OwnedFd, std::os::fd::OwnedFd),
+    engine: Engine,
+    template: Template,
+    worker: Option<Worker>,
+    pipes: Option<(File, BufReader<File>)>,
 }
 
-const OWNER: (Uid, Gid) = (Uid::from_raw(guest::UID), Gid::from_raw(guest::UID));
+fn owner() -> (Uid, Gid) {
+    let id = guest::id_under(Pid::this());
+    (Uid::from_raw(id), Gid::from_raw(id))
+}
+
+/// How long anything may take before the case fails.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 impl Host {
     pub fn start(scan: Scan) -> Self {
@@ -35,66 +41,217 @@ impl Host {
             .expect("template");
         let pid = Pid::from_raw(child.id().cast_signed());
         let booting = engine.adopt(pid, ours).expect("adopt");
+        let deadline = Instant::now() + PATIENCE;
         while !is_readable(booting.socket()) {
             while engine.poll().is_some() {}
+            assert!(Instant::now() < deadline, "the template does not boot");
         }
         let template = engine.freeze(booting).expect("freeze");
-        let (request_read, request_write) = pipe().expect("pipe");
-        let (response_read, response_write) = pipe().expect("pipe");
-        let worker = engine
-            .fork(
-                &template,
-                &[
-                    request_read.as_fd(),
-                    response_write.as_fd(),
-                    std::io::stderr().as_fd(),
-                ],
-                OWNER,
-            )
-            .expect("fork");
-        Self {
+        // Orphans are this process's to reap.
+        nix::sys::prctl::set_child_subreaper(true).expect("subreaper");
+        let mut host = Self {
             engine,
             template,
-            worker,
-            to_worker: request_write.into(),
-            from_worker: BufReader::new(response_read.into()),
-            _ends: (request_read, response_write),
+            worker: None,
+            pipes: None,
+        };
+        host.fork();
+        host
+    }
+
+    fn fork(&mut self) {
+        // New ones for each: a worker can change what its descriptors lead to.
+        let (request_read, request_write) = pipe().expect("pipe");
+        let (response_read, response_write) = pipe().expect("pipe");
+        let (stderr_read, stderr_write) = pipe().expect("pipe");
+        forget(stderr_read);
+        let descriptors = [
+            request_read.as_fd(),
+            response_write.as_fd(),
+            stderr_write.as_fd(),
+        ];
+        let worker = self.engine.fork(&self.template, &descriptors, owner());
+        self.worker = Some(worker.expect("fork"));
+        self.pipes = Some((request_write.into(), BufReader::new(response_read.into())));
+    }
+
+    pub fn worker(&self) -> &Worker {
+        self.worker.as_ref().expect("a worker")
+    }
+
+    pub fn template_bytes(&self) -> u64 {
+        self.template.bytes()
+    }
+
+    /// Kills the worker and forks another.
+    pub fn replace_worker(&mut self) {
+        if let Some(worker) = self.worker.take() {
+            let pid = worker.pid();
+            self.engine.discard(worker).expect("discarded");
+            assert!(
+                !fs::exists(format!("/proc/{pid}")).expect("proc"),
+                "not reaped"
+            );
         }
+        self.fork();
     }
 
     /// Asks the worker to do something; what it answers.
     pub fn ask(&mut self, what: &str) -> String {
-        writeln!(self.to_worker, "{what}").expect("asked");
-        let mut answer = String::new();
-        // The engine must see to what the worker meets on its way.
-        let fd = self
-            .from_worker
-            .get_ref()
-            .as_fd()
-            .try_clone_to_owned()
-            .expect("dup");
+        let (to_worker, _) = self.pipes.as_mut().expect("pipes");
+        writeln!(to_worker, "{what}").expect("asked");
+        let deadline = Instant::now() + PATIENCE;
         loop {
-            while let Some(news) = self.engine.poll() {
-                if let refunction_snapshot::News::WorkerEnded { .. } = news {
-                    return format!("{news:?}");
-                }
+            // The engine must see to what the worker meets on its way.
+            if let Some(end) = self.end_of_worker() {
+                return end;
             }
-            if is_readable(fd.as_fd()) {
-                self.from_worker.read_line(&mut answer).expect("answer");
+            let (_, from_worker) = self.pipes.as_mut().expect("pipes");
+            if is_readable(from_worker.get_ref().as_fd()) {
+                let mut answer = String::new();
+                from_worker.read_line(&mut answer).expect("answer");
                 return answer.trim_end().to_string();
             }
+            assert!(Instant::now() < deadline, "no answer to {what}");
+        }
+    }
+
+    fn end_of_worker(&mut self) -> Option<String> {
+        let mut end = None;
+        while let Some(news) = self.engine.poll() {
+            if matches!(news, News::WorkerEnded { .. } | News::WorkerExecuted { .. }) {
+                end = Some(format!("{news:?}"));
+            }
+        }
+        end
+    }
+
+    pub fn wait_for_end(&mut self, at_most: Duration) {
+        let deadline = Instant::now() + at_most;
+        while self.end_of_worker().is_none() {
+            assert!(Instant::now() < deadline, "the worker lives on");
         }
     }
 
     pub fn rewind(&mut self) -> Result<Rewound, Refused> {
-        let holding = self.engine.hold(&mut self.worker)?;
-        self.engine
-            .rewind(&self.template, &mut self.worker, holding)
+        let worker = self.worker.as_mut().expect("a worker");
+        let holding = self.engine.hold(worker)?;
+        let rewound = self.engine.rewind(&self.template, worker, holding)?;
+        // Whoever was killed on the way has been reaped.
+        while self.engine.poll().is_some() {}
+        Ok(rewound)
     }
 
-    pub fn mapping_list(&self) -> String {
-        std::fs::read_to_string(format!("/proc/{}/maps", self.worker.pid())).expect("maps")
+    /// What anybody can see of the worker, less what names the very process.
+    pub fn observe(&self) -> String {
+        let pid = self.worker().pid();
+        let read = |name: &str| {
+            fs::read_to_string(format!("/proc/{pid}/{name}"))
+                .unwrap_or_else(|error| format!("{name}: {error}"))
+        };
+        let status: String = read("status")
+            .lines()
+            .filter(|line| {
+                [
+                    "Name",
+                    "Umask",
+                    "Uid",
+                    "Gid",
+                    "Groups",
+                    "Threads",
+                    "SigPnd",
+                    "ShdPnd",
+                    "SigBlk",
+                    "SigIgn",
+                    "SigCgt",
+                    "CapEff",
+                    "NoNewPrivs",
+                    "Seccomp",
+                    "Cpus_allowed",
+                    "VmLck",
+                    "TracerPid",
+                ]
+                .iter()
+                .any(|name| line.split(':').next() == Some(name))
+            })
+            .fold(String::new(), |all, line| all + line + "\n");
+        let mut descriptors: Vec<String> = fs::read_dir(format!("/proc/{pid}/fd"))
+            .expect("fd")
+            .map(|entry| {
+                let name = entry
+                    .expect("entry")
+                    .file_name()
+                    .into_string()
+                    .expect("number");
+                let target = fs::read_link(format!("/proc/{pid}/fd/{name}")).expect("target");
+                let target = target.display().to_string();
+                let kind = target.split(':').next().unwrap_or_default();
+                let info = read(&format!("fdinfo/{name}"));
+                let info: Vec<&str> = info
+                    .lines()
+                    .filter(|line| !line.starts_with("ino"))
+                    .collect();
+                format!("{name} {kind} {info:?}")
+            })
+            .collect();
+        descriptors.sort();
+        let children = read(&format!("task/{pid}/children"));
+        let cwd = fs::read_link(format!("/proc/{pid}/cwd")).expect("cwd");
+        let maps = joined(&read("maps"));
+        format!(
+            "{status}\n{}\nchildren: {children}\n{}\n{}\n{}\n{}\n{maps}",
+            descriptors.join("\n"),
+            cwd.display(),
+            read("limits"),
+            read("timers"),
+            self.processes(),
+        )
     }
+
+    /// How many processes the worker's user has.
+    fn processes(&self) -> usize {
+        fs::read_dir("/proc")
+            .expect("proc")
+            .filter_map(Result::ok)
+            .filter(|entry| {
+                use std::os::unix::fs::MetadataExt;
+                entry.file_name().to_string_lossy().parse::<i32>().is_ok()
+                    && entry
+                        .metadata()
+                        .is_ok_and(|it| it.uid() == owner().0.as_raw())
+            })
+            .count()
+    }
+}
+
+/// The mapping list with neighbours of one kind as one, and without inodes, which
+/// tell one worker's table from another's.
+fn joined(maps: &str) -> String {
+    let mut all: Vec<(u64, u64, String, u64, String)> = Vec::new();
+    for line in maps.lines() {
+        let mut fields = line.splitn(6, ' ');
+        let mut next = || fields.next().unwrap_or_default().trim().to_string();
+        let (range, rights, offset) = (next(), next(), next());
+        let (device, _inode, name) = (next(), next(), next());
+        let hex = |text: &str| u64::from_str_radix(text, 16).expect("hex");
+        let (start, end) = range.split_once('-').expect("range");
+        let (start, end, offset) = (hex(start), hex(end), hex(&offset));
+        let name = format!("{device} {}", name.replace("[heap]", ""));
+        match all.last_mut() {
+            Some(last)
+                if last.1 == start
+                    && last.2 == rights
+                    && last.4 == name
+                    && (offset == 0 || last.3 + (start - last.0) == offset) =>
+            {
+                last.1 = end;
+            }
+            _ => all.push((start, end, rights, offset, name)),
+        }
+    }
+    all.iter().fold(String::new(), |text, it| {
+        text + &format!("{:x}-{:x} {} {:x} {}\n", it.0, it.1, it.2, it.3, it.4)
+    })
 }
 
 /// Waits a millisecond at most: what the engine follows may need it meanwhile.
@@ -104,7 +261,8 @@ fn is_readable(fd: BorrowedFd<'_>) -> bool {
 }
 
 pub fn run_case(name: &str) -> ExitCode {
-    let case = cases::ALL
+    let cases = cases::all();
+    let case = cases
         .iter()
         .find(|case| case.name == name)
         .expect("a case of this name");

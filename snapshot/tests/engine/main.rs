@@ -6,6 +6,7 @@
 mod cases;
 mod guest;
 mod host;
+mod mutations;
 
 use std::process::{Command, ExitCode};
 
@@ -21,9 +22,9 @@ fn main() -> ExitCode {
         Some(CASE) => return host::run_case(&args.next().unwrap_or_default()),
         _ => {}
     }
-    let trials = cases::ALL
-        .iter()
-        .map(|case| Trial::test(case.name, || run_apart(case.name)))
+    let trials = cases::all()
+        .into_iter()
+        .map(|case| Trial::test(case.name.clone(), move || run_apart(&case.name)))
         .collect();
     let mut arguments = Arguments::from_args();
     // One core for the engine and its worker is enough to share.
