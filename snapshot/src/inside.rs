@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::cmsg_space;
 use nix::fcntl::{FcntlArg, fcntl};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 
 use crate::arch;
@@ -48,6 +49,18 @@ pub struct Newborn {
     pub descriptors: Vec<OwnedFd>,
 }
 
+/// Rust's start-up installs handlers that tell a stack overflow from other faults;
+/// they swallow the first SIGSEGV or SIGBUS that is sent rather than raised, and
+/// are no part of what a runtime finds in a program of its own.
+fn forget_fault_handlers() -> io::Result<()> {
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    for signal in [Signal::SIGSEGV, Signal::SIGBUS] {
+        // SAFETY: takes handlers away, installs none.
+        unsafe { sigaction(signal, &default) }?;
+    }
+    Ok(())
+}
+
 impl Template {
     /// Takes up the conversation that the engine opened on descriptor 0, and
     /// returns once the engine has attached.
@@ -55,6 +68,7 @@ impl Template {
     /// # Errors
     /// Descriptor 0 is not such a socket.
     pub fn adopt() -> io::Result<Self> {
+        forget_fault_handlers()?;
         let stdin = io::stdin();
         let socket = duplicate_at(stdin.as_fd(), OUT_OF_THE_WAY)?;
         let null = std::fs::File::options()
