@@ -1,0 +1,43 @@
+//! What `cargo xtask test` tells the tests.
+
+use std::path::PathBuf;
+
+/// A program or archive that is to be tested.
+///
+/// # Panics
+/// The variable is not set, or names no file.
+#[must_use]
+pub fn file(variable: &str) -> PathBuf {
+    let Some(value) = std::env::var_os(variable).filter(|value| !value.is_empty()) else {
+        panic!("{variable} is not set; run these tests with `cargo xtask test`, which sets it");
+    };
+    let path = PathBuf::from(value);
+    assert!(
+        path.is_file(),
+        "{variable} names {}, which is no file; `cargo xtask test` builds it",
+        path.display()
+    );
+    path
+}
+
+/// The supervisor's binary.
+#[must_use]
+pub fn supervisor() -> PathBuf {
+    file("REFUNCTION_SUPERVISOR")
+}
+
+/// Fails unless this runs as root: workers get users of their own.
+///
+/// # Panics
+/// It does not run as root.
+pub fn require_root() {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let is_root = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Uid:"))
+        .is_some_and(|ids| ids.split_whitespace().nth(1) == Some("0"));
+    assert!(
+        is_root,
+        "these tests must run as root: they give workers users of their own"
+    );
+}
