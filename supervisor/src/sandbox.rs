@@ -22,15 +22,13 @@ pub(crate) fn owner(worker_uid: u32) -> (Uid, Gid) {
 pub(crate) struct Sandbox {
     owner: (Uid, Gid),
     directory: PathBuf,
-    filters: Vec<BpfProgram>,
+    filter: BpfProgram,
 }
 
 /// A step into the sandbox failed; the worker must not serve.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SandboxError {
-    #[error("making the system call filters: {0}")]
-    Filters(#[from] syscalls::FilterError),
-    #[error("installing a system call filter: {0}")]
+    #[error("installing the system call filter: {0}")]
     Install(#[from] seccompiler::Error),
     #[error("{doing}: {errno}")]
     Call {
@@ -44,22 +42,22 @@ fn call(doing: &'static str) -> impl FnOnce(nix::Error) -> SandboxError {
 }
 
 impl Sandbox {
-    pub(crate) fn prepare(worker_uid: u32) -> Result<Self, SandboxError> {
+    pub(crate) fn prepare(worker_uid: u32) -> Self {
         // Lambda's name for it comes second: ours is the more specific wish.
         let root = ["FUNCTION_ROOT", "LAMBDA_TASK_ROOT"]
             .iter()
             .filter_map(std::env::var_os)
             .map(PathBuf::from)
             .find(|path| path.is_dir());
-        Ok(Self {
+        Self {
             owner: owner(worker_uid),
             directory: root.unwrap_or_else(|| "/".into()),
-            filters: syscalls::filters()?,
-        })
+            filter: syscalls::filter(),
+        }
     }
 
     /// Gives up the supervisor's user, its groups, any way to gain privileges, and
-    /// every system call that the filters refuse. There is no way back.
+    /// every system call that the filter refuses. There is no way back.
     pub(crate) fn enter(&self) -> Result<(), SandboxError> {
         let (uid, gid) = self.owner;
         // When memory runs out the kernel is to take the tenant, not PID 1. Where
@@ -75,9 +73,7 @@ impl Sandbox {
         umask(Mode::from_bits_truncate(0o022));
         chdir(&self.directory).map_err(call("changing the working directory"))?;
         prctl::set_no_new_privs().map_err(call("giving up new privileges"))?;
-        for filter in &self.filters {
-            seccompiler::apply_filter(filter)?;
-        }
+        seccompiler::apply_filter(&self.filter)?;
         Ok(())
     }
 }

@@ -65,7 +65,7 @@ fn boot(adapter: &mut dyn Adapter, settings: &Settings) -> Result<Sandbox, Strin
     adapter.boot().map_err(say)?;
     adapter.preload(&settings.libraries()).map_err(say)?;
     adapter.settle().map_err(say)?;
-    Sandbox::prepare(settings.worker_uid).map_err(|error| error.to_string())
+    Ok(Sandbox::prepare(settings.worker_uid))
 }
 
 /// A worker's life.

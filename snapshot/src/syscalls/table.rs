@@ -1,39 +1,20 @@
-//! What a worker's system calls mean for a rewind: three classes, as data.
-//!
-//! - *free*: whatever it changes, the rewind covers, or nothing outlives the call;
-//! - *recorded*: allowed, and the engine hears of it (`SECCOMP_RET_TRACE`); the
-//!   worker is then not rewound, for the reason that stands in the table;
-//! - *denied*, with an error that programs live with.
-//!
-//! A call that is in no list is recorded: a new kernel can make workers refork
-//! more often, never let state through.
-
-use std::collections::{BTreeMap, BTreeSet};
+//! The table itself. Nothing here but data: what may be argued about is whether a
+//! call belongs in its class, and the comment beside it says why it does.
 
 use libc::c_long;
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, TargetArch,
-};
 
-use crate::row::{Row, Taint};
-use crate::tracer::Recorded;
-
-/// The table could not be made a filter.
-#[derive(Debug, thiserror::Error)]
-#[error("making the system call filter: {0}")]
-pub struct FilterError(#[from] seccompiler::BackendError);
+use crate::row::Row;
 
 /// A condition on one argument's low 32 bits.
 #[derive(Debug, Clone, Copy)]
-enum When {
+pub(super) enum When {
     /// Always.
     Any,
     /// The argument of this index is one of these.
     Is(u8, &'static [u64]),
     /// Some of these bits are set.
     Has(u8, &'static [u64]),
-    /// As `Is`, and the second argument mentioned is zero.
+    /// The argument of this index is that, and the other's that.
     IsAnd(u8, u64, u8, u64),
 }
 
@@ -120,7 +101,7 @@ const F_SETOWN_EX: u64 = 15;
 const F_SETSIG: u64 = 10;
 
 /// Free, always.
-const FREE: &[c_long] = &[
+pub(super) const FREE: &[c_long] = &[
     // Memory: the rewind compares mappings and restores contents.
     libc::SYS_brk,
     libc::SYS_mmap,
@@ -238,6 +219,7 @@ const FREE: &[c_long] = &[
     libc::SYS_inotify_add_watch,
     libc::SYS_inotify_rm_watch,
     libc::SYS_ioctl,
+    libc::SYS_fcntl,
     // Sockets: they close with their descriptors.
     libc::SYS_socket,
     libc::SYS_socketpair,
@@ -289,6 +271,7 @@ const FREE: &[c_long] = &[
     // Threads and processes: both are traced, and ended.
     libc::SYS_fork,
     libc::SYS_vfork,
+    libc::SYS_clone,
     libc::SYS_exit,
     libc::SYS_exit_group,
     libc::SYS_wait4,
@@ -356,7 +339,7 @@ const FREE: &[c_long] = &[
 ];
 
 /// Free if the argument says so.
-const FREE_WHEN: &[(c_long, When)] = &[
+pub(super) const FREE_WHEN: &[(c_long, When)] = &[
     (libc::SYS_madvise, Is(2, FREE_ADVICE)),
     (libc::SYS_prctl, Is(0, FREE_PRCTL)),
     (
@@ -366,10 +349,10 @@ const FREE_WHEN: &[(c_long, When)] = &[
 ];
 
 /// Recorded although the call as such is free.
-const RECORDED_WHEN: &[(c_long, When)] = &[(libc::SYS_fcntl, Is(1, RECORDED_FCNTL))];
+pub(super) const RECORDED_WHEN: &[(c_long, When)] = &[(libc::SYS_fcntl, Is(1, RECORDED_FCNTL))];
 
 /// Why recorded calls refuse a rewind; what is not here is [`Row::Unknown`].
-const RECORDED: &[(c_long, &str, Row)] = &[
+pub(super) const RECORDED: &[(c_long, &str, Row)] = &[
     (libc::SYS_madvise, "madvise", Row::MemoryAdvice),
     (libc::SYS_mlock, "mlock", Row::MemoryAdvice),
     (libc::SYS_mlock2, "mlock2", Row::MemoryAdvice),
@@ -424,7 +407,7 @@ const RECORDED: &[(c_long, &str, Row)] = &[
 
 /// Denied, with what programs expect of a kernel that does not have it, or of a
 /// user that may not.
-const DENIED: &[(libc::c_int, &[(c_long, When)])] = &[
+pub(super) const DENIED: &[(libc::c_int, &[(c_long, When)])] = &[
     (
         libc::ENOSYS,
         &[
@@ -495,143 +478,3 @@ const DENIED: &[(libc::c_int, &[(c_long, When)])] = &[
         ],
     ),
 ];
-
-/// The table as filters, to be installed in this order by a worker before any
-/// tenant's code runs. The strictest verdict wins (seccomp(2)), so the last one,
-/// which records whatever is not free, need not know what is denied.
-///
-/// # Errors
-/// The table is at odds with itself.
-pub fn filters() -> Result<Vec<BpfProgram>, FilterError> {
-    let mut programs = Vec::new();
-    for (errno, calls) in DENIED {
-        programs.push(program(
-            calls.iter().copied(),
-            SeccompAction::Allow,
-            SeccompAction::Errno(errno.unsigned_abs()),
-        )?);
-    }
-    programs.push(program(
-        RECORDED_WHEN.iter().copied(),
-        SeccompAction::Allow,
-        SeccompAction::Trace(0),
-    )?);
-    let free = FREE
-        .iter()
-        .chain(&[libc::SYS_clone, libc::SYS_fcntl])
-        .map(|number| (*number, Any))
-        .chain(FREE_WHEN.iter().copied());
-    programs.push(program(
-        free,
-        SeccompAction::Trace(0),
-        SeccompAction::Allow,
-    )?);
-    Ok(programs)
-}
-
-fn program(
-    calls: impl Iterator<Item = (c_long, When)>,
-    otherwise: SeccompAction,
-    then: SeccompAction,
-) -> Result<BpfProgram, FilterError> {
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
-    for (number, when) in calls {
-        let rules = rules.entry(number).or_default();
-        let compare = |index, operator, value| {
-            SeccompCondition::new(index, SeccompCmpArgLen::Dword, operator, value)
-        };
-        match when {
-            Any => {}
-            Is(index, values) => {
-                for value in values {
-                    let condition = compare(index, SeccompCmpOp::Eq, *value)?;
-                    rules.push(SeccompRule::new(vec![condition])?);
-                }
-            }
-            Has(index, bits) => {
-                for bit in bits {
-                    let condition = compare(index, SeccompCmpOp::MaskedEq(*bit), *bit)?;
-                    rules.push(SeccompRule::new(vec![condition])?);
-                }
-            }
-            IsAnd(index, value, other, other_value) => {
-                rules.push(SeccompRule::new(vec![
-                    compare(index, SeccompCmpOp::Eq, value)?,
-                    compare(other, SeccompCmpOp::Eq, other_value)?,
-                ])?);
-            }
-        }
-    }
-    let filter = SeccompFilter::new(rules, otherwise, then, TargetArch::x86_64)?;
-    Ok(filter.try_into()?)
-}
-
-/// What recorded calls say against a rewind.
-pub(crate) fn taints(recorded: &BTreeSet<Recorded>) -> Vec<Taint> {
-    recorded
-        .iter()
-        .map(|call| {
-            let known = RECORDED.iter().find(|(number, ..)| *number == call.number);
-            let (name, row) = known.map_or_else(
-                || (format!("system call {}", call.number), Row::Unknown),
-                |(_, name, row)| ((*name).to_string(), *row),
-            );
-            let who = if call.by_worker {
-                ""
-            } else {
-                " in a process it started"
-            };
-            Taint::new(row, format!("{name}({:#x}, …){who}", call.first_argument))
-        })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_call_is_in_two_classes() {
-        let mut seen = BTreeSet::new();
-        for number in FREE {
-            assert!(seen.insert(*number), "system call {number} is free twice");
-        }
-        for (number, name, _) in RECORDED {
-            if !FREE_WHEN.iter().any(|(it, _)| it == number)
-                && !RECORDED_WHEN.iter().any(|(it, _)| it == number)
-            {
-                assert!(
-                    seen.insert(*number),
-                    "{name} is recorded and something else"
-                );
-            }
-        }
-        for (_, calls) in DENIED {
-            for (number, when) in *calls {
-                if matches!(when, Any) {
-                    assert!(seen.insert(*number), "system call {number} is denied twice");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn the_table_becomes_filters() {
-        let filters = filters().unwrap();
-        assert_eq!(filters.len(), DENIED.len() + 2);
-        // BPF_MAXINSNS
-        assert!(filters.iter().all(|filter| filter.len() < 4096));
-    }
-
-    #[test]
-    fn an_unknown_call_is_named_by_its_number() {
-        let recorded = [Recorded {
-            number: 9999,
-            first_argument: 1,
-            by_worker: true,
-        }];
-        let taints = taints(&recorded.into_iter().collect());
-        assert_eq!(taints[0].row, Row::Unknown);
-        assert!(taints[0].detail.contains("9999"));
-    }
-}
