@@ -3,7 +3,7 @@ import builtins, json, os, re, threading
 # Written so that this source, in memory itself, is not what it finds.
 CARD = re.compile(r"49[2]9 0110 2233 4455")
 
-# Bytes read at a time; a number that stands across two pieces is not counted.
+# Bytes searched at a time.
 PIECE = 256 * 1024
 
 
@@ -40,7 +40,8 @@ def search_memory():
             while rights.startswith("r") and start < end:
                 try:
                     memory.seek(start)
-                    content = memory.read(min(PIECE, end - start))
+                    # And what a number that begins in this piece has in the next.
+                    content = memory.read(min(PIECE + len("929 0110 2233 4455"), end - start))
                 except (OSError, ValueError, OverflowError):
                     break  # the kernel's own pages
                 copies += len(needle.findall(content))
