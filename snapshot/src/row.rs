@@ -38,8 +38,6 @@ pub enum Row {
     Credentials,
     /// Memory locks and advice that no mapping list shows.
     MemoryAdvice,
-    /// System V and POSIX IPC.
-    Ipc,
     /// Files in writable directories.
     Files,
     /// The worker itself: it ended, stopped or cannot be reached.
@@ -69,7 +67,6 @@ impl Row {
             Self::Scheduling => "scheduling",
             Self::Credentials => "credentials",
             Self::MemoryAdvice => "memory_advice",
-            Self::Ipc => "ipc",
             Self::Files => "files",
             Self::Worker => "worker",
             Self::Unknown => "unknown",

@@ -17,6 +17,7 @@ use crate::pipes::Pipes;
 use crate::sandbox;
 use crate::settings::{MethodChoice, Settings};
 use crate::sweep::{Scope, Sweep, SweepError};
+use crate::template::Description;
 
 /// Something that leaves the container without a worker.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +51,7 @@ pub(crate) struct Container {
     sweep: Sweep,
     /// A template to come, or the one there is: at most one of the two.
     booting: Option<Booting>,
-    template: Option<(Template, Runtime)>,
+    template: Option<(Template, Description)>,
     staff: Option<Staff>,
 }
 
@@ -87,8 +88,14 @@ impl Container {
     pub(crate) fn freeze(&mut self) -> Result<(), ContainerError> {
         let booting = self.booting.take().ok_or(ContainerError::NoTemplate)?;
         let template = self.engine.freeze(booting)?;
-        let runtime = serde_json::from_slice(&template.description)?;
-        self.template = Some((template, runtime));
+        let description: Description = serde_json::from_slice(&template.description)?;
+        if !description.closes_proc && self.settings.method != MethodChoice::Refork {
+            eprintln!(
+                "refunction-supervisor: this kernel has no Landlock to close /proc with: every restore is a refork"
+            );
+            self.settings.method = MethodChoice::Refork;
+        }
+        self.template = Some((template, description));
         self.fork()
     }
 
@@ -104,8 +111,8 @@ impl Container {
 
     /// The runtime, and the bytes of its snapshot.
     pub(crate) fn runtime(&self) -> Option<(&Runtime, u64)> {
-        let (template, runtime) = self.template.as_ref()?;
-        Some((runtime, template.bytes()))
+        let (template, description) = self.template.as_ref()?;
+        Some((&description.runtime, template.bytes()))
     }
 
     pub(crate) fn worker_pid(&self) -> Option<Pid> {
@@ -127,11 +134,20 @@ impl Container {
 
     fn fork(&mut self) -> Result<(), ContainerError> {
         let (template, _) = self.template.as_ref().ok_or(ContainerError::NoTemplate)?;
-        let (pipes, ends) = Pipes::open().map_err(|cause| ContainerError::Io {
+        let (mut pipes, ends) = Pipes::open(self.owner).map_err(|cause| ContainerError::Io {
             doing: "opening a worker's pipes",
             cause,
         })?;
-        let worker = self.engine.fork(template, &ends.as_fds(), self.owner)?;
+        let worker = self
+            .engine
+            .fork(template, &ends.as_fds(), self.owner)
+            .inspect_err(|_| {
+                let mut lines = Vec::new();
+                pipes.read_logs(&mut lines);
+                for (_, line) in lines {
+                    eprintln!("refunction-supervisor: the worker said: {}", line.text);
+                }
+            })?;
         self.staff = Some(Staff { worker, pipes });
         Ok(())
     }

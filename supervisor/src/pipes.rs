@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::unistd::pipe2;
+use nix::unistd::{Gid, Uid, fchown, pipe2};
 use refunction_adapter::channel::{self, HEADER_BYTES, Kind};
 use refunction_protocol::Stream;
 use refunction_snapshot::unread_bytes;
@@ -50,7 +50,8 @@ impl WorkerEnds {
 }
 
 impl Pipes {
-    pub(crate) fn open() -> io::Result<(Self, WorkerEnds)> {
+    /// Opens them for a worker of this user.
+    pub(crate) fn open((uid, gid): (Uid, Gid)) -> io::Result<(Self, WorkerEnds)> {
         let null = File::open("/dev/null")?;
         let (request_out, request_in) = pipe2(OFlag::O_CLOEXEC)?;
         let (response_out, response_in) = pipe2(OFlag::O_CLOEXEC)?;
@@ -58,6 +59,10 @@ impl Pipes {
         let (stderr_out, stderr_in) = pipe2(OFlag::O_CLOEXEC)?;
         for end in [&request_in, &response_out, &stdout_out, &stderr_out] {
             fcntl(end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        }
+        for log in [&stdout_in, &stderr_in] {
+            // So that it can open /dev/stdout and /dev/stderr.
+            fchown(log, Some(uid), Some(gid))?;
         }
         let pipes = Self {
             request: request_in.into(),

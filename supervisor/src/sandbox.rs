@@ -1,12 +1,16 @@
 //! What a worker gives up before it meets a tenant.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use landlock::{
+    AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
+    RulesetCreatedAttr, RulesetError, RulesetStatus,
+};
 
 use nix::sys::prctl;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid, chdir, getegid, geteuid, setgroups, setresgid, setresuid};
 use refunction_snapshot::syscalls;
-use seccompiler::BpfProgram;
 
 /// The user and group that workers run as: their own if the supervisor may change
 /// to it, else the supervisor's.
@@ -18,11 +22,14 @@ pub(crate) fn owner(worker_uid: u32) -> (Uid, Gid) {
     }
 }
 
-/// Everything that can be made ready once, in the template.
+/// What is left for each worker to give up; the rest its template gave up for all.
 pub(crate) struct Sandbox {
     owner: (Uid, Gid),
     directory: PathBuf,
-    filter: BpfProgram,
+    /// True if no file of /proc can be written to from inside. What can be changed
+    /// there outlives a rewind: a process's memory past all protection, its
+    /// coredump filter, its out-of-memory score, its login id.
+    pub(crate) closes_proc: bool,
 }
 
 /// A step into the sandbox failed; the worker must not serve.
@@ -30,6 +37,10 @@ pub(crate) struct Sandbox {
 pub(crate) enum SandboxError {
     #[error("installing the system call filter: {0}")]
     Install(#[from] seccompiler::Error),
+    #[error("closing /proc to writing: {0}")]
+    Landlock(#[from] RulesetError),
+    #[error("listing the root directory: {0}")]
+    Root(#[from] std::io::Error),
     #[error("{doing}: {errno}")]
     Call {
         doing: &'static str,
@@ -42,27 +53,32 @@ fn call(doing: &'static str) -> impl FnOnce(nix::Error) -> SandboxError {
 }
 
 impl Sandbox {
-    pub(crate) fn prepare(worker_uid: u32) -> Self {
+    /// Gives up, in the template and so for all that it forks, any way to gain
+    /// privileges, writing to /proc, and every system call that the filter refuses.
+    /// There is no way back.
+    pub(crate) fn close(worker_uid: u32) -> Result<Self, SandboxError> {
+        // When memory runs out the kernel is to take the tenant, not PID 1. Where
+        // /proc is not there the kernel's own choice has to do.
+        let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
+        prctl::set_no_new_privs().map_err(call("giving up new privileges"))?;
+        let closes_proc = close_proc()?;
+        seccompiler::apply_filter(&syscalls::filter())?;
         // Lambda's name for it comes second: ours is the more specific wish.
         let root = ["FUNCTION_ROOT", "LAMBDA_TASK_ROOT"]
             .iter()
             .filter_map(std::env::var_os)
             .map(PathBuf::from)
             .find(|path| path.is_dir());
-        Self {
+        Ok(Self {
             owner: owner(worker_uid),
             directory: root.unwrap_or_else(|| "/".into()),
-            filter: syscalls::filter(),
-        }
+            closes_proc,
+        })
     }
 
-    /// Gives up the supervisor's user, its groups, any way to gain privileges, and
-    /// every system call that the filter refuses. There is no way back.
+    /// Gives up, in a worker, the supervisor's user and its groups.
     pub(crate) fn enter(&self) -> Result<(), SandboxError> {
         let (uid, gid) = self.owner;
-        // When memory runs out the kernel is to take the tenant, not PID 1. Where
-        // /proc is not there the kernel's own choice has to do.
-        let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
         if geteuid().is_root() {
             setgroups(&[]).map_err(call("dropping groups"))?;
             setresgid(gid, gid, gid).map_err(call("changing the group"))?;
@@ -71,9 +87,35 @@ impl Sandbox {
             prctl::set_dumpable(true).map_err(call("staying visible to the supervisor"))?;
         }
         umask(Mode::from_bits_truncate(0o022));
-        chdir(&self.directory).map_err(call("changing the working directory"))?;
-        prctl::set_no_new_privs().map_err(call("giving up new privileges"))?;
-        seccompiler::apply_filter(&self.filter)?;
-        Ok(())
+        chdir(&self.directory).map_err(call("changing the working directory"))
     }
+}
+
+/// Keeps the right to write to files everywhere but in /proc (landlock(7)); false if
+/// the kernel has no Landlock. It knows no exceptions, so what is granted is
+/// everything that stands beside /proc.
+fn close_proc() -> Result<bool, SandboxError> {
+    let required = Ruleset::default()
+        .set_compatibility(CompatLevel::HardRequirement)
+        .handle_access(AccessFs::WriteFile);
+    let Ok(ruleset) = required else {
+        return Ok(false);
+    };
+    // Moving files between directories is refused unless it is granted; a kernel
+    // that cannot grant it makes programs copy instead.
+    let mut ruleset = ruleset
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::Refer)?
+        .create()?;
+    let rights = AccessFs::WriteFile | AccessFs::Refer;
+    for entry in std::fs::read_dir("/")? {
+        let path = entry?.path();
+        if path == Path::new("/proc") || !path.is_dir() {
+            continue;
+        }
+        if let Ok(directory) = PathFd::new(&path) {
+            ruleset = ruleset.add_rule(PathBeneath::new(directory, rights))?;
+        }
+    }
+    Ok(ruleset.restrict_self()?.ruleset != RulesetStatus::NotEnforced)
 }

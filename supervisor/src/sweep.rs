@@ -30,7 +30,6 @@ const NO_FILES: &[&str] = &[
     "cgroup",
     "cgroup2",
     "devpts",
-    "mqueue",
     "securityfs",
     "debugfs",
     "tracefs",
@@ -52,6 +51,21 @@ pub(crate) struct Sweep {
     scope: Scope,
     owner: Uid,
     directories: Vec<Writable>,
+    files: Vec<WritableFile>,
+}
+
+/// A file of the container's own that workers can write to.
+struct WritableFile {
+    path: PathBuf,
+    /// Of the inode's last change: no unprivileged process can set it back.
+    changed: (i64, i64),
+}
+
+/// What a search found.
+#[derive(Default)]
+struct Found {
+    directories: Vec<Writable>,
+    files: Vec<WritableFile>,
 }
 
 /// A directory could not be brought back.
@@ -72,14 +86,14 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> SweepError + '_ {
 impl Sweep {
     /// Finds the directories in which `owner` can make files.
     pub(crate) fn prepare(scope: Scope, owner: (Uid, Gid)) -> Result<Self, SweepError> {
-        let mut directories = Vec::new();
+        let mut found = Found::default();
         match scope {
             Scope::Container => {
                 for root in writable_mounts()? {
-                    find(&root, owner, &mut directories)?;
+                    find(&root, owner, &mut found)?;
                 }
             }
-            Scope::Shared => directories.extend(
+            Scope::Shared => found.directories.extend(
                 USUAL
                     .iter()
                     .map(PathBuf::from)
@@ -93,7 +107,8 @@ impl Sweep {
         Ok(Self {
             scope,
             owner: owner.0,
-            directories,
+            directories: found.directories,
+            files: found.files,
         })
     }
 
@@ -101,6 +116,15 @@ impl Sweep {
     /// when no process of the tenant's runs.
     pub(crate) fn run(&self) -> Result<u64, SweepError> {
         let mut removed = 0;
+        for file in &self.files {
+            let metadata = fs::symlink_metadata(&file.path).map_err(at(&file.path))?;
+            if (metadata.ctime(), metadata.ctime_nsec()) != file.changed {
+                return Err(SweepError {
+                    path: file.path.clone(),
+                    cause: io::Error::other("a file that was there at boot was changed"),
+                });
+            }
+        }
         for directory in &self.directories {
             let mut known = 0;
             let listing = fs::read_dir(&directory.path).map_err(at(&directory.path))?;
@@ -179,9 +203,9 @@ fn unescape(field: &str) -> String {
     text
 }
 
-/// Adds every directory below `root`, on its own file system, that `owner` can
-/// write to.
-fn find(root: &Path, owner: (Uid, Gid), found: &mut Vec<Writable>) -> Result<(), SweepError> {
+/// Adds every directory and file below `root`, on its own file system, that
+/// `owner` can write to.
+fn find(root: &Path, owner: (Uid, Gid), found: &mut Found) -> Result<(), SweepError> {
     let metadata = match fs::symlink_metadata(root) {
         Ok(metadata) if metadata.is_dir() => metadata,
         // A single file mounted into the container (resolv.conf, hosts).
@@ -195,10 +219,16 @@ fn find(root: &Path, owner: (Uid, Gid), found: &mut Vec<Writable>) -> Result<(),
         let mut entries = BTreeSet::new();
         for entry in fs::read_dir(&path).map_err(at(&path))? {
             let entry = entry.map_err(at(&path))?;
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            let kind = entry.file_type().map_err(at(&path))?;
+            if kind.is_dir() || kind.is_file() {
                 let below = entry.path();
                 let metadata = fs::symlink_metadata(&below).map_err(at(&below))?;
-                if metadata.dev() == device {
+                if kind.is_file() && can_write(&metadata, owner) {
+                    found.files.push(WritableFile {
+                        path: below,
+                        changed: (metadata.ctime(), metadata.ctime_nsec()),
+                    });
+                } else if kind.is_dir() && metadata.dev() == device {
                     waiting.push((below, metadata));
                 }
             }
@@ -207,7 +237,7 @@ fn find(root: &Path, owner: (Uid, Gid), found: &mut Vec<Writable>) -> Result<(),
             }
         }
         if is_writable {
-            found.push(Writable { path, entries });
+            found.directories.push(Writable { path, entries });
         }
     }
     Ok(())
@@ -252,12 +282,15 @@ mod tests {
         fs::write(root.join("open/before"), "").unwrap();
         fs::set_permissions(root.join("open"), fs::Permissions::from_mode(0o1777)).unwrap();
         let owner = (Uid::from_raw(64_001), Gid::from_raw(64_001));
-        let mut directories = Vec::new();
-        find(&root, owner, &mut directories).unwrap();
+        fs::write(root.join("config"), "a").unwrap();
+        fs::set_permissions(root.join("config"), fs::Permissions::from_mode(0o666)).unwrap();
+        let mut found = Found::default();
+        find(&root, owner, &mut found).unwrap();
         let sweep = Sweep {
             scope: Scope::Container,
             owner: owner.0,
-            directories,
+            directories: found.directories,
+            files: found.files,
         };
         assert_eq!(sweep.run().unwrap(), 0);
         fs::create_dir_all(root.join("open/.hidden/deep")).unwrap();
@@ -267,6 +300,13 @@ mod tests {
         assert!(Path::new("/etc/passwd").exists());
         let left: Vec<_> = fs::read_dir(root.join("open")).unwrap().collect();
         assert_eq!(left.len(), 1);
+        fs::write(root.join("config"), "b").unwrap();
+        let changed = sweep.run().unwrap_err().to_string();
+        assert!(changed.contains("config"), "{changed}");
+        let sweep = Sweep {
+            files: Vec::new(),
+            ..sweep
+        };
         fs::remove_file(root.join("open/before")).unwrap();
         assert!(sweep.run().is_err());
         fs::remove_dir_all(root).unwrap();

@@ -12,14 +12,24 @@ use std::process::ExitCode;
 
 use nix::sys::signal::SigSet;
 use refunction_adapter::channel::REQUEST_FD;
-use refunction_adapter::{Adapter, BootError, serve};
+use refunction_adapter::{Adapter, BootError, Runtime, serve};
 use refunction_snapshot::inside::{self, Newborn};
+
+use serde::{Deserialize, Serialize};
 
 use crate::sandbox::Sandbox;
 use crate::settings::Settings;
 
 /// A worker's exit status when its channel to the supervisor broke.
 pub(crate) const CHANNEL_BROKE: u8 = 70;
+
+/// What the template says of itself when it is ready.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Description {
+    pub(crate) runtime: Runtime,
+    /// See [`Sandbox`].
+    pub(crate) closes_proc: bool,
+}
 
 pub(crate) fn run(settings: &Settings) -> ExitCode {
     // Inherited from the supervisor, which has its own way of hearing of children.
@@ -44,7 +54,11 @@ pub(crate) fn run(settings: &Settings) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let description = match serde_json::to_vec(&adapter.runtime()) {
+    let description = Description {
+        runtime: adapter.runtime(),
+        closes_proc: sandbox.closes_proc,
+    };
+    let description = match serde_json::to_vec(&description) {
         Ok(description) => description,
         Err(error) => {
             template.fail(&error.to_string());
@@ -56,7 +70,11 @@ pub(crate) fn run(settings: &Settings) -> ExitCode {
         .and_then(|newborn| live(newborn, adapter.as_mut(), &sandbox));
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::from(CHANNEL_BROKE),
+        Err(error) => {
+            // Into the worker's own log: a tenant that broke its channel reads why.
+            eprintln!("{error}");
+            ExitCode::from(CHANNEL_BROKE)
+        }
     }
 }
 
@@ -65,7 +83,7 @@ fn boot(adapter: &mut dyn Adapter, settings: &Settings) -> Result<Sandbox, Strin
     adapter.boot().map_err(say)?;
     adapter.preload(&settings.libraries()).map_err(say)?;
     adapter.settle().map_err(say)?;
-    Ok(Sandbox::prepare(settings.worker_uid))
+    Sandbox::close(settings.worker_uid).map_err(|error| error.to_string())
 }
 
 /// A worker's life.
