@@ -98,8 +98,8 @@ impl Template {
     /// frozen here, and the call returns in each worker, never in the template.
     ///
     /// # Errors
-    /// In the template: the engine is gone, or broke the conversation. In a
-    /// worker: its descriptors could not be arranged.
+    /// In the template: the engine is gone ([`io::ErrorKind::UnexpectedEof`]), or
+    /// broke the conversation. In a worker: its descriptors could not be arranged.
     pub fn serve(self, description: &[u8]) -> io::Result<Newborn> {
         if std::fs::read_dir("/proc/self/task")?.count() != 1 {
             return Err(io::Error::other(
@@ -116,6 +116,9 @@ impl Template {
         loop {
             let mut message = [0; 9];
             let (length, descriptors) = receive(self.socket.as_fd(), &mut message)?;
+            if length == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
             let [FORK, address @ ..] = message else {
                 return Err(io::Error::other("the engine broke the conversation"));
             };

@@ -70,6 +70,8 @@ pub(crate) fn run(settings: &Settings) -> ExitCode {
         .and_then(|newborn| live(newborn, adapter.as_mut(), &sandbox));
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        // The supervisor ended first, and says why itself.
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => ExitCode::SUCCESS,
         Err(error) => {
             // Into the worker's own log: a tenant that broke its channel reads why.
             eprintln!("{error}");
