@@ -484,6 +484,9 @@ impl Tracer {
             (Mode::UntilTrap, Change::Signal(libc::SIGTRAP)) if tid == owner => {
                 self.mark_stopped(tid, change);
             }
+            // What stands on the way to a breakpoint is ours. This signal cannot be
+            // blocked meanwhile, and let through it would stop the way there.
+            (Mode::UntilTrap, Change::Signal(libc::SIGSTOP)) => self.go_on(tid, 0),
             (_, Change::Signal(signal)) => self.go_on(tid, signal),
             (_, Change::GroupStop(signal)) => {
                 if process == owner && tid == owner {
