@@ -22,6 +22,8 @@ pub(crate) struct Descriptors {
     numbers: Vec<i32>,
     /// Those that are compared by their `fdinfo`.
     by_text: Vec<(i32, Vec<u8>)>,
+    /// The `fdinfo` of all, to verify with.
+    infos: Vec<Vec<u8>>,
     /// The comparison of all others.
     checks: Program,
     // Kept between rewinds so that one allocates nothing.
@@ -43,6 +45,7 @@ impl Descriptors {
         process.read_descriptors(&mut numbers)?;
         numbers.sort_unstable();
         let mut by_text = Vec::new();
+        let mut infos = Vec::new();
         let mut checks = Program::default();
         let _as_owner = AsOwner::switch(owner);
         for number in &numbers {
@@ -50,6 +53,7 @@ impl Descriptors {
             let kind = target.file_type();
             let mut text = Vec::new();
             read_info(process.pid, *number, &mut text)?;
+            infos.push(text.clone());
             if !(kind.is_fifo() || kind.is_char_device() || kind.is_file()) {
                 by_text.push((*number, text));
                 continue;
@@ -92,10 +96,41 @@ impl Descriptors {
         Ok(Self {
             numbers,
             by_text,
+            infos,
             checks,
             open: Vec::new(),
             text: Vec::new(),
         })
+    }
+
+    /// What is otherwise than at the ready point.
+    pub(crate) fn differences(
+        &self,
+        process: &Process,
+        owner: (Uid, Gid),
+    ) -> io::Result<Vec<Taint>> {
+        let mut taints = Vec::new();
+        let mut open = Vec::new();
+        process.read_descriptors(&mut open)?;
+        open.sort_unstable();
+        if open != self.numbers {
+            let what = format!("{open:?} are open instead of {:?}", self.numbers);
+            taints.push(Taint::new(Row::Descriptors, what));
+            return Ok(taints);
+        }
+        let _as_owner = AsOwner::switch(owner);
+        for (number, expected) in self.numbers.iter().zip(&self.infos) {
+            let mut text = Vec::new();
+            read_info(process.pid, *number, &mut text)?;
+            if text != *expected {
+                let text = String::from_utf8_lossy(&text);
+                taints.push(Taint::new(
+                    Row::Descriptors,
+                    format!("descriptor {number} shows {text:?}"),
+                ));
+            }
+        }
+        Ok(taints)
     }
 
     /// Adds the closing of what the function opened, and the comparison of what was

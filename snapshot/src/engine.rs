@@ -59,6 +59,7 @@ impl From<BirthError> for EngineError {
 pub struct Engine {
     tracer: Tracer,
     scanner: PageScanner,
+    verifies: bool,
 }
 
 /// A process that is loading its runtime and will become a template.
@@ -86,7 +87,16 @@ impl Engine {
         Ok(Self {
             tracer: Tracer::new().map_err(io_error("blocking SIGCHLD"))?,
             scanner: PageScanner::new(scan).map_err(io_error("probing PAGEMAP_SCAN"))?,
+            verifies: false,
         })
+    }
+
+    /// Has every rewind verified: all that can be read of the worker is compared
+    /// with its ready point, and a difference refuses the rewind.
+    #[must_use]
+    pub fn verifying(mut self, verifies: bool) -> Self {
+        self.verifies = verifies;
+        self
     }
 
     /// A conversation: the engine's end, and the one that the process to come must
@@ -268,6 +278,14 @@ impl Engine {
                 &mut watch,
             )
             .and_then(|mut rewound| {
+                if self.verifies {
+                    let different =
+                        worker.differences(&template.image, &mut self.tracer, &mut self.scanner);
+                    watch.lap("verify");
+                    if !different.is_empty() {
+                        return Err(different);
+                    }
+                }
                 self.tracer
                     .release(worker.pid())
                     .map_err(|error| vec![Taint::new(Row::Worker, error.to_string())])?;

@@ -190,6 +190,11 @@ impl Image {
         self.bytes
     }
 
+    /// Reads the image itself.
+    pub(crate) fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(into, offset)
+    }
+
     /// Where in the image this address's contents are, if there.
     pub(crate) fn offset_of(&self, address: u64) -> Option<u64> {
         let after = self

@@ -9,7 +9,7 @@ use std::io;
 
 use crate::process::Process;
 use crate::ptrace::RseqConfiguration;
-use crate::row::Row;
+use crate::row::{Row, Taint};
 use crate::stub::{Annex, Constants, Program};
 
 /// `struct kernel_sigaction`: handler, flags, restorer, mask.
@@ -139,6 +139,12 @@ fn reading_scheduling(program: &mut Program, annex: &Annex) {
     );
 }
 
+fn captured(process: &Process, annex: &Annex) -> io::Result<Vec<u8>> {
+    let mut scratch = vec![0; END as usize];
+    process.read_memory(annex.scratch.start, &mut scratch)?;
+    Ok(scratch)
+}
+
 /// The state at the ready point, as the work that brings it back.
 pub(crate) struct KernelState {
     /// Before pages are copied: comparisons, which need the scratch area.
@@ -150,6 +156,8 @@ pub(crate) struct KernelState {
     /// The break; tried before mappings are mended, checked after.
     pub(crate) program_break: u64,
     ignoring: u64,
+    /// All that [`capturing`] read.
+    captured: Vec<u8>,
 }
 
 impl KernelState {
@@ -160,8 +168,7 @@ impl KernelState {
         constants: &mut Constants,
         rseq: Option<RseqConfiguration>,
     ) -> io::Result<Self> {
-        let mut scratch = vec![0; END as usize];
-        process.read_memory(annex.scratch.start, &mut scratch)?;
+        let scratch = captured(process, annex)?;
         let number = |index: u64| {
             let at = (NUMBERS + index * 8) as usize;
             let mut bytes = [0; 8];
@@ -305,7 +312,64 @@ impl KernelState {
             after_pages: after,
             program_break: number(BREAK),
             ignoring,
+            captured: scratch,
         })
+    }
+
+    /// What reads otherwise than at the ready point, after [`capturing`] ran again.
+    pub(crate) fn differences(&self, process: &Process, annex: &Annex) -> io::Result<Vec<Taint>> {
+        let now = captured(process, annex)?;
+        let then = &self.captured;
+        let mut taints = Vec::new();
+        let mut compare = |row: Row, what: String, from: u64, length: u64| {
+            let range = from as usize..(from + length) as usize;
+            if now[range.clone()] != then[range.clone()] {
+                taints.push(Taint::new(
+                    row,
+                    format!(
+                        "{what}: {:?} instead of {:?}",
+                        &now[range.clone()],
+                        &then[range]
+                    ),
+                ));
+            }
+        };
+        for signal in signals() {
+            compare(
+                Row::Signals,
+                format!("disposition of signal {signal}"),
+                SIGACTIONS + signal * SIGACTION_BYTES,
+                SIGACTION_BYTES,
+            );
+        }
+        compare(
+            Row::Signals,
+            "alternate stack".into(),
+            ALTSTACK,
+            STACK_T_BYTES,
+        );
+        compare(Row::Limits, "limits".into(), LIMITS, RLIMITS * RLIMIT_BYTES);
+        compare(
+            Row::Scheduling,
+            "policy".into(),
+            SCHED_ATTR,
+            SCHED_ATTR_BYTES,
+        );
+        compare(Row::Scheduling, "affinity".into(), AFFINITY, AFFINITY_BYTES);
+        compare(Row::Attributes, "name".into(), COMM, COMM_BYTES);
+        compare(Row::Attributes, "working directory".into(), CWD, CWD_BYTES);
+        for (row, what, index) in [
+            (Row::Break, "break", BREAK),
+            (Row::Attributes, "session", SESSION),
+            (Row::Attributes, "process group", GROUP),
+            (Row::Scheduling, "I/O priority", IO_PRIORITY),
+            (Row::ThreadAreas, "robust list", ROBUST_HEAD),
+            (Row::ThreadAreas, "tid address", TID_ADDRESS),
+            (Row::Attributes, "umask", OLD_UMASK),
+        ] {
+            compare(row, what.into(), NUMBERS + index * 8, 8);
+        }
+        Ok(taints)
     }
 
     /// Drops pending signals: one that is ignored is not kept (sigaction(2)). The

@@ -29,6 +29,7 @@ mod span;
 mod stub;
 pub mod syscalls;
 mod tracer;
+mod verify;
 mod wait;
 mod worker;
 

@@ -55,6 +55,11 @@ pub(crate) struct Mapping {
 }
 
 impl Mapping {
+    /// True if what was never written in it reads as zeros.
+    pub(crate) fn is_anonymous(&self) -> bool {
+        matches!(self.backing, Backing::Anonymous | Backing::Stack)
+    }
+
     pub(crate) fn is_writable(&self) -> bool {
         self.protection & libc::PROT_WRITE != 0
     }

@@ -150,7 +150,7 @@ pub(crate) fn set_registers(tid: Pid, registers: &Registers) -> Result<()> {
 }
 
 /// Everything XSAVE keeps: x87, SSE, AVX, AVX-512, PKRU.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct ExtendedState(Vec<u8>);
 
 /// Reads the extended state.

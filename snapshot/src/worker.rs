@@ -15,7 +15,7 @@ use crate::kernel_state::{self, KernelState};
 use crate::maps::{self, Backing, Mapping};
 use crate::pagemap::PageScanner;
 use crate::process::Process;
-use crate::ptrace::{self, ExtendedState};
+use crate::ptrace::{self, ExtendedState, RseqConfiguration};
 use crate::report::{Refused, Rewound, Stopwatch};
 use crate::row::{Row, Taint};
 use crate::span::{PAGE, Span};
@@ -43,13 +43,13 @@ const MAX_CHILDREN: u32 = 4096;
 
 /// A process that was forked from a template and can be put back.
 pub struct Worker {
-    process: Process,
-    owner: (Uid, Gid),
-    table: File,
+    pub(crate) process: Process,
+    pub(crate) owner: (Uid, Gid),
+    pub(crate) table: File,
     /// The image's descriptor inside the worker.
     image_number: RawFd,
-    ready: ReadyPoint,
-    descriptors: Descriptors,
+    pub(crate) ready: ReadyPoint,
+    pub(crate) descriptors: Descriptors,
     held: Option<Held>,
     rewinds: u64,
     /// Pages that the last aging found unchanged, ascending.
@@ -57,23 +57,24 @@ pub struct Worker {
     // Kept between rewinds so that one allocates nothing.
     program: Program,
     bytes: Vec<u8>,
-    own_pages: Vec<Span>,
+    pub(crate) own_pages: Vec<Span>,
 }
 
 /// Everything a rewind goes back to, beside the image.
-struct ReadyPoint {
-    registers: Registers,
-    extended: ExtendedState,
-    signal_mask: u64,
-    kernel: KernelState,
+pub(crate) struct ReadyPoint {
+    pub(crate) registers: Registers,
+    pub(crate) extended: ExtendedState,
+    pub(crate) signal_mask: u64,
+    pub(crate) rseq: Option<RseqConfiguration>,
+    pub(crate) kernel: KernelState,
     maps_text: Vec<u8>,
-    mappings: Vec<Mapping>,
+    pub(crate) mappings: Vec<Mapping>,
     /// Beyond this many, mending has cut the list to shreds, and a new worker is
     /// the better one.
     pieces_allowed: usize,
     /// Pages that the worker wrote before its ready point, ascending; the n-th
     /// one's contents are the n-th page of the table's overlay.
-    overlay: Vec<u64>,
+    pub(crate) overlay: Vec<u64>,
 }
 
 /// Opens a table for a worker to come: one handle to write, one to give away.
@@ -175,6 +176,7 @@ impl Worker {
                 registers,
                 extended,
                 signal_mask,
+                rseq,
                 kernel,
                 maps_text,
                 pieces_allowed: mappings.len() + EXTRA_PIECES,
@@ -312,16 +314,9 @@ impl Worker {
         let mappings_mended = mends.len() as u32;
         watch.lap("plan");
 
-        ptrace::set_signal_mask(pid, ALL_BUT_TRAP).map_err(|error| one(Row::Signals, &error))?;
-        let mut runner = Runner {
-            tracer,
-            pid,
-            registers: &self.ready.registers,
-            table: &self.table,
-            image,
-            bytes: &mut self.bytes,
-        };
-        runner.run(&program).map_err(|taint| vec![taint])?;
+        self.runner(image, tracer)
+            .run(&program)
+            .map_err(|taint| vec![taint])?;
         self.cold.clear();
         if aging {
             self.age(&plan.tracked, image, tracer)
@@ -334,9 +329,7 @@ impl Worker {
             watch.lap("mappings again");
         }
 
-        ptrace::set_registers(pid, &self.ready.registers)
-            .and_then(|()| ptrace::set_extended_state(pid, &self.ready.extended))
-            .and_then(|()| ptrace::set_signal_mask(pid, self.ready.signal_mask))
+        self.set_registers()
             .map_err(|error| one(Row::Registers, &error))?;
         watch.lap("registers");
         self.program = program;
@@ -374,12 +367,34 @@ impl Worker {
     }
 
     /// The mapping list as text; parsed if it differs from the ready point's.
-    fn read_mappings(&mut self) -> io::Result<Option<Vec<Mapping>>> {
+    pub(crate) fn read_mappings(&mut self) -> io::Result<Option<Vec<Mapping>>> {
         self.process.read_maps(&mut self.bytes)?;
         if self.bytes == self.ready.maps_text {
             return Ok(None);
         }
         maps::parse(&self.bytes).map(Some).map_err(io::Error::other)
+    }
+
+    /// Everything of the main thread that ptrace itself can set.
+    pub(crate) fn set_registers(&self) -> Result<(), TraceError> {
+        let pid = self.process.pid;
+        ptrace::set_registers(pid, &self.ready.registers)?;
+        ptrace::set_extended_state(pid, &self.ready.extended)?;
+        ptrace::set_signal_mask(pid, self.ready.signal_mask)?;
+        Ok(())
+    }
+
+    /// What runs programs in this worker, with every signal but the breakpoint's
+    /// held back.
+    pub(crate) fn runner<'a>(&'a mut self, image: &'a Image, tracer: &'a mut Tracer) -> Runner<'a> {
+        Runner {
+            tracer,
+            pid: self.process.pid,
+            registers: &self.ready.registers,
+            table: &self.table,
+            image,
+            bytes: &mut self.bytes,
+        }
     }
 
     /// Decides for each own page whether it is copied back, zeroed or dropped.
@@ -416,7 +431,15 @@ impl Worker {
                     // The mapping itself is not of the ready point: it went.
                     continue;
                 };
-                if mapping.shared || image.annex.scratch.contains(page) {
+                if mapping.shared {
+                    continue;
+                }
+                if image.annex.scratch.contains(page) {
+                    // Its first part is zeroed after use; the rest is used when
+                    // ageing only, but a tenant may write there too.
+                    if !aging && page >= marks {
+                        push_page(&mut drops, page);
+                    }
                     continue;
                 }
                 while remade.next_if(|span| span.end <= page).is_some() {}
@@ -505,20 +528,8 @@ impl Worker {
         );
         let mut wipe = Program::default();
         let scratch = image.annex.scratch;
-        wipe.zero(
-            Row::Pages,
-            scratch.start,
-            SCRATCH_RESULTS + tracked.len() as u64,
-        );
-        Runner {
-            tracer,
-            pid: self.process.pid,
-            registers: &self.ready.registers,
-            table: &self.table,
-            image,
-            bytes: &mut self.bytes,
-        }
-        .run(&wipe)
+        wipe.zero(Row::Pages, scratch.start, scratch.len());
+        self.runner(image, tracer).run(&wipe)
     }
 }
 
@@ -536,7 +547,7 @@ fn push_page(spans: &mut Vec<Span>, page: u64) {
 
 /// The worker's own pages, in every private mapping whatever its rights: rights
 /// can be changed and changed back, and `/proc/self/mem` does not ask for them.
-fn scan(
+pub(crate) fn scan(
     process: &Process,
     scanner: &mut PageScanner,
     mappings: &[Mapping],
@@ -698,7 +709,7 @@ fn end_thread(
 }
 
 /// Runs programs in one stopped process.
-struct Runner<'a> {
+pub(crate) struct Runner<'a> {
     tracer: &'a mut Tracer,
     pid: Pid,
     registers: &'a Registers,
@@ -708,10 +719,12 @@ struct Runner<'a> {
 }
 
 impl Runner<'_> {
-    fn run(&mut self, program: &Program) -> Result<(), Taint> {
+    pub(crate) fn run(&mut self, program: &Program) -> Result<(), Taint> {
         let failed = |doing: &str, error: &dyn std::fmt::Display| {
             Taint::new(Row::Worker, format!("{doing}: {error}"))
         };
+        ptrace::set_signal_mask(self.pid, ALL_BUT_TRAP)
+            .map_err(|error| failed("holding signals back", &error))?;
         let annex = &self.image.annex;
         let entry = self.registers.entering(annex.code, annex.table.start);
         for batch in 0..program.batches() {

@@ -60,7 +60,7 @@ impl Container {
     /// is readable.
     pub(crate) fn boot(settings: Settings) -> Result<Self, ContainerError> {
         let owner = sandbox::owner(settings.worker_uid);
-        let mut engine = Engine::new(settings.scan.into())?;
+        let mut engine = Engine::new(settings.scan.into())?.verifying(settings.verify);
         let booting = start_template(&mut engine, &settings)?;
         let scope = if getpid().as_raw() == 1 {
             Scope::Container
@@ -193,7 +193,8 @@ impl Container {
         let (method, phases, dirty_pages, taints) = match tried {
             Ok(rewound) => (Method::Rewind, rewound.phases, rewound.dirty_pages, vec![]),
             Err(mut refused) => {
-                if self.settings.method == MethodChoice::Rewind {
+                let is_verdict = refused.phases.iter().any(|(name, _)| name == "verify");
+                if is_verdict || self.settings.method == MethodChoice::Rewind {
                     eprintln!("refunction-supervisor: {refused}");
                 }
                 self.refork_timed(&mut refused.phases)?;

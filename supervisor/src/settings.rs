@@ -31,6 +31,11 @@ pub(crate) struct Settings {
     #[arg(long, env = "REFUNCTION_SCAN", value_enum, default_value_t)]
     pub(crate) scan: ScanChoice,
 
+    /// After every rewind compare all that can be read of the worker with its
+    /// snapshot; on a difference say so on stderr, and refork.
+    #[arg(long, env = "REFUNCTION_VERIFY", value_parser = clap::builder::FalseyValueParser::new())]
+    pub(crate) verify: bool,
+
     /// Libraries to import into the template, comma-separated.
     #[arg(
         long,

@@ -34,6 +34,12 @@ impl Registers {
         Self(regs)
     }
 
+    /// True if every register is the same.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        // The struct is plain words, and Debug prints each of them by name.
+        format!("{:?}", self.0) == format!("{:?}", other.0)
+    }
+
     /// What a system call returned.
     pub(crate) fn returned(&self) -> i64 {
         self.0.rax.cast_signed()

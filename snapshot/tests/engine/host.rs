@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 impl Host {
     pub fn start(scan: Scan) -> Self {
-        let mut engine = Engine::new(scan).expect("engine");
+        let mut engine = Engine::new(scan).expect("engine").verifying(true);
         let (ours, theirs) = Engine::conversation().expect("conversation");
         #[expect(clippy::zombie_processes, reason = "the engine reaps it")]
         let child = Command::new(std::env::current_exe().expect("own path"))

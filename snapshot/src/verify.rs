@@ -1,0 +1,183 @@
+//! A second look at a worker that was just rewound, by other means than the rewind
+//! used: every page of its own is read and compared, everything is listed anew.
+//!
+//! A page that is not the worker's own is the sealed image's or a file's, and cannot
+//! differ. A difference is a bug of the engine, or a state that its table misses.
+
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use crate::image::Image;
+use crate::kernel_state;
+use crate::pagemap::PageScanner;
+use crate::ptrace;
+use crate::row::{Row, Taint};
+use crate::span::PAGE;
+use crate::stub::{OVERLAY_OFFSET, Program};
+use crate::tracer::Tracer;
+use crate::worker::{Worker, scan};
+
+impl Worker {
+    /// Every difference between a rewound, still stopped worker and its ready
+    /// point. Its registers are as they were when this returns.
+    pub(crate) fn differences(
+        &mut self,
+        image: &Image,
+        tracer: &mut Tracer,
+        scanner: &mut PageScanner,
+    ) -> Vec<Taint> {
+        let mut taints = Vec::new();
+        let mut look = |row: Row, found: io::Result<Vec<Taint>>| match found {
+            Ok(found) => taints.extend(found),
+            Err(error) => taints.push(Taint::new(row, format!("it cannot be verified: {error}"))),
+        };
+        look(Row::Registers, self.register_differences());
+        look(Row::Threads, self.thread_differences());
+        look(
+            Row::Descriptors,
+            self.descriptors.differences(&self.process, self.owner),
+        );
+        look(Row::Mappings, self.mapping_differences());
+        // Before the stub runs again, which uses the scratch area.
+        look(Row::Pages, self.page_differences(image, scanner));
+        look(Row::Worker, self.kernel_differences(image, tracer));
+        taints
+    }
+
+    fn register_differences(&self) -> io::Result<Vec<Taint>> {
+        let pid = self.pid();
+        let mut taints = Vec::new();
+        let registers = ptrace::registers(pid).map_err(io::Error::other)?;
+        if !registers.is_same(&self.ready.registers) {
+            taints.push(Taint::new(Row::Registers, "general registers differ"));
+        }
+        let extended = ptrace::extended_state(pid).map_err(io::Error::other)?;
+        if extended != self.ready.extended {
+            taints.push(Taint::new(Row::Registers, "extended registers differ"));
+        }
+        if ptrace::signal_mask(pid).map_err(io::Error::other)? != self.ready.signal_mask {
+            taints.push(Taint::new(Row::Signals, "the signal mask differs"));
+        }
+        let pending = ptrace::pending_signals(pid).map_err(io::Error::other)?;
+        if !pending.is_empty() {
+            taints.push(Taint::new(Row::Signals, format!("{pending:?} are pending")));
+        }
+        if ptrace::rseq_configuration(pid) != self.ready.rseq {
+            taints.push(Taint::new(Row::ThreadAreas, "rseq is registered otherwise"));
+        }
+        Ok(taints)
+    }
+
+    fn thread_differences(&self) -> io::Result<Vec<Taint>> {
+        let pid = self.pid();
+        let mut taints = Vec::new();
+        let threads = std::fs::read_dir(format!("/proc/{pid}/task"))?.count();
+        if threads != 1 {
+            taints.push(Taint::new(Row::Threads, format!("there are {threads}")));
+        }
+        // Only with CONFIG_PROC_CHILDREN, and CONFIG_POSIX_TIMERS below.
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        if let Ok(children) = children
+            && !children.is_empty()
+        {
+            taints.push(Taint::new(Row::Children, format!("{children}are there")));
+        }
+        if let Ok(timers) = std::fs::read_to_string(format!("/proc/{pid}/timers"))
+            && !timers.is_empty()
+        {
+            taints.push(Taint::new(Row::Timers, timers));
+        }
+        Ok(taints)
+    }
+
+    fn mapping_differences(&mut self) -> io::Result<Vec<Taint>> {
+        Ok(match self.read_mappings()? {
+            None => Vec::new(),
+            Some(now) => crate::diff::mends(&self.ready.mappings, &now)
+                .iter()
+                .map(|mend| Taint::new(Row::Mappings, format!("{mend:?}")))
+                .collect(),
+        })
+    }
+
+    fn page_differences(
+        &mut self,
+        image: &Image,
+        scanner: &mut PageScanner,
+    ) -> io::Result<Vec<Taint>> {
+        let mut taints = Vec::new();
+        self.own_pages.clear();
+        scan(
+            &self.process,
+            scanner,
+            &self.ready.mappings,
+            &mut self.own_pages,
+        )?;
+        let (mut now, mut then) = ([0; PAGE as usize], [0; PAGE as usize]);
+        let mut pages: Vec<u64> = self
+            .own_pages
+            .iter()
+            .flat_map(|span| span.page_addresses())
+            .chain(self.ready.overlay.iter().copied())
+            .collect();
+        pages.sort_unstable();
+        pages.dedup();
+        for page in pages {
+            let Some(mapping) = self
+                .ready
+                .mappings
+                .iter()
+                .find(|mapping| mapping.span.contains(page) && !mapping.shared)
+            else {
+                continue;
+            };
+            then.fill(0);
+            if let Ok(slot) = self.ready.overlay.binary_search(&page) {
+                self.table
+                    .read_exact_at(&mut then, OVERLAY_OFFSET + slot as u64 * PAGE)?;
+            } else if let Some(offset) = image.offset_of(page) {
+                image.read(offset, &mut then)?;
+            } else if !mapping.is_anonymous() {
+                taints.push(Taint::new(
+                    Row::Pages,
+                    format!("{page:#x} in {} is the worker's own", mapping.name),
+                ));
+                continue;
+            }
+            self.process.read_memory(page, &mut now)?;
+            if let Some(at) = now.iter().zip(&then).position(|(now, then)| now != then)
+                && !self.is_kernels_own(page + at as u64)
+            {
+                taints.push(Taint::new(
+                    Row::Pages,
+                    format!("{:#x} in {:?} differs", page + at as u64, mapping.name),
+                ));
+            }
+        }
+        Ok(taints)
+    }
+
+    /// The words of the rseq area that the kernel writes by itself.
+    fn is_kernels_own(&self, address: u64) -> bool {
+        self.ready.rseq.is_some_and(|rseq| {
+            (rseq.pointer..rseq.pointer + u64::from(rseq.size)).contains(&address)
+        })
+    }
+
+    fn kernel_differences(&mut self, image: &Image, tracer: &mut Tracer) -> io::Result<Vec<Taint>> {
+        let mut runner = self.runner(image, tracer);
+        let program = kernel_state::capturing(&image.annex);
+        if let Err(taint) = runner.run(&program) {
+            return Ok(vec![taint]);
+        }
+        let taints = self.ready.kernel.differences(&self.process, &image.annex)?;
+        let mut wipe = Program::default();
+        let scratch = image.annex.scratch;
+        wipe.zero(Row::Pages, scratch.start, scratch.len());
+        if let Err(taint) = self.runner(image, tracer).run(&wipe) {
+            return Ok(vec![taint]);
+        }
+        self.set_registers().map_err(io::Error::other)?;
+        Ok(taints)
+    }
+}
