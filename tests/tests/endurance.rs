@@ -1,0 +1,229 @@
+//! A thousand tenants one after the other in one supervisor: every answer right,
+//! and nothing grows.
+
+use refunction_tests::process::{self, Size};
+use refunction_tests::supervisor::Supervisor;
+use serde_json::{Value, json};
+
+/// How a tenant's stay is to end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Rewind,
+    Refork,
+}
+
+struct Tenant {
+    source: &'static str,
+    /// What it answers to a number.
+    answer: fn(u64) -> Value,
+    way: Way,
+}
+
+/// Each says whether it found the mark that the one before it left.
+const HEAD: &str = "
+import os, string
+found = [hasattr(string, 'mark'), 'MARK' in os.environ, os.path.exists(f'/tmp/mark-{os.getuid()}')]
+string.mark = True
+os.environ['MARK'] = '1'
+open(f'/tmp/mark-{os.getuid()}', 'w').close()
+";
+
+const PLAIN: Tenant = Tenant {
+    source: "
+def main(number):
+    assert not any(found), found
+    return number + 1
+",
+    answer: |number| json!(number + 1),
+    way: Way::Rewind,
+};
+
+const TENANTS: &[Tenant] = &[
+    Tenant {
+        source: "
+import json, re
+def main(number):
+    assert not any(found), found
+    text = json.dumps({str(key): [key, str(key)] for key in range(1000)})
+    return len(re.findall(r'\\d+', text)) + len(json.loads(text)) + number
+",
+        answer: |number| json!(4000 + number),
+        way: Way::Rewind,
+    },
+    Tenant {
+        source: "
+import concurrent.futures, threading
+def main(number):
+    assert not any(found), found
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        total = sum(pool.map(lambda it: it * number, range(50)))
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+    return total
+",
+        answer: |number| json!(number * 49 * 50 / 2),
+        way: Way::Rewind,
+    },
+    Tenant {
+        source: "
+import subprocess
+def main(number):
+    assert not any(found), found
+    subprocess.Popen(['/bin/sleep', '1000'], start_new_session=True)
+    return int(subprocess.run(['/bin/echo', str(number)], capture_output=True).stdout)
+",
+        answer: |number| json!(number),
+        way: Way::Rewind,
+    },
+    Tenant {
+        source: "
+import os, tempfile
+def main(number):
+    assert not any(found), found
+    directory = tempfile.mkdtemp()
+    for part in range(20):
+        with open(f'{directory}/{part}', 'w') as file: file.write('x' * number)
+    return sum(os.path.getsize(f'{directory}/{part}') for part in range(20))
+",
+        answer: |number| json!(number * 20),
+        way: Way::Rewind,
+    },
+    Tenant {
+        source: "
+import mmap, os, socket
+kept = []
+def main(number):
+    assert not any(found), found
+    things = [bytes(1000) for _ in range(number)]
+    kept.append([bytearray(20_000_000), mmap.mmap(-1, 10_000_000), things])
+    kept.append([open('/etc/passwd') for _ in range(30)] + [socket.socket() for _ in range(30)])
+    kept.append(os.pipe())
+    return len(things)
+",
+        answer: |number| json!(number),
+        way: Way::Rewind,
+    },
+    Tenant {
+        source: "
+import colorsys, fractions, statistics
+def main(number):
+    assert not any(found), found
+    return statistics.median([number, number + 1, number + 2])
+",
+        answer: |number| json!(number + 1),
+        way: Way::Rewind,
+    },
+    Tenant {
+        source: "
+import asyncio, hashlib, signal
+async def main(number):
+    assert not any(found), found
+    signal.signal(signal.SIGUSR1, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, 100)
+    await asyncio.gather(*(asyncio.sleep(0) for _ in range(20)))
+    return len(hashlib.sha256(b'%d' % number).hexdigest()) + number
+",
+        answer: |number| json!(64 + number),
+        way: Way::Rewind,
+    },
+];
+
+/// Cannot be put back: the limit that it lowers stays lowered.
+const SELFISH: Tenant = Tenant {
+    source: "
+import resource
+def main(number):
+    assert not any(found), found
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    return number
+",
+    answer: |number| json!(number),
+    way: Way::Refork,
+};
+
+fn stay(supervisor: &mut Supervisor, tenant: &Tenant, number: u64) {
+    supervisor.load(&format!("{HEAD}{}", tenant.source));
+    // Twice: a warm worker serves its tenant again and again.
+    for again in 0..2 {
+        let number = number + again;
+        assert_eq!(supervisor.call(&json!(number)), (tenant.answer)(number));
+    }
+    let restored = supervisor.restore();
+    let expected = match tenant.way {
+        Way::Rewind => "rewind",
+        Way::Refork => "refork",
+    };
+    assert_eq!(restored.method, expected, "{number}: {}", restored.report);
+}
+
+/// What there is when nothing was asked for a while: the pages that the last
+/// tenants wrote are kept at hand until it shows that they are not needed.
+fn measure(supervisor: &mut Supervisor) -> [Size; 2] {
+    for number in 0..20 {
+        stay(supervisor, &PLAIN, number);
+    }
+    let worker = supervisor.worker();
+    [Size::of(supervisor.pid()), Size::of(worker)]
+}
+
+fn endure(arguments: &[&str]) {
+    let mut supervisor = Supervisor::start(arguments);
+    let mut early = None;
+    let mut expected_reforks = 0;
+    for number in 0..1000 {
+        if number == 200 {
+            early = Some(measure(&mut supervisor));
+        }
+        let tenant = if number % 97 == 96 {
+            expected_reforks += 1;
+            &SELFISH
+        } else {
+            &TENANTS[number as usize % TENANTS.len()]
+        };
+        stay(&mut supervisor, tenant, number);
+    }
+    let late = measure(&mut supervisor);
+    let status = supervisor.status();
+    assert_eq!(status["reforks"], expected_reforks, "{status}");
+    assert_eq!(status["rewinds"], 1000 + 40 - expected_reforks, "{status}");
+    assert_eq!(status["requests"], 2 * 1040, "{status}");
+
+    let early = early.expect("measured");
+    println!("{early:?}\n{late:?}");
+    for (name, early, late) in [
+        ("the supervisor", early[0], late[0]),
+        ("the worker", early[1], late[1]),
+    ] {
+        assert_eq!(late.descriptors, early.descriptors, "{name}'s descriptors");
+        assert_eq!(late.threads, early.threads, "{name}'s threads");
+        assert_eq!(late.processes, early.processes, "{name}'s processes");
+        // The allocator of a process that is not rewound may come and go by a few.
+        assert!(
+            late.mappings <= early.mappings + 4,
+            "{name}'s mappings: {} and {}",
+            early.mappings,
+            late.mappings
+        );
+        assert!(
+            late.resident_kib <= early.resident_kib + 4 * 1024,
+            "{name}'s memory: {} KiB and {} KiB",
+            early.resident_kib,
+            late.resident_kib
+        );
+    }
+    let of_user = process::of_user(supervisor.uid);
+    assert_eq!(of_user.len(), 1, "{of_user:?}");
+    supervisor.send(&json!({"type": "shutdown"}));
+    assert_eq!(supervisor.wait(), 0);
+    assert_eq!(supervisor.errors(), "");
+    supervisor.assert_nothing_left();
+}
+
+#[test]
+fn a_thousand_tenants_leave_no_trace() {
+    endure(&[]);
+}
+
+#[test]
+fn a_thousand_tenants_leave_no_trace_in_the_pagemap_file() {
+    endure(&["--scan", "file"]);
+}
