@@ -1,0 +1,294 @@
+//! The restore, and what it replaces, in one run of one program.
+//!
+//! Criterion measures each step by itself and remembers it for the next run. The
+//! table at the end comes from short rounds of all steps, so that a noisy minute is
+//! everybody's: ratios hold even where times do not.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use criterion::Criterion;
+use refunction_bench::fork_server::{ForkServer, Request};
+use refunction_bench::stage::Stage;
+use refunction_bench::table::{Promise, Report, Samples};
+use refunction_bench::{Failure, libraries, outside};
+use refunction_snapshot::{Scan, block_sigchld};
+
+/// Rounds of the table.
+const ROUNDS: usize = 50;
+/// How often each step is measured in a round.
+const IN_A_ROW: usize = 40;
+/// How often each is done before that.
+const WARM_UP: usize = 5;
+/// Rounds of one step at a time.
+const COLD_ROUNDS: usize = 500;
+/// Calls after the first one in a round that measures them.
+const WARM_CALLS: usize = 5;
+/// Runs of what takes milliseconds.
+const SLOW_RUNS: usize = 20;
+
+const REWIND: &str = "rewind";
+const REFORK: &str = "refork";
+const TURNAROUND: &str = "turnaround: load, call, rewind";
+const FORK_SERVER: &str = "fork_server: fork, load, call, reap";
+const FORK_NOTHING: &str = "fork_server: fork, exit, reap";
+const LOAD: &str = "load";
+const FIRST: &str = "first_request_after_rewind";
+const WARM: &str = "warm_request";
+const COLD_REWIND: &str = "in turns: rewind";
+const COLD_TURNAROUND: &str = "in turns: load, call, rewind";
+const COLD_FIRST: &str = "in turns: first request";
+const COLD_FORK_SERVER: &str = "in turns: fork server";
+const NEW_TURNAROUND: &str = "turnaround: refork, load, call";
+const CONTAINER: &str = "container_start";
+const RUNC: &str = "runc_run: true";
+const RUNC_PYTHON: &str = "runc_run: python3";
+const CRIU: &str = "criu_restore: python3";
+
+fn main() -> ExitCode {
+    let outcome = refunction_bench::play().unwrap_or_else(measure);
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("restore: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure() -> Result<(), Failure> {
+    // Cargo says whether it benchmarks, or only wants to see that it would.
+    if !std::env::args().any(|argument| argument == "--bench") {
+        return Ok(());
+    }
+    // Before there can be another thread: the engine rests on it.
+    block_sigchld()?;
+    if !nix::unistd::geteuid().is_root() {
+        return Err("needs root: workers run as a user of their own".into());
+    }
+    let mut parts = Parts {
+        stage: Stage::set(Scan::Auto)?,
+        fork_server: ForkServer::start()?,
+    };
+    by_criterion(&mut parts)?;
+    let mut samples = Samples::default();
+    let dirty_pages = in_rounds(&mut parts, &mut samples)?;
+
+    let mut conditions = conditions();
+    conditions.insert("dirty pages of a no-op", dirty_pages.to_string());
+    conditions.insert("overlay pages", parts.stage.overlay_pages().to_string());
+    conditions.insert(
+        "template",
+        format!("{} KiB", parts.stage.image_bytes() >> 10),
+    );
+    if let Some(worker) = parts.stage.worker() {
+        let maps = std::fs::read_to_string(format!("/proc/{worker}/maps"))?;
+        conditions.insert("mappings", maps.lines().count().to_string());
+    }
+    parts.stage.strike()?;
+    drop(parts.fork_server);
+
+    let mut not_run = BTreeMap::new();
+    for (name, outcome) in [
+        (CONTAINER, outside::container(SLOW_RUNS)),
+        (RUNC, outside::runc(SLOW_RUNS, &["/bin/true"])),
+        (
+            RUNC_PYTHON,
+            outside::runc(SLOW_RUNS, &["/usr/bin/python3", "-c", "pass"]),
+        ),
+        (CRIU, outside::criu(SLOW_RUNS)),
+    ] {
+        match outcome {
+            Ok(times) => times.into_iter().for_each(|took| samples.add(name, took)),
+            Err(reason) => {
+                not_run.insert(name, reason);
+            }
+        }
+    }
+
+    let results = samples.rows(|name| match name {
+        REWIND | REFORK | TURNAROUND | NEW_TURNAROUND | CONTAINER | RUNC | RUNC_PYTHON | CRIU => {
+            Some(FORK_SERVER)
+        }
+        FIRST | COLD_FIRST => Some(WARM),
+        COLD_REWIND | COLD_TURNAROUND => Some(COLD_FORK_SERVER),
+        _ if name.starts_with("rewind: ") => Some(REWIND),
+        _ => None,
+    });
+    let promises = [
+        Promise::of(
+            "a rewind by a fork server's turnaround",
+            &results,
+            REWIND,
+            FORK_SERVER,
+            1.0 / 3.0,
+        ),
+        Promise::of(
+            "the first request after a rewind by a warm one",
+            &results,
+            FIRST,
+            WARM,
+            2.0,
+        ),
+    ];
+    let report = Report {
+        conditions,
+        results,
+        promises: promises.into_iter().flatten().collect(),
+        not_run,
+    };
+    // Cargo gives benchmarks a directory of the target directory's.
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent();
+    let path = target
+        .ok_or("no target directory")?
+        .join("bench/results.json");
+    report.write(&path)?;
+    println!("\n{report}\nwritten to {}", path.display());
+    Ok(())
+}
+
+struct Parts {
+    stage: Stage,
+    fork_server: ForkServer,
+}
+
+type Step = fn(&mut Parts) -> Result<Duration, Failure>;
+
+const STEPS: [(&str, Step); 8] = [
+    (REWIND, |parts| Ok(parts.stage.turn(0)?.rewind)),
+    (TURNAROUND, |parts| Ok(parts.stage.turn(0)?.whole)),
+    (REFORK, |parts| {
+        let refork = parts.stage.refork()?;
+        Ok(refork.kill + refork.fork)
+    }),
+    (FORK_SERVER, |parts| parts.fork_server.serve(Request::Call)),
+    (FORK_NOTHING, |parts| {
+        parts.fork_server.serve(Request::Nothing)
+    }),
+    (LOAD, |parts| Ok(parts.stage.turn(0)?.load)),
+    (FIRST, |parts| Ok(parts.stage.turn(0)?.first)),
+    (WARM, |parts| {
+        let turn = parts.stage.turn(WARM_CALLS)?;
+        Ok(turn.warm.iter().sum::<Duration>() / WARM_CALLS as u32)
+    }),
+];
+
+fn by_criterion(parts: &mut Parts) -> Result<(), Failure> {
+    let mut criterion = Criterion::default()
+        .without_plots()
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(2))
+        .configure_from_args();
+    let failure = RefCell::new(None);
+    for (name, step) in STEPS {
+        criterion.bench_function(name, |bencher| {
+            bencher.iter_custom(|times| {
+                // A step that failed is not tried again; its times count for nothing.
+                (0..times)
+                    .map(|_| {
+                        if failure.borrow().is_some() {
+                            return Duration::from_nanos(1);
+                        }
+                        step(parts).unwrap_or_else(|error| {
+                            failure.replace(Some(error));
+                            Duration::from_nanos(1)
+                        })
+                    })
+                    .sum()
+            });
+        });
+        if let Some(error) = failure.take() {
+            return Err(error);
+        }
+    }
+    criterion.final_summary();
+    Ok(())
+}
+
+/// Takes the table's samples; the median number of pages that a turn wrote.
+fn in_rounds(parts: &mut Parts, samples: &mut Samples) -> Result<u64, Failure> {
+    let mut dirty_pages = Vec::with_capacity(ROUNDS * IN_A_ROW);
+    for _ in 0..ROUNDS {
+        for turn in in_a_row(|| parts.stage.turn(0)) {
+            let turn = turn?;
+            samples.add(REWIND, turn.rewind);
+            for (phase, took) in turn.rewound.phases.iter() {
+                samples.add(&format!("{REWIND}: {phase}"), took);
+            }
+            samples.add(TURNAROUND, turn.whole);
+            samples.add(LOAD, turn.load);
+            samples.add(FIRST, turn.first);
+            dirty_pages.push(turn.rewound.dirty_pages);
+        }
+        for turn in in_a_row(|| parts.stage.turn(WARM_CALLS)) {
+            for warm in turn?.warm {
+                samples.add(WARM, warm);
+            }
+        }
+        for took in in_a_row(|| parts.fork_server.serve(Request::Call)) {
+            samples.add(FORK_SERVER, took?);
+        }
+        for took in in_a_row(|| parts.fork_server.serve(Request::Nothing)) {
+            samples.add(FORK_NOTHING, took?);
+        }
+    }
+    // After the fork server has had the core's caches, and the other way round.
+    for _ in 0..COLD_ROUNDS {
+        let turn = parts.stage.turn(0)?;
+        samples.add(COLD_REWIND, turn.rewind);
+        samples.add(COLD_TURNAROUND, turn.whole);
+        samples.add(COLD_FIRST, turn.first);
+        samples.add(COLD_FORK_SERVER, parts.fork_server.serve(Request::Call)?);
+    }
+    // Without turns in between: a new worker's first ones are slower than those of
+    // an old one, which has faulted its pages in.
+    for _ in 0..COLD_ROUNDS {
+        let refork = parts.stage.refork()?;
+        samples.add(REFORK, refork.kill + refork.fork);
+        samples.add("refork: kill", refork.kill);
+        samples.add("refork: fork", refork.fork);
+    }
+    for _ in 0..COLD_ROUNDS {
+        let refork = parts.stage.refork()?;
+        let turn = parts.stage.turn(0)?;
+        samples.add(
+            NEW_TURNAROUND,
+            refork.kill + refork.fork + turn.whole - turn.rewind,
+        );
+    }
+    dirty_pages.sort_unstable();
+    Ok(dirty_pages[dirty_pages.len() / 2])
+}
+
+/// Lets a step find the caches as it left them, but for the first few times, which
+/// do not count.
+fn in_a_row<T>(mut step: impl FnMut() -> T) -> impl Iterator<Item = T> {
+    (0..WARM_UP + IN_A_ROW).filter_map(move |time| {
+        let result = step();
+        (time >= WARM_UP).then_some(result)
+    })
+}
+
+fn conditions() -> BTreeMap<&'static str, String> {
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let field = |text: &str, name: &str| {
+        text.lines()
+            .find_map(|line| line.strip_prefix(name)?.split_once(':'))
+            .map_or_else(String::new, |(_, value)| value.trim().to_owned())
+    };
+    BTreeMap::from([
+        (
+            "kernel",
+            read("/proc/sys/kernel/osrelease").trim().to_owned(),
+        ),
+        ("processor", field(&read("/proc/cpuinfo"), "model name")),
+        (
+            "processors allowed",
+            field(&read("/proc/self/status"), "Cpus_allowed_list"),
+        ),
+        ("libraries", libraries().join(" ")),
+    ])
+}

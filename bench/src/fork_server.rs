@@ -1,0 +1,127 @@
+//! What a restore is measured against: a plain fork server. The same CPython,
+//! booted and settled in the same way, in an ordinary process; each request is a
+//! fork that loads the function, calls it, ends, and is reaped.
+//!
+//! It measures itself, so its numbers hold no pipe and no wake-up of a client's:
+//! the comparison leans to its side. It gives up no rights and reseeds nothing
+//! beyond what Python's own fork handlers do.
+
+use std::io::{self, Read, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, fork};
+use refunction_adapter::Adapter;
+
+use crate::{Failure, function, this_program};
+
+/// Starts this part.
+pub const FLAG: &str = "--as-fork-server";
+
+/// What each fork does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Request {
+    /// Loads the function and calls it.
+    Call = b'c',
+    /// Ends at once.
+    Nothing = b'n',
+}
+
+pub(crate) fn play() -> Result<(), Failure> {
+    let mut python = function::python()?;
+    let (no_op, call) = (function::no_op(), function::call());
+    let (mut requests, mut answers) = (io::stdin().lock(), io::stdout().lock());
+    answers.write_all(&[0; 8])?;
+    answers.flush()?;
+    let mut request = [0];
+    while requests.read(&mut request)? == 1 {
+        let began = Instant::now();
+        served_by_fork(|| {
+            if request[0] == Request::Nothing as u8 {
+                return true;
+            }
+            python.after_fork();
+            python.load(&no_op).is_ok() && python.invoke(&call).is_ok()
+        })?;
+        let took = u64::try_from(began.elapsed().as_nanos())?;
+        answers.write_all(&took.to_le_bytes())?;
+        answers.flush()?;
+    }
+    Ok(())
+}
+
+/// Does `work` in a child, and reaps it.
+fn served_by_fork(work: impl FnOnce() -> bool) -> Result<(), Failure> {
+    // SAFETY: this process has one thread (the adapter's `settle` leaves no other),
+    // so the child finds no lock held by a thread that it does not have.
+    match unsafe { fork() }? {
+        ForkResult::Child => {
+            let status = i32::from(!work());
+            // Without exit handlers, as Python's own `os._exit` after a fork: the
+            // interpreter is the parent's to take down.
+            // SAFETY: ends the process; nothing is used afterwards.
+            unsafe { nix::libc::_exit(status) }
+        }
+        ForkResult::Parent { child } => match waitpid(child, None)? {
+            WaitStatus::Exited(_, 0) => Ok(()),
+            other => Err(format!("a fork of the server ended as {other:?}").into()),
+        },
+    }
+}
+
+/// A running fork server.
+pub struct ForkServer {
+    process: Child,
+    requests: Option<ChildStdin>,
+    answers: ChildStdout,
+}
+
+impl ForkServer {
+    /// Starts it and waits until it serves.
+    ///
+    /// # Errors
+    /// It cannot be started, or did not get that far.
+    pub fn start() -> Result<Self, Failure> {
+        let mut process = this_program(FLAG)?
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let requests = process.stdin.take();
+        let answers = process.stdout.take().ok_or("the fork server has no pipe")?;
+        let mut server = Self {
+            process,
+            requests,
+            answers,
+        };
+        server.answer()?;
+        Ok(server)
+    }
+
+    /// How long one request took, from before the fork until it was reaped.
+    ///
+    /// # Errors
+    /// The server ended.
+    pub fn serve(&mut self, request: Request) -> Result<Duration, Failure> {
+        self.requests
+            .as_mut()
+            .ok_or("the fork server was stopped")?
+            .write_all(&[request as u8])?;
+        self.answer()
+    }
+
+    fn answer(&mut self) -> Result<Duration, Failure> {
+        let mut took = [0; 8];
+        self.answers.read_exact(&mut took)?;
+        Ok(Duration::from_nanos(u64::from_le_bytes(took)))
+    }
+}
+
+impl Drop for ForkServer {
+    fn drop(&mut self) {
+        // The end of its requests ends it.
+        self.requests = None;
+        let _ = self.process.wait();
+    }
+}

@@ -1,0 +1,238 @@
+//! What was measured, as a table for people and as JSON for programs.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::Failure;
+
+/// Durations by name, in the order in which the names first came.
+#[derive(Default)]
+pub struct Samples {
+    order: Vec<String>,
+    taken: BTreeMap<String, Vec<Duration>>,
+}
+
+impl Samples {
+    /// Adds one.
+    pub fn add(&mut self, name: &str, took: Duration) {
+        if let Some(taken) = self.taken.get_mut(name) {
+            taken.push(took);
+        } else {
+            self.order.push(name.to_owned());
+            self.taken.insert(name.to_owned(), vec![took]);
+        }
+    }
+
+    /// One row a name. `against` names what a row's median is compared with.
+    #[must_use]
+    pub fn rows(&mut self, against: impl Fn(&str) -> Option<&'static str>) -> Vec<Row> {
+        for taken in self.taken.values_mut() {
+            taken.sort_unstable();
+        }
+        let median = |name: &str| Some(quantile(self.taken.get(name)?, 50));
+        self.order
+            .iter()
+            .map(|name| {
+                let taken = &self.taken[name];
+                let against = against(name);
+                let ratio = against
+                    .and_then(median)
+                    .filter(|other| *other > 0.0)
+                    .map(|other| quantile(taken, 50) / other);
+                Row {
+                    name: name.clone(),
+                    unit: "us",
+                    median: quantile(taken, 50),
+                    p90: quantile(taken, 90),
+                    p99: quantile(taken, 99),
+                    samples: taken.len(),
+                    ratio,
+                    against: ratio.and(against),
+                }
+            })
+            .collect()
+    }
+}
+
+/// The nearest-rank quantile of an ascending list, in microseconds.
+fn quantile(ascending: &[Duration], percent: usize) -> f64 {
+    let rank = (ascending.len() * percent).div_ceil(100).max(1);
+    ascending
+        .get(rank - 1)
+        .map_or(f64::NAN, |took| took.as_secs_f64() * 1e6)
+}
+
+/// One measured thing.
+#[derive(Debug, Serialize)]
+pub struct Row {
+    /// What was measured.
+    pub name: String,
+    /// Of the numbers.
+    pub unit: &'static str,
+    /// Half took no longer.
+    pub median: f64,
+    /// Nine in ten took no longer.
+    pub p90: f64,
+    /// Ninety-nine in a hundred took no longer.
+    pub p99: f64,
+    /// How often it was measured.
+    pub samples: usize,
+    /// Its median by the other's.
+    pub ratio: Option<f64>,
+    /// The other.
+    pub against: Option<&'static str>,
+}
+
+/// A promise, and what became of it.
+#[derive(Debug, Serialize)]
+pub struct Promise {
+    /// What is promised.
+    pub what: &'static str,
+    /// The greatest ratio that keeps it.
+    pub at_most: f64,
+    /// The ratio that was measured.
+    pub measured: f64,
+    /// Whether it was kept.
+    pub kept: bool,
+}
+
+impl Promise {
+    /// That the median of `row` is at most `at_most` times that of `other`.
+    #[must_use]
+    pub fn of(
+        what: &'static str,
+        rows: &[Row],
+        row: &str,
+        other: &str,
+        at_most: f64,
+    ) -> Option<Self> {
+        let median = |name: &str| {
+            rows.iter()
+                .find(|row| row.name == name)
+                .map(|row| row.median)
+        };
+        let measured = median(row)? / median(other)?;
+        Some(Self {
+            what,
+            at_most,
+            measured,
+            kept: measured <= at_most,
+        })
+    }
+}
+
+/// Everything of one run.
+#[derive(Debug, Default, Serialize)]
+pub struct Report {
+    /// Where and on what.
+    pub conditions: BTreeMap<&'static str, String>,
+    /// What was measured.
+    pub results: Vec<Row>,
+    /// What is promised of it.
+    pub promises: Vec<Promise>,
+    /// What was not measured, and why.
+    pub not_run: BTreeMap<&'static str, String>,
+}
+
+impl Report {
+    /// Writes it as JSON.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write(&self, path: &Path) -> Result<(), Failure> {
+        if let Some(directory) = path.parent() {
+            std::fs::create_dir_all(directory)?;
+        }
+        let mut text = serde_json::to_string_pretty(self)?;
+        text.push('\n');
+        Ok(std::fs::write(path, text)?)
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, value) in &self.conditions {
+            writeln!(to, "{name}: {value}")?;
+        }
+        writeln!(
+            to,
+            "\n{:<34}{:>11}{:>11}{:>11}{:>8}  ratio of medians",
+            "", "median µs", "p90 µs", "p99 µs", "samples"
+        )?;
+        for row in &self.results {
+            write!(
+                to,
+                "{:<34}{:>11.1}{:>11.1}{:>11.1}{:>8}",
+                row.name, row.median, row.p90, row.p99, row.samples
+            )?;
+            match (row.ratio, row.against) {
+                (Some(ratio), Some(against)) => writeln!(to, "  {ratio:.3} of {against}")?,
+                _ => writeln!(to)?,
+            }
+        }
+        for (name, reason) in &self.not_run {
+            writeln!(to, "{name}: not run, because {reason}")?;
+        }
+        writeln!(to)?;
+        for promise in &self.promises {
+            writeln!(
+                to,
+                "{}: {:.3}, at most {:.3}: {}",
+                promise.what,
+                promise.measured,
+                promise.at_most,
+                if promise.kept { "kept" } else { "BROKEN" }
+            )?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_samples() {
+        let mut samples = Samples::default();
+        for micros in (1..=100).rev() {
+            samples.add("a", Duration::from_micros(micros));
+            samples.add("b", Duration::from_micros(2 * micros));
+        }
+        let rows = samples.rows(|name| (name == "a").then_some("b"));
+        assert_eq!(rows.len(), 2);
+        assert_eq!(
+            (rows[0].median, rows[0].p90, rows[0].p99),
+            (50.0, 90.0, 99.0)
+        );
+        assert_eq!((rows[0].ratio, rows[0].against), (Some(0.5), Some("b")));
+        assert_eq!((rows[1].ratio, rows[1].against), (None, None));
+    }
+
+    #[test]
+    fn one_sample_is_every_quantile() {
+        let mut samples = Samples::default();
+        samples.add("a", Duration::from_micros(7));
+        let rows = samples.rows(|_| None);
+        assert_eq!((rows[0].median, rows[0].p99), (7.0, 7.0));
+    }
+
+    #[test]
+    fn a_promise_compares_medians() {
+        let mut samples = Samples::default();
+        samples.add("a", Duration::from_micros(1));
+        samples.add("b", Duration::from_micros(4));
+        let rows = samples.rows(|_| None);
+        let kept = |at_most| {
+            Promise::of("a by b", &rows, "a", "b", at_most)
+                .expect("both were measured")
+                .kept
+        };
+        assert!(kept(0.25) && !kept(0.24));
+        assert!(Promise::of("a by c", &rows, "a", "c", 1.0).is_none());
+    }
+}
