@@ -556,7 +556,8 @@ pub(crate) fn scan(
     let mut range: Option<Span> = None;
     for mapping in mappings {
         let next = match range {
-            _ if mapping.backing == Backing::Kernel => continue,
+            // The vdso can be written to once it is made writable; its data cannot.
+            _ if mapping.backing == Backing::Kernel && mapping.name != "[vdso]" => continue,
             // Shared pages are walked for nothing, and the view has many.
             _ if mapping.shared => None,
             // Unmapped space costs a walk nothing; a read of the file, everything.

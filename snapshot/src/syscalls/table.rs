@@ -80,6 +80,19 @@ const FREE_PRCTL: &[u64] = &[
     libc::PR_GET_SPECULATION_CTRL as u64,
 ];
 
+/// `ARCH_SET_GS`, `ARCH_SET_FS`, `ARCH_GET_FS`, `ARCH_GET_GS` (arch_prctl(2)):
+/// registers, which are restored. Others switch processor features for good.
+const FREE_ARCH_PRCTL: &[u64] = &[0x1001, 0x1002, 0x1003, 0x1004];
+
+/// Kinds of mapping whose nature no mapping list shows.
+const RECORDED_MMAP: &[u64] = &[
+    libc::MAP_LOCKED as u64,
+    libc::MAP_GROWSDOWN as u64,
+    libc::MAP_HUGETLB as u64,
+    MAP_DROPPABLE,
+];
+const MAP_DROPPABLE: u64 = 0x08;
+
 /// ioctl(2) requests that change a description shared with nobody, or nothing.
 /// Whatever they change in a descriptor of the ready point, its fdinfo shows.
 const DENIED_IOCTL: &[u64] = &[libc::TIOCSTI, libc::TIOCLINUX];
@@ -282,7 +295,6 @@ pub(super) const FREE: &[c_long] = &[
     libc::SYS_get_robust_list,
     libc::SYS_set_tid_address,
     libc::SYS_rseq,
-    libc::SYS_arch_prctl,
     libc::SYS_sched_yield,
     // An exec in the worker itself is seen as one; its children may.
     libc::SYS_execve,
@@ -342,6 +354,7 @@ pub(super) const FREE: &[c_long] = &[
 pub(super) const FREE_WHEN: &[(c_long, When)] = &[
     (libc::SYS_madvise, Is(2, FREE_ADVICE)),
     (libc::SYS_prctl, Is(0, FREE_PRCTL)),
+    (libc::SYS_arch_prctl, Is(0, FREE_ARCH_PRCTL)),
     (
         libc::SYS_prctl,
         IsAnd(0, libc::PR_SET_DUMPABLE as u64, 1, 1),
@@ -349,7 +362,10 @@ pub(super) const FREE_WHEN: &[(c_long, When)] = &[
 ];
 
 /// Recorded although the call as such is free.
-pub(super) const RECORDED_WHEN: &[(c_long, When)] = &[(libc::SYS_fcntl, Is(1, RECORDED_FCNTL))];
+pub(super) const RECORDED_WHEN: &[(c_long, When)] = &[
+    (libc::SYS_fcntl, Is(1, RECORDED_FCNTL)),
+    (libc::SYS_mmap, Has(3, RECORDED_MMAP)),
+];
 
 /// Why recorded calls refuse a rewind; what is not here is [`Row::Unknown`].
 pub(super) const RECORDED: &[(c_long, &str, Row)] = &[
@@ -371,6 +387,8 @@ pub(super) const RECORDED: &[(c_long, &str, Row)] = &[
         Row::Mappings,
     ),
     (libc::SYS_membarrier, "membarrier", Row::ThreadAreas),
+    (libc::SYS_mmap, "mmap", Row::Mappings),
+    (libc::SYS_arch_prctl, "arch_prctl", Row::Registers),
     (libc::SYS_modify_ldt, "modify_ldt", Row::Registers),
     (libc::SYS_set_thread_area, "set_thread_area", Row::Registers),
     (libc::SYS_prctl, "prctl", Row::Attributes),

@@ -56,6 +56,9 @@ mutations! {
     patch_code => Rewound,
     patch_code_through_proc => Rewound,
     write_to_read_only_data => Rewound,
+    patch_the_vdso => Rewound,
+    lock_a_mapping => Refused(Row::Mappings),
+    switch_a_processor_feature => Refused(Row::Registers),
     grow_the_stack => Rewound,
     map_shared_memory => Rewound,
     replace_code => Refused(Row::Mappings),
@@ -306,6 +309,32 @@ static READ_ONLY: [u8; PAGE] = [0x11; PAGE];
 fn write_to_read_only_data() -> i64 {
     let at = (READ_ONLY.as_ptr() as usize & !(PAGE - 1)) as *mut u8;
     write_at(at)
+}
+
+fn patch_the_vdso() -> i64 {
+    let at = mapping("[vdso]");
+    let writable = i64::from(libc::PROT_READ | libc::PROT_WRITE);
+    if call(libc::SYS_mprotect, [at, PAGE as i64, writable, 0]) == -1 {
+        // Newer kernels do not let it be written to: nothing to put back.
+        return 0;
+    }
+    write_at(at as *mut u8)
+}
+
+fn lock_a_mapping() -> i64 {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_LOCKED;
+    call(
+        libc::SYS_mmap,
+        [0, PAGE as i64, libc::PROT_READ.into(), flags.into()],
+    );
+    0
+}
+
+fn switch_a_processor_feature() -> i64 {
+    // Its state as it is: that it was asked is enough.
+    const ARCH_SET_CPUID: i64 = 0x1012;
+    call(libc::SYS_arch_prctl, [ARCH_SET_CPUID, 1, 0, 0]);
+    0
 }
 
 fn grow_the_stack() -> i64 {
