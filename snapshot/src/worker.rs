@@ -1,5 +1,6 @@
 //! A worker: what it was at its ready point, and how it is brought back there.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::RawFd;
@@ -54,11 +55,25 @@ pub struct Worker {
     rewinds: u64,
     /// Pages that the last aging found unchanged, ascending.
     cold: Vec<u64>,
+    /// When a page that was dropped before may be dropped again.
+    spared: HashMap<u64, Spared>,
     // Kept between rewinds so that one allocates nothing.
     program: Program,
     bytes: Vec<u8>,
     pub(crate) own_pages: Vec<Span>,
 }
+
+/// A page that was dropped as unchanged. Many are written all the same (a reference
+/// count goes up and comes down again), and then they come back by a fault that
+/// costs more than many copies: each time it is left alone for twice as long.
+#[derive(Clone, Copy)]
+struct Spared {
+    until: u64,
+    period: u64,
+}
+
+/// Pages that are remembered as dropped; beyond it, memory counts for more.
+const MAX_SPARED: usize = 32 * 1024;
 
 /// Everything a rewind goes back to, beside the image.
 pub(crate) struct ReadyPoint {
@@ -187,6 +202,7 @@ impl Worker {
             held: None,
             rewinds: 0,
             cold: Vec::new(),
+            spared: HashMap::new(),
             program: Program::default(),
             bytes,
             own_pages,
@@ -519,13 +535,22 @@ impl Worker {
         self.process
             .read_memory(image.annex.scratch.start + SCRATCH_RESULTS, &mut marks)
             .map_err(failed)?;
-        self.cold.extend(
-            tracked
-                .iter()
-                .zip(&marks)
-                .filter(|(_, mark)| **mark == 0)
-                .map(|(page, _)| *page),
-        );
+        if self.spared.len() > MAX_SPARED {
+            self.spared.clear();
+        }
+        for (page, mark) in tracked.iter().zip(&marks) {
+            if *mark != 0 {
+                continue;
+            }
+            let period = match self.spared.get(page) {
+                Some(spared) if spared.until > self.rewinds => continue,
+                Some(spared) => spared.period * 2,
+                None => AGING_PERIOD * 2,
+            };
+            let until = self.rewinds + period;
+            self.spared.insert(*page, Spared { until, period });
+            self.cold.push(*page);
+        }
         let mut wipe = Program::default();
         let scratch = image.annex.scratch;
         wipe.zero(Row::Pages, scratch.start, scratch.len());
