@@ -314,6 +314,7 @@ impl Tracer {
                 .then_some(())
         })
         .map_err(failed)?;
+        self.end_strays(worker).map_err(failed)?;
         let mut threads = Vec::new();
         for (tid, task) in &self.tasks {
             if task.subject != worker {
@@ -372,6 +373,7 @@ impl Tracer {
             };
             self.take_in(pid, change);
         }
+        self.end_strays(subject)?;
         self.subjects.remove(&subject);
         self.news.retain(|news| match news {
             News::WorkerEnded { worker, .. }
@@ -380,6 +382,45 @@ impl Tracer {
             News::TemplateEnded { template, .. } => *template != subject,
             News::Reaped { .. } => true,
         });
+        Ok(())
+    }
+
+    /// Ends processes that nobody told of: one that is killed in the middle of a
+    /// fork leaves a child that is traced and stopped, but never its news. By now
+    /// whoever could tell has told, and such a child has become ours.
+    fn end_strays(&mut self, subject: Pid) -> Result<(), TraceError> {
+        let started_any = self
+            .subjects
+            .get(&subject)
+            .is_some_and(|subject| subject.evidence.children > 0);
+        if !started_any {
+            return Ok(());
+        }
+        let me = Pid::this();
+        // Where the kernel lists no children, none can be told from the others.
+        let children = std::fs::read_to_string(format!("/proc/{me}/task/{me}/children"));
+        let strays: BTreeSet<Pid> = children
+            .unwrap_or_default()
+            .split_whitespace()
+            .filter_map(|pid| pid.parse().ok().map(Pid::from_raw))
+            .filter(|pid| !self.tasks.contains_key(pid) && is_traced_by(*pid, me))
+            .collect();
+        for stray in &strays {
+            end(*stray);
+        }
+        let deadline = Instant::now() + PATIENCE;
+        // Reaped here, so until then the number is its own.
+        while strays
+            .iter()
+            .any(|stray| std::fs::exists(format!("/proc/{stray}")).unwrap_or(false))
+        {
+            let Some((pid, change)) = wait::next(deadline) else {
+                return Err(TraceError::TimedOut {
+                    doing: "killing a worker's processes",
+                });
+            };
+            self.take_in(pid, change);
+        }
         Ok(())
     }
 
@@ -585,4 +626,13 @@ impl Tracer {
 fn end(process: Pid) {
     // ESRCH means that it ended by itself, which wait reports all the same.
     let _ = kill(process, Signal::SIGKILL);
+}
+
+fn is_traced_by(process: Pid, tracer: Pid) -> bool {
+    std::fs::read_to_string(format!("/proc/{process}/status")).is_ok_and(|status| {
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix("TracerPid:"))
+            .is_some_and(|pid| pid.trim().parse() == Ok(tracer.as_raw()))
+    })
 }
