@@ -314,7 +314,13 @@ impl Tracer {
                 .then_some(())
         })
         .map_err(failed)?;
-        self.end_strays(worker).map_err(failed)?;
+        let started_any = self
+            .subjects
+            .get(&worker)
+            .is_some_and(|subject| subject.evidence.children > 0);
+        if started_any {
+            self.end_strays().map_err(failed)?;
+        }
         let mut threads = Vec::new();
         for (tid, task) in &self.tasks {
             if task.subject != worker {
@@ -373,7 +379,8 @@ impl Tracer {
             };
             self.take_in(pid, change);
         }
-        self.end_strays(subject)?;
+        // The subject itself may have been in the middle of its first fork.
+        self.end_strays()?;
         self.subjects.remove(&subject);
         self.news.retain(|news| match news {
             News::WorkerEnded { worker, .. }
@@ -388,14 +395,7 @@ impl Tracer {
     /// Ends processes that nobody told of: one that is killed in the middle of a
     /// fork leaves a child that is traced and stopped, but never its news. By now
     /// whoever could tell has told, and such a child has become ours.
-    fn end_strays(&mut self, subject: Pid) -> Result<(), TraceError> {
-        let started_any = self
-            .subjects
-            .get(&subject)
-            .is_some_and(|subject| subject.evidence.children > 0);
-        if !started_any {
-            return Ok(());
-        }
+    fn end_strays(&mut self) -> Result<(), TraceError> {
         let me = Pid::this();
         // Where the kernel lists no children, none can be told from the others.
         let children = std::fs::read_to_string(format!("/proc/{me}/task/{me}/children"));
