@@ -177,11 +177,11 @@ fn a_function_can_have_an_entry_an_environment_and_a_limit_of_its_own() {
     let answer = supervisor.try_load(&json!({
         "code": "import time\ndef handler(event, context):\n    time.sleep(event)\n    return context.aws_request_id\n",
         "handler": "function.handler",
-        "limits": {"deadline_ms": 300},
+        "limits": {"deadline_ms": 2000},
     }));
     assert_eq!(answer["data"], true, "{answer}");
     assert_eq!(supervisor.call(&json!(0)), "the-call");
-    assert_failure(&supervisor.fail(&json!(30)), "timeout", &["300 ms"]);
+    assert_failure(&supervisor.fail(&json!(30)), "timeout", &["2000 ms"]);
 }
 
 #[test]
@@ -247,14 +247,14 @@ fn a_deadline_ends_the_call_names_the_limit_and_spares_the_next() {
 
 #[test]
 fn the_containers_own_deadline_holds_where_nobody_names_one() {
-    let mut supervisor = obeying(&["--deadline-ms", "300"]);
+    let mut supervisor = obeying(&["--deadline-ms", "2000"]);
     assert_failure(
         &supervisor.fail(&doing("time.sleep(100)")),
         "timeout",
-        &["300 ms"],
+        &["2000 ms"],
     );
     let answer = supervisor.try_load(&json!("while True: pass"));
-    assert_failure(&answer["error"], "timeout", &["300 ms"]);
+    assert_failure(&answer["error"], "timeout", &["2000 ms"]);
     supervisor.load(ECHO);
     assert_eq!(supervisor.call(&json!(1)), 1);
 }
@@ -838,13 +838,13 @@ fn settings_may_come_from_the_environment() {
     let mut supervisor = Supervisor::start_with(&[], |command| {
         command
             .env("REFUNCTION_METHOD", "refork")
-            .env("REFUNCTION_DEADLINE_MS", "250")
+            .env("REFUNCTION_DEADLINE_MS", "2000")
             .env("REFUNCTION_PRELOAD", "colorsys,")
             .env("OF_THE_CONTAINER", "yes");
     });
     supervisor.load("import os, sys, time\nhad = 'colorsys' in sys.modules\ndef main(args):\n    time.sleep(args)\n    return [had, sorted(name for name in os.environ if name.startswith('REFUNCTION')), os.environ.get('OF_THE_CONTAINER')]\n");
     assert_eq!(supervisor.call(&json!(0)), json!([true, [], "yes"]));
-    assert_failure(&supervisor.fail(&json!(50)), "timeout", &["250 ms"]);
+    assert_failure(&supervisor.fail(&json!(50)), "timeout", &["2000 ms"]);
     assert_eq!(supervisor.restore().method, "refork");
 }
 
