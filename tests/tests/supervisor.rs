@@ -842,7 +842,7 @@ fn settings_may_come_from_the_environment() {
             .env("REFUNCTION_PRELOAD", "colorsys,")
             .env("OF_THE_CONTAINER", "yes");
     });
-    supervisor.load("import os, sys, time\nhad = 'colorsys' in sys.modules\ndef main(args):\n    time.sleep(args)\n    return [had, sorted(name for name in os.environ if name.startswith('REFUNCTION')), os.environ.get('OF_THE_CONTAINER')]\n");
+    supervisor.load("import os, sys, time\nhad = 'colorsys' in sys.modules\ndef main(args):\n    time.sleep(args)\n    return [had, sorted(name for name in os.environ if name.startswith('REFUNCTION_')), os.environ.get('OF_THE_CONTAINER')]\n");
     assert_eq!(supervisor.call(&json!(0)), json!([true, [], "yes"]));
     assert_failure(&supervisor.fail(&json!(50)), "timeout", &["2000 ms"]);
     assert_eq!(supervisor.restore().method, "refork");
