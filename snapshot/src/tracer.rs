@@ -320,6 +320,10 @@ impl Tracer {
             .is_some_and(|subject| subject.evidence.children > 0);
         if started_any {
             self.end_strays().map_err(failed)?;
+            // Those whose parent died too are ours to reap once more, by now.
+            while let Some((pid, change)) = wait::poll() {
+                self.take_in(pid, change);
+            }
         }
         let mut threads = Vec::new();
         for (tid, task) in &self.tasks {
