@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::{Gid, Pid, Uid};
 
+use crate::birth::{BirthError, create_table};
 use crate::image::{Image, ImageError};
 use crate::inside::{self, FAILED, FORK, IMAGE, MAX_DESCRIPTORS, MAX_MESSAGE, READY};
 use crate::pagemap::{PageScanner, Scan};
@@ -14,7 +15,7 @@ use crate::process::Process;
 use crate::report::{Refused, Rewound, Stopwatch};
 use crate::row::{Row, Taint};
 use crate::tracer::{News, TraceError, Tracer};
-use crate::worker::{BirthError, Worker, create_table};
+use crate::worker::Worker;
 
 /// Something could not be done to a template or to a newborn worker.
 #[derive(Debug, thiserror::Error)]

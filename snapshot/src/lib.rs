@@ -13,6 +13,7 @@
 //! pagemap,fd,fdinfo}` and memfd_create(2) are what an ordinary container has.
 
 mod arch;
+mod birth;
 mod descriptors;
 mod diff;
 mod engine;
@@ -20,11 +21,14 @@ mod image;
 pub mod inside;
 mod kernel_state;
 mod maps;
+mod mend;
 mod pagemap;
+mod pages;
 mod process;
 mod ptrace;
 mod report;
 mod row;
+mod runner;
 mod span;
 mod stub;
 pub mod syscalls;

@@ -10,12 +10,13 @@ use std::os::unix::fs::FileExt;
 use crate::image::Image;
 use crate::kernel_state;
 use crate::pagemap::PageScanner;
+use crate::pages::scan;
 use crate::ptrace;
 use crate::row::{Row, Taint};
 use crate::span::PAGE;
 use crate::stub::{OVERLAY_OFFSET, Program};
 use crate::tracer::Tracer;
-use crate::worker::{Worker, scan};
+use crate::worker::Worker;
 
 impl Worker {
     /// Every difference between a rewound, still stopped worker and its ready

@@ -1,0 +1,175 @@
+//! A newborn at its ready point: everything is read that a rewind goes back to.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::RawFd;
+use std::os::unix::fs::FileExt;
+
+use nix::unistd::{Gid, Uid};
+
+use crate::descriptors::Descriptors;
+use crate::image::{Image, reopen_to_read};
+use crate::kernel_state::{self, KernelState};
+use crate::maps::{self, Mapping};
+use crate::pagemap::PageScanner;
+use crate::pages::scan;
+use crate::process::Process;
+use crate::ptrace;
+use crate::row::Taint;
+use crate::runner::Runner;
+use crate::span::{PAGE, Span};
+use crate::stub::{Constants, OVERLAY_BYTES, OVERLAY_OFFSET, Program, TABLE_BYTES};
+use crate::tracer::{TraceError, Tracer};
+use crate::worker::{ReadyPoint, Worker};
+
+/// Mappings more than at the ready point that mending may leave.
+const EXTRA_PIECES: usize = 64;
+
+/// Opens a table for a worker to come: one handle to write, one to give away.
+pub(crate) fn create_table() -> io::Result<(File, File)> {
+    let table = memfd::MemfdOptions::default()
+        .create("table")
+        .map_err(io::Error::other)?
+        .into_file();
+    table.set_len(TABLE_BYTES)?;
+    let read_only = reopen_to_read(&table)?;
+    Ok((table, read_only))
+}
+
+/// Why a newborn did not become a worker.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BirthError {
+    #[error("{doing}: {cause}")]
+    Io {
+        doing: &'static str,
+        cause: io::Error,
+    },
+    #[error(transparent)]
+    Maps(#[from] maps::BadLine),
+    #[error(transparent)]
+    Trace(#[from] TraceError),
+    #[error("reading the worker's state failed: {0}")]
+    State(Taint),
+    #[error("the worker wrote {0} MiB before its ready point, more than an overlay holds")]
+    Overlay(u64),
+}
+
+impl From<ptrace::PtraceError> for BirthError {
+    fn from(error: ptrace::PtraceError) -> Self {
+        Self::Trace(error.into())
+    }
+}
+
+fn io_error(doing: &'static str) -> impl FnOnce(io::Error) -> BirthError {
+    move |cause| BirthError::Io { doing, cause }
+}
+
+impl Worker {
+    /// Takes the snapshot of a worker that stands at its ready point.
+    pub(crate) fn at_ready_point(
+        process: Process,
+        owner: (Uid, Gid),
+        table: File,
+        image_number: RawFd,
+        image: &Image,
+        tracer: &mut Tracer,
+        scanner: &mut PageScanner,
+    ) -> Result<Self, BirthError> {
+        let pid = process.pid;
+        let registers = ptrace::registers(pid)?;
+        let extended = ptrace::extended_state(pid)?;
+        let signal_mask = ptrace::signal_mask(pid)?;
+        let rseq = ptrace::rseq_configuration(pid);
+
+        let mut bytes = Vec::new();
+        let mut runner = Runner {
+            tracer,
+            pid,
+            registers: &registers,
+            table: &table,
+            image,
+            bytes: &mut bytes,
+        };
+        runner
+            .run(&kernel_state::capturing(&image.annex))
+            .map_err(BirthError::State)?;
+        let mut constants = Constants::default();
+        let kernel = KernelState::read(&process, &image.annex, &mut constants, rseq)
+            .map_err(io_error("reading the worker's kernel state"))?;
+        let descriptors = Descriptors::capture(&process, owner, &image.annex, &mut constants)
+            .map_err(io_error("reading the worker's descriptors"))?;
+        constants
+            .write(&table)
+            .map_err(io_error("writing the worker's table"))?;
+
+        let mut maps_text = Vec::new();
+        process
+            .read_maps(&mut maps_text)
+            .map_err(io_error("reading the worker's mappings"))?;
+        let mappings = maps::parse(&maps_text)?;
+        let mut own_pages = Vec::new();
+        scan(&process, scanner, &mappings, &mut own_pages)
+            .map_err(io_error("scanning the worker's pages"))?;
+        let overlay = take_overlay(&process, &table, image, &mappings, &own_pages)?;
+
+        ptrace::set_registers(pid, &registers)?;
+        ptrace::set_extended_state(pid, &extended)?;
+        ptrace::set_signal_mask(pid, signal_mask)?;
+        Ok(Self {
+            process,
+            owner,
+            table,
+            image_number,
+            ready: ReadyPoint {
+                registers,
+                extended,
+                signal_mask,
+                rseq,
+                kernel,
+                maps_text,
+                pieces_allowed: mappings.len() + EXTRA_PIECES,
+                mappings,
+                overlay,
+            },
+            descriptors,
+            held: None,
+            rewinds: 0,
+            cold: Vec::new(),
+            spared: HashMap::new(),
+            program: Program::default(),
+            bytes,
+            own_pages,
+        })
+    }
+}
+
+fn take_overlay(
+    process: &Process,
+    table: &File,
+    image: &Image,
+    mappings: &[Mapping],
+    own_pages: &[Span],
+) -> Result<Vec<u64>, BirthError> {
+    let mut overlay = Vec::new();
+    let mut contents = vec![0; PAGE as usize];
+    for page in own_pages.iter().flat_map(|span| span.page_addresses()) {
+        let ours = mappings
+            .iter()
+            .any(|mapping| mapping.span.contains(page) && !mapping.shared);
+        if !ours || image.is_wiped(page) || image.annex.scratch.contains(page) {
+            continue;
+        }
+        let to = OVERLAY_OFFSET + overlay.len() as u64 * PAGE;
+        if to + PAGE > OVERLAY_OFFSET + OVERLAY_BYTES {
+            let pages: u64 = own_pages.iter().map(|span| span.pages()).sum();
+            return Err(BirthError::Overlay((pages * PAGE) >> 20));
+        }
+        process
+            .read_memory(page, &mut contents)
+            .and_then(|()| table.write_all_at(&contents, to))
+            .map_err(io_error("taking the worker's overlay"))?;
+        overlay.push(page);
+    }
+    Ok(overlay)
+}

@@ -1,0 +1,268 @@
+//! What peers ask for, and the asking of the worker.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use nix::poll::PollFlags;
+use refunction_adapter::Invocation;
+use refunction_adapter::channel::Kind;
+use refunction_protocol::{
+    BadCommand, Command, FailureKind, Method, Report, Request, RequestId, Started, State, Status,
+};
+
+use super::{Awaited, Call, Fatal, InFlight, Ready, Supervisor, Wanted, io_error};
+use crate::cause;
+use crate::peers::PeerId;
+
+impl Supervisor {
+    /// Tells everybody who has not heard it that there is a worker.
+    pub(super) fn greet(&mut self) {
+        let (Some((runtime, snapshot_bytes)), Some(pid)) =
+            (self.container.runtime(), self.container.worker_pid())
+        else {
+            return;
+        };
+        let started = Started {
+            runtime: runtime.name.clone(),
+            version: runtime.version.clone(),
+            pid: pid.as_raw().unsigned_abs(),
+            snapshot_bytes,
+            boot_us: self.boot_us,
+        };
+        for (_, peer) in self.peers.iter_mut() {
+            if !std::mem::replace(&mut peer.greeted, true) {
+                peer.tell(&Report::Started(started.clone()));
+            }
+        }
+    }
+
+    pub(super) fn take_messages(&mut self, ready: &Ready) {
+        if self
+            .peers
+            .listener()
+            .is_some_and(|listener| ready.has(listener, PollFlags::POLLIN))
+        {
+            self.peers.accept();
+            self.greet();
+        }
+        let mut heard = Vec::new();
+        for (id, peer) in self.peers.iter_mut() {
+            if peer.wants_writing() && ready.has(peer.output(), PollFlags::POLLOUT) {
+                peer.write();
+            }
+            if peer.wants_reading() && ready.has(peer.input(), PollFlags::POLLIN) {
+                peer.read();
+                while let Some(line) = peer.next_line() {
+                    heard.push((id, line));
+                }
+            }
+        }
+        for (peer, line) in heard {
+            match line {
+                Ok(line) if line.trim_ascii().is_empty() => {}
+                Ok(line) => self.take_command(peer, Command::parse(&line)),
+                Err(error) => self.refuse(peer, None, error.to_string()),
+            }
+        }
+        let waiting: Vec<PeerId> = self
+            .queue
+            .iter()
+            .map(|wanted| wanted.peer)
+            .chain(self.in_flight.as_ref().map(|in_flight| in_flight.peer))
+            .collect();
+        self.peers.forget_gone(|id| waiting.contains(&id));
+    }
+
+    pub(super) fn take_command(&mut self, peer: PeerId, command: Result<Command, BadCommand>) {
+        self.was_commanded = true;
+        match command {
+            Err(bad) => self.refuse(peer, bad.id, bad.reason),
+            Ok(Command::Status) => {
+                let status = self.status();
+                self.peers.tell(peer, &Report::Status(status));
+            }
+            Ok(Command::Shutdown) => self.drain(),
+            Ok(Command::Request(request)) if self.draining.is_some() => {
+                self.refuse(peer, request.id, "the container is stopping".into());
+            }
+            Ok(_) if self.draining.is_some() => {
+                self.refuse(peer, None, "the container is stopping".into());
+            }
+            Ok(command) => self.queue.push_back(Wanted {
+                peer,
+                command,
+                arrived: Instant::now(),
+            }),
+        }
+    }
+
+    pub(super) fn refuse(&mut self, peer: PeerId, id: Option<RequestId>, reason: String) {
+        let failure = cause::failure(FailureKind::BadRequest, reason);
+        self.peers.tell(peer, &Report::Error { id, failure });
+    }
+
+    pub(super) fn status(&self) -> Status {
+        let state = if self.draining.is_some() {
+            State::Draining
+        } else if self.container.booting().is_some() {
+            State::Booting
+        } else if self.in_flight.is_some() {
+            State::Running
+        } else if self.function.is_some() {
+            State::Loaded
+        } else {
+            State::Ready
+        };
+        Status {
+            state,
+            runtime: self
+                .container
+                .runtime()
+                .map_or_else(String::new, |(runtime, _)| runtime.name.clone()),
+            worker_pid: self
+                .container
+                .worker_pid()
+                .map(|pid| pid.as_raw().unsigned_abs()),
+            requests: self.counts.requests,
+            rewinds: self.counts.rewinds,
+            reforks: self.counts.reforks,
+            queued: self.queue.len() as u64,
+        }
+    }
+
+    /// Starts on the next command if nothing is in hand.
+    pub(super) fn next_command(&mut self) -> Result<(), Fatal> {
+        while self.in_flight.is_none() && self.container.worker_pid().is_some() {
+            let Some(wanted) = self.queue.pop_front() else {
+                return Ok(());
+            };
+            match wanted.command {
+                Command::Function(function) => {
+                    if self.is_used {
+                        // One tenant's function after another's, without asking.
+                        self.restore()?;
+                    }
+                    self.function = Some(function);
+                    self.load(wanted.peer, None)?;
+                }
+                Command::Request(request) => self.call(wanted.peer, request, wanted.arrived)?,
+                Command::Restore => {
+                    let restored = self.restore()?;
+                    self.peers.tell(wanted.peer, &Report::Restored(restored));
+                }
+                // Answered on arrival.
+                Command::Status | Command::Shutdown => {}
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn restore(&mut self) -> Result<refunction_protocol::Restored, Fatal> {
+        let restored = self.container.restore()?;
+        match restored.method {
+            Method::Rewind => self.counts.rewinds += 1,
+            Method::Refork => self.counts.reforks += 1,
+        }
+        self.function = None;
+        self.is_loaded = false;
+        self.is_used = false;
+        Ok(restored)
+    }
+
+    pub(super) fn call(
+        &mut self,
+        peer: PeerId,
+        request: Request,
+        arrived: Instant,
+    ) -> Result<(), Fatal> {
+        let Some(function) = &self.function else {
+            self.counts.requests += 1;
+            self.peers.tell(
+                peer,
+                &Report::Error {
+                    id: request.id,
+                    failure: cause::not_loaded(),
+                },
+            );
+            return Ok(());
+        };
+        let limit = request
+            .deadline_ms
+            .or(function.limits.deadline_ms)
+            .map(Duration::from_millis)
+            .or(self.settings.deadline());
+        let call = Box::new(Call {
+            peer,
+            request,
+            limit: limit.map(|limit| (arrived + limit, limit)),
+        });
+        if self.is_loaded {
+            self.invoke(call)
+        } else {
+            self.load(peer, Some(call))
+        }
+    }
+
+    pub(super) fn load(&mut self, peer: PeerId, then: Option<Box<Call>>) -> Result<(), Fatal> {
+        let function = self
+            .function
+            .as_deref()
+            .map(serde_json::to_vec)
+            .transpose()
+            .map_err(|error| io_error("writing a function")(error.into()))?
+            .unwrap_or_default();
+        let limit = match &then {
+            Some(call) => call.limit,
+            None => self
+                .settings
+                .deadline()
+                .map(|limit| (Instant::now() + limit, limit)),
+        };
+        self.ask(Kind::Load, &function)?;
+        self.in_flight = Some(InFlight {
+            peer,
+            awaited: Awaited::Load { then },
+            limit,
+        });
+        Ok(())
+    }
+
+    pub(super) fn invoke(&mut self, call: Box<Call>) -> Result<(), Fatal> {
+        self.counts.calls += 1;
+        let id = match &call.request.id {
+            Some(id) => {
+                serde_json::from_str::<String>(id.get()).unwrap_or_else(|_| id.get().to_string())
+            }
+            None => self.counts.calls.to_string(),
+        };
+        let invocation = Invocation {
+            id,
+            deadline_unix_ms: call.limit.map(|(at, _)| {
+                let left = at.saturating_duration_since(Instant::now());
+                let now = SystemTime::now()
+                    .duration_since(UNIX_EPOCH)
+                    .unwrap_or_default();
+                u64::try_from((now + left).as_millis()).unwrap_or(u64::MAX)
+            }),
+            data: call.request.data.clone(),
+        };
+        let payload = serde_json::to_vec(&invocation)
+            .map_err(|error| io_error("writing a request")(error.into()))?;
+        self.ask(Kind::Invoke, &payload)?;
+        self.in_flight = Some(InFlight {
+            peer: call.peer,
+            limit: call.limit,
+            awaited: Awaited::Value(call),
+        });
+        Ok(())
+    }
+
+    pub(super) fn ask(&mut self, kind: Kind, payload: &[u8]) -> Result<(), Fatal> {
+        self.is_used = true;
+        match self.container.pipes_mut() {
+            Some(pipes) => pipes
+                .send(kind, payload)
+                .map_err(io_error("writing to the worker")),
+            None => Ok(()),
+        }
+    }
+}

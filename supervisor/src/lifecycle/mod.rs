@@ -1,0 +1,319 @@
+//! The life of a function container: Booting, Ready, Loaded, Running, Restoring,
+//! and Ready again, until it drains.
+//!
+//! One thread does everything, because ptrace belongs to one thread and because a
+//! restore must not race with anything. It waits in one place, for whatever comes
+//! first: a message, an answer, something printed, a signal, a deadline.
+
+mod answers;
+mod commands;
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use refunction_protocol::{Command, FailureKind, Function, Request, RequestId};
+
+use crate::cause::{self, MemoryWatch};
+use crate::container::{Container, ContainerError};
+use crate::init::{self, Asked, Signals};
+use crate::peers::{PeerId, Peers};
+use crate::settings::Settings;
+
+/// Commands that wait at most; then their senders wait.
+const MAX_QUEUED: usize = 256;
+
+/// How long after the closing of its pipes a worker's end may show.
+const END_FOLLOWS: Duration = Duration::from_millis(200);
+
+/// The supervisor cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Fatal {
+    #[error("{doing}: {cause}")]
+    Io {
+        doing: &'static str,
+        cause: io::Error,
+    },
+    #[error(transparent)]
+    Container(#[from] ContainerError),
+}
+
+fn io_error(doing: &'static str) -> impl FnOnce(io::Error) -> Fatal {
+    move |cause| Fatal::Io { doing, cause }
+}
+
+/// A command, and who wants to know of it.
+struct Wanted {
+    peer: PeerId,
+    command: Command,
+    arrived: Instant,
+}
+
+/// What the worker was asked and has not answered.
+enum Awaited {
+    /// The loading of the function; for itself, or so that a call can follow.
+    Load { then: Option<Box<Call>> },
+    /// The call.
+    Value(Box<Call>),
+}
+
+struct Call {
+    peer: PeerId,
+    request: Request,
+    /// When it is given up, and the limit that says so.
+    limit: Option<(Instant, Duration)>,
+}
+
+struct InFlight {
+    peer: PeerId,
+    awaited: Awaited,
+    limit: Option<(Instant, Duration)>,
+}
+
+impl InFlight {
+    fn request_id(&self) -> Option<RequestId> {
+        match &self.awaited {
+            Awaited::Load { then } => then.as_ref()?.request.id.clone(),
+            Awaited::Value(call) => call.request.id.clone(),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Counts {
+    requests: u64,
+    rewinds: u64,
+    reforks: u64,
+    /// Names calls that have no id of their own.
+    calls: u64,
+}
+
+struct Supervisor {
+    settings: Settings,
+    started: Instant,
+    container: Container,
+    peers: Peers,
+    signals: Signals,
+    memory: MemoryWatch,
+    queue: VecDeque<Wanted>,
+    function: Option<Box<Function>>,
+    /// The worker holds `function`.
+    is_loaded: bool,
+    /// A tenant's code ran in the worker.
+    is_used: bool,
+    in_flight: Option<InFlight>,
+    draining: Option<Instant>,
+    was_commanded: bool,
+    boot_us: u64,
+    counts: Counts,
+    exit: Option<u8>,
+}
+
+/// Runs until the container is told to end; the exit status.
+pub(crate) fn run(settings: Settings, started: Instant) -> Result<u8, Fatal> {
+    // Before anything else: the template is to be on its way.
+    let container = Container::boot(settings.clone())?;
+    let signals = Signals::take().map_err(io_error("taking signals"))?;
+    // Orphans of a tenant's processes come to us even where we are not PID 1.
+    nix::sys::prctl::set_child_subreaper(true)
+        .map_err(|errno| io_error("becoming a subreaper")(errno.into()))?;
+    let peers = match &settings.control {
+        Some(path) => Peers::on_socket(path).map_err(io_error("listening on the control socket")),
+        None => Peers::on_standard_streams().map_err(io_error("opening stdin and stdout")),
+    }?;
+    let mut supervisor = Supervisor {
+        settings,
+        started,
+        container,
+        peers,
+        signals,
+        memory: MemoryWatch::start(),
+        queue: VecDeque::new(),
+        function: None,
+        is_loaded: false,
+        is_used: false,
+        in_flight: None,
+        draining: None,
+        was_commanded: false,
+        boot_us: 0,
+        counts: Counts::default(),
+        exit: None,
+    };
+    let status = supervisor.serve();
+    // Whatever the reason: nothing that was started here outlives it.
+    let dismissed = supervisor.container.dismiss();
+    let status = status?;
+    dismissed?;
+    Ok(status)
+}
+
+/// Which descriptors are ready.
+struct Ready(Vec<(RawFd, PollFlags)>);
+
+impl Ready {
+    fn has(&self, fd: BorrowedFd<'_>, wanted: PollFlags) -> bool {
+        let wanted = wanted | PollFlags::POLLHUP | PollFlags::POLLERR;
+        self.0
+            .iter()
+            .any(|(ready, flags)| *ready == fd.as_raw_fd() && flags.intersects(wanted))
+    }
+}
+
+impl Supervisor {
+    fn serve(&mut self) -> Result<u8, Fatal> {
+        loop {
+            self.take_news()?;
+            self.next_command()?;
+            if let Some(status) = self.end_if_due() {
+                return Ok(status);
+            }
+            let ready = self.wait()?;
+            self.take_signals(&ready);
+            self.take_boot(&ready)?;
+            self.take_answers(&ready)?;
+            self.take_deadline()?;
+            self.take_messages(&ready);
+        }
+    }
+
+    /// Waits for whatever comes first.
+    fn wait(&mut self) -> Result<Ready, Fatal> {
+        let timeout = self.time_left();
+        let reading = self.queue.len() < MAX_QUEUED;
+        let mut fds = vec![
+            PollFd::new(self.signals.arrivals(), PollFlags::POLLIN),
+            PollFd::new(self.signals.children(), PollFlags::POLLIN),
+        ];
+        if let Some(listener) = self.peers.listener() {
+            fds.push(PollFd::new(listener, PollFlags::POLLIN));
+        }
+        if let Some(booting) = self.container.booting() {
+            fds.push(PollFd::new(booting, PollFlags::POLLIN));
+        }
+        for (_, peer) in self.peers.iter() {
+            if reading && peer.wants_reading() {
+                fds.push(PollFd::new(peer.input(), PollFlags::POLLIN));
+            }
+            if peer.wants_writing() {
+                fds.push(PollFd::new(peer.output(), PollFlags::POLLOUT));
+            }
+        }
+        let awaiting = self.in_flight.is_some();
+        if let Some(pipes) = self.container.pipes() {
+            if pipes.is_sending() {
+                fds.push(PollFd::new(pipes.request(), PollFlags::POLLOUT));
+            }
+            if awaiting {
+                fds.push(PollFd::new(pipes.response(), PollFlags::POLLIN));
+            }
+            for (log, _) in &pipes.logs {
+                fds.push(PollFd::new(log.as_fd(), PollFlags::POLLIN));
+            }
+        }
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(errno) => return Err(io_error("waiting for events")(errno.into())),
+        }
+        Ok(Ready(
+            fds.iter()
+                .filter_map(|fd| {
+                    let flags = fd.revents().filter(|flags| !flags.is_empty())?;
+                    Some((fd.as_fd().as_raw_fd(), flags))
+                })
+                .collect(),
+        ))
+    }
+
+    fn time_left(&self) -> PollTimeout {
+        let call = self
+            .in_flight
+            .as_ref()
+            .and_then(|in_flight| in_flight.limit)
+            .map(|(at, _)| at);
+        let Some(next) = [call, self.draining].into_iter().flatten().min() else {
+            return PollTimeout::NONE;
+        };
+        // A millisecond more: poll counts in whole ones and would come early.
+        let left = next.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+        PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+    }
+
+    fn take_signals(&mut self, ready: &Ready) {
+        if ready.has(self.signals.children(), PollFlags::POLLIN) {
+            self.signals.clear_children();
+        }
+        if !ready.has(self.signals.arrivals(), PollFlags::POLLIN) {
+            return;
+        }
+        for asked in self.signals.pending() {
+            match asked {
+                Asked::Drain(signal) if self.draining.is_some() => {
+                    self.exit = Some(128u8.saturating_add(signal.unsigned_abs() as u8));
+                }
+                Asked::Drain(_) => self.drain(),
+                Asked::Forward(signal) => {
+                    // Without a function in it the worker is ours, not a tenant's.
+                    if let (true, Some(worker)) = (self.is_used, self.container.worker_pid()) {
+                        init::forward(signal, worker);
+                    }
+                }
+            }
+        }
+    }
+
+    fn drain(&mut self) {
+        let grace = Duration::from_millis(self.settings.grace_ms);
+        self.draining = Some(Instant::now() + grace);
+    }
+
+    fn end_if_due(&mut self) -> Option<u8> {
+        let nothing_left = self.in_flight.is_none() && self.queue.is_empty();
+        if nothing_left && self.peers.is_over() && self.was_commanded {
+            // The one peer there was has said goodbye.
+            self.exit.get_or_insert(0);
+        }
+        if let Some(deadline) = self.draining
+            && (nothing_left || Instant::now() >= deadline)
+        {
+            if let Some(in_flight) = self.in_flight.take() {
+                let failure = cause::failure(
+                    FailureKind::Crashed,
+                    format!(
+                        "the container was stopped, and the call did not end within its grace time of {} ms",
+                        self.settings.grace_ms
+                    ),
+                );
+                self.fail(in_flight, failure);
+            }
+            self.exit.get_or_insert(0);
+        }
+        let status = self.exit?;
+        let until = Instant::now() + Duration::from_secs(1);
+        self.peers.flush(|peers| {
+            let mut fds: Vec<PollFd<'_>> = peers
+                .iter()
+                .filter(|(_, peer)| peer.wants_writing())
+                .map(|(_, peer)| PollFd::new(peer.output(), PollFlags::POLLOUT))
+                .collect();
+            let left = until.saturating_duration_since(Instant::now());
+            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
+            matches!(poll(&mut fds, timeout), Ok(ready) if ready > 0)
+        });
+        Some(status)
+    }
+
+    fn take_boot(&mut self, ready: &Ready) -> Result<(), Fatal> {
+        let Some(booting) = self.container.booting() else {
+            return Ok(());
+        };
+        if !ready.has(booting, PollFlags::POLLIN) {
+            return Ok(());
+        }
+        self.container.freeze()?;
+        self.boot_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.greet();
+        Ok(())
+    }
+}
