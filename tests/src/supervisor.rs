@@ -81,6 +81,9 @@ impl Supervisor {
             }
         }
         command
+            // Every rewind is looked at a second time; a difference is a refork, and
+            // the tests that expect a rewind fail.
+            .arg("--verify")
             .args(["--worker-uid", &uid.to_string()])
             .args(arguments)
             .stdin(Stdio::piped())

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
 use refunction_snapshot::Scan;
 
 use crate::host::Host;
@@ -17,6 +19,7 @@ pub struct Case {
 pub fn all() -> Vec<Case> {
     let mut cases = vec![
         case("a_hundred_rewinds_in_a_row", a_hundred_rewinds_in_a_row),
+        case("random_programs_are_undone", random_programs_are_undone),
         case("cold_pages_are_dropped", cold_pages_are_dropped),
         case(
             "a_worker_that_ends_is_replaced",
@@ -108,6 +111,51 @@ fn a_hundred_rewinds_in_a_row() {
         assert!(host.rewind().expect("rewound").dirty_pages >= 256);
         assert_eq!(host.observe(), seen);
     }
+}
+
+/// Tenants that do several things one after the other, in any order, some of them
+/// more than once. What fails is shrunk to the shortest program that does.
+fn random_programs_are_undone() {
+    let undone: Vec<&'static Mutation> = mutations::ALL
+        .iter()
+        .filter(|mutation| mutation.expect == Expect::Rewound)
+        // Its alarm ends the worker if the next steps take their time.
+        .filter(|mutation| mutation.name != "start_interval_timers")
+        .collect();
+    let host = std::cell::RefCell::new(Host::start(Scan::Auto));
+    host.borrow_mut().ask("look");
+    host.borrow_mut().rewind().expect("rewound after a look");
+    let seen = host.borrow().observe();
+    let ran_through = std::cell::Cell::new(0);
+    let programs = prop::collection::vec(prop::sample::select(undone), 1..12);
+    let mut runner = TestRunner::new(Config {
+        cases: 150,
+        failure_persistence: None,
+        ..Config::default()
+    });
+    let result = runner.run(&programs, |program| {
+        let mut host = host.borrow_mut();
+        for mutation in &program {
+            let answer = host.ask(mutation.name);
+            if answer != "0" {
+                // One step made the next impossible, which is a tenant's own affair.
+                host.replace_worker();
+                return Ok(());
+            }
+        }
+        ran_through.set(ran_through.get() + 1);
+        let rewound = host.rewind();
+        if rewound.is_err() {
+            host.replace_worker();
+        }
+        prop_assert!(rewound.is_ok(), "{:?}", rewound.map_err(|it| it.taints));
+        prop_assert_eq!(host.observe(), seen.clone());
+        Ok(())
+    });
+    if let Err(error) = result {
+        panic!("{error}");
+    }
+    assert!(ran_through.get() > 75, "most programs ended early");
 }
 
 /// One heavy run must not make every later rewind heavy.

@@ -24,6 +24,7 @@ pub enum Expect {
 
 use Expect::{Denied, Refused, Rewound};
 
+#[derive(Debug)]
 pub struct Mutation {
     pub name: &'static str,
     pub act: fn() -> i64,
