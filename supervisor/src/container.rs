@@ -49,10 +49,29 @@ pub(crate) struct Container {
     owner: (Uid, Gid),
     engine: Engine,
     sweep: Sweep,
-    /// A template to come, or the one there is: at most one of the two.
+    /// A template to come: the first, or one that is to take over.
     booting: Option<Booting>,
-    template: Option<(Template, Description)>,
+    template: Option<Serving>,
+    /// The template of the worker there is, when another has taken over since.
+    retired: Option<Template>,
     staff: Option<Staff>,
+}
+
+/// The template that workers are forked from.
+struct Serving {
+    template: Template,
+    description: Description,
+    since: Instant,
+    restores: u64,
+}
+
+/// What became of a template to come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// It is the first, and there is a worker now.
+    First,
+    /// It takes over with the next worker.
+    Successor,
 }
 
 impl Container {
@@ -75,8 +94,21 @@ impl Container {
             engine,
             booting: Some(booting),
             template: None,
+            retired: None,
             staff: None,
         })
+    }
+
+    /// True if this is the template to come.
+    pub(crate) fn is_booting(&self, template: Pid) -> bool {
+        self.booting.as_ref().map(Booting::pid) == Some(template)
+    }
+
+    /// True if this is the template that workers are forked from.
+    pub(crate) fn is_serving(&self, template: Pid) -> bool {
+        self.template
+            .as_ref()
+            .is_some_and(|serving| serving.template.pid() == template)
     }
 
     /// Where the template to come is heard from.
@@ -84,8 +116,9 @@ impl Container {
         self.booting.as_ref().map(Booting::socket)
     }
 
-    /// Freezes the template and forks the first worker.
-    pub(crate) fn freeze(&mut self) -> Result<(), ContainerError> {
+    /// Freezes the template to come. The first has a worker at once; a successor has
+    /// to wait until the worker there is can go.
+    pub(crate) fn freeze(&mut self) -> Result<Arrival, ContainerError> {
         let booting = self.booting.take().ok_or(ContainerError::NoTemplate)?;
         let template = self.engine.freeze(booting)?;
         let description: Description = serde_json::from_slice(&template.description)?;
@@ -95,24 +128,67 @@ impl Container {
             );
             self.settings.method = MethodChoice::Refork;
         }
-        self.template = Some((template, description));
-        self.fork()
+        let serving = Serving {
+            template,
+            description,
+            since: Instant::now(),
+            restores: 0,
+        };
+        match self.template.replace(serving) {
+            Some(predecessor) => {
+                if self.retired.is_none() {
+                    self.retired = Some(predecessor.template);
+                } else {
+                    // The worker is of one that retired before; this one has none.
+                    self.engine.discard_template(predecessor.template)?;
+                }
+                Ok(Arrival::Successor)
+            }
+            None => {
+                self.fork()?;
+                Ok(Arrival::First)
+            }
+        }
     }
 
     /// Starts another template in the place of one that ended.
     pub(crate) fn reboot(&mut self) -> Result<(), ContainerError> {
         self.dismiss()?;
-        if let Some((template, _)) = self.template.take() {
-            self.engine.discard_template(template)?;
+        if let Some(serving) = self.template.take() {
+            self.engine.discard_template(serving.template)?;
         }
-        self.booting = Some(start_template(&mut self.engine, &self.settings)?);
+        if self.booting.is_none() {
+            self.booting = Some(start_template(&mut self.engine, &self.settings)?);
+        }
         Ok(())
+    }
+
+    /// Starts a successor if the template has served long enough.
+    fn rotate_if_due(&mut self) -> Result<(), ContainerError> {
+        let Some(serving) = &self.template else {
+            return Ok(());
+        };
+        let (restores, seconds) = (self.settings.rotate_after, self.settings.rotate_seconds);
+        let is_due = (restores > 0 && serving.restores >= restores)
+            || (seconds > 0 && serving.since.elapsed().as_secs() >= seconds);
+        if is_due && self.booting.is_none() {
+            self.booting = Some(start_template(&mut self.engine, &self.settings)?);
+        }
+        Ok(())
+    }
+
+    /// Puts off the rotation that failed until it is due once more.
+    pub(crate) fn stay(&mut self) {
+        if let Some(serving) = &mut self.template {
+            serving.since = Instant::now();
+            serving.restores = 0;
+        }
     }
 
     /// The runtime, and the bytes of its snapshot.
     pub(crate) fn runtime(&self) -> Option<(&Runtime, u64)> {
-        let (template, description) = self.template.as_ref()?;
-        Some((&description.runtime, template.bytes()))
+        let serving = self.template.as_ref()?;
+        Some((&serving.description.runtime, serving.template.bytes()))
     }
 
     pub(crate) fn worker_pid(&self) -> Option<Pid> {
@@ -133,7 +209,10 @@ impl Container {
     }
 
     fn fork(&mut self) -> Result<(), ContainerError> {
-        let (template, _) = self.template.as_ref().ok_or(ContainerError::NoTemplate)?;
+        let template = match &self.template {
+            Some(serving) => &serving.template,
+            None => return Err(ContainerError::NoTemplate),
+        };
         let (mut pipes, ends) = Pipes::open(self.owner).map_err(|cause| ContainerError::Io {
             doing: "opening a worker's pipes",
             cause,
@@ -152,10 +231,14 @@ impl Container {
         Ok(())
     }
 
-    /// Kills the worker, if there is one, with all it started.
+    /// Kills the worker, if there is one, with all it started, and its template if
+    /// that serves no more.
     pub(crate) fn dismiss(&mut self) -> Result<(), ContainerError> {
         if let Some(staff) = self.staff.take() {
             self.engine.discard(staff.worker)?;
+        }
+        if let Some(template) = self.retired.take() {
+            self.engine.discard_template(template)?;
         }
         Ok(())
     }
@@ -183,14 +266,19 @@ impl Container {
     /// Brings the worker back, in place if it can be.
     pub(crate) fn restore(&mut self) -> Result<Restored, ContainerError> {
         let began = Instant::now();
+        let is_rotation = self.retired.is_some();
         let tried = match self.settings.method {
+            _ if is_rotation => Err(Refused {
+                taints: Vec::new(),
+                phases: Phases::default(),
+            }),
             MethodChoice::Refork => Err(Refused {
                 taints: Vec::new(),
                 phases: Phases::default(),
             }),
             MethodChoice::Auto | MethodChoice::Rewind => self.rewind(),
         };
-        let (method, phases, dirty_pages, taints) = match tried {
+        let (method, phases, dirty_pages, mut taints) = match tried {
             Ok(rewound) => (Method::Rewind, rewound.phases, rewound.dirty_pages, vec![]),
             Err(mut refused) => {
                 let is_verdict = refused.phases.iter().any(|(name, _)| name == "verify");
@@ -201,6 +289,23 @@ impl Container {
                 (Method::Refork, refused.phases, 0, refused.taints)
             }
         };
+        let mut taints: Vec<Taint> = taints
+            .drain(..)
+            .map(|taint| Taint {
+                row: taint.row.to_string(),
+                detail: taint.detail,
+            })
+            .collect();
+        if is_rotation {
+            taints.push(Taint {
+                row: "template".into(),
+                detail: "another template has taken over".into(),
+            });
+        }
+        if let Some(serving) = &mut self.template {
+            serving.restores += 1;
+        }
+        self.rotate_if_due()?;
         Ok(Restored {
             method,
             total_us: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
@@ -212,13 +317,7 @@ impl Container {
                 })
                 .collect(),
             dirty_pages,
-            taints: taints
-                .into_iter()
-                .map(|taint| Taint {
-                    row: taint.row.to_string(),
-                    detail: taint.detail,
-                })
-                .collect(),
+            taints,
         })
     }
 
@@ -227,7 +326,7 @@ impl Container {
             taints: vec![refunction_snapshot::Taint::new(row, detail)],
             phases: Phases::default(),
         };
-        let (Some((template, _)), Some(staff)) = (&self.template, &mut self.staff) else {
+        let (Some(serving), Some(staff)) = (&self.template, &mut self.staff) else {
             return Err(refused(Row::Worker, "there is none".into()));
         };
         let mut holding = self.engine.hold(&mut staff.worker)?;
@@ -246,7 +345,8 @@ impl Container {
             .run()
             .map_err(|error| refused(Row::Files, error.to_string()))?;
         holding.lap("files");
-        self.engine.rewind(template, &mut staff.worker, holding)
+        self.engine
+            .rewind(&serving.template, &mut staff.worker, holding)
     }
 }
 

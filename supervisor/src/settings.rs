@@ -55,6 +55,26 @@ pub(crate) struct Settings {
     )]
     pub(crate) deadline_ms: u64,
 
+    /// Restores after which another template takes over: a new hash seed, a new
+    /// address-space layout, new canaries; 0 for never.
+    #[arg(
+        long,
+        env = "REFUNCTION_ROTATE_AFTER",
+        value_name = "RESTORES",
+        default_value_t = 10_000
+    )]
+    pub(crate) rotate_after: u64,
+
+    /// Seconds after which, at the next restore, another template is started to take
+    /// over; 0 for never.
+    #[arg(
+        long,
+        env = "REFUNCTION_ROTATE_SECONDS",
+        value_name = "SECONDS",
+        default_value_t = 3_600
+    )]
+    pub(crate) rotate_seconds: u64,
+
     /// Milliseconds that work in flight gets when the container is told to stop.
     #[arg(
         long,

@@ -833,6 +833,29 @@ fn it_always_reforks_when_told_to() {
     );
 }
 
+/// What workers of one template share, the hash seed and where things are in memory,
+/// lasts as long as the template.
+#[test]
+fn another_template_takes_over_after_so_many_restores() {
+    let mut supervisor = Supervisor::start(&["--rotate-after", "3"]);
+    let mut seen = std::collections::BTreeSet::new();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while seen.len() < 4 {
+        assert!(std::time::Instant::now() < deadline, "only {seen:?}");
+        supervisor.load("def main(args):\n    return [hash('seed'), id(list)]\n");
+        seen.insert(supervisor.call(&json!(null)).to_string());
+        let restored = supervisor.restore();
+        // Where the worker was still unused the change needed no restore.
+        if restored.method == "refork" {
+            assert_eq!(restored.rows, ["template"], "{}", restored.report);
+        }
+    }
+    // The ones before are gone: a template, a worker, perhaps a template to come.
+    let children = format!("/proc/{0}/task/{0}/children", supervisor.pid());
+    let children = std::fs::read_to_string(children).expect("children");
+    assert!(children.split_whitespace().count() <= 3, "{children}");
+}
+
 #[test]
 fn settings_may_come_from_the_environment() {
     let mut supervisor = Supervisor::start_with(&[], |command| {

@@ -253,7 +253,11 @@ impl Supervisor {
                         "the function replaced its process by another program (exec)",
                     ))?;
                 }
-                News::TemplateEnded { end, .. } => {
+                // It has said why, if it could: that is read like its readiness.
+                News::TemplateEnded { template, .. } if self.container.is_booting(template) => {
+                    self.take_template()?;
+                }
+                News::TemplateEnded { template, end } if self.container.is_serving(template) => {
                     if let Some(in_flight) = self.in_flight.take() {
                         let failure = cause::ended(end, &mut self.memory);
                         self.fail(in_flight, failure);
@@ -262,7 +266,8 @@ impl Supervisor {
                     self.is_used = false;
                     self.container.reboot()?;
                 }
-                News::WorkerEnded { .. }
+                News::TemplateEnded { .. }
+                | News::WorkerEnded { .. }
                 | News::WorkerStopped { .. }
                 | News::WorkerExecuted { .. }
                 | News::Reaped { .. } => {}

@@ -103,7 +103,7 @@ impl Supervisor {
     pub(super) fn status(&self) -> Status {
         let state = if self.draining.is_some() {
             State::Draining
-        } else if self.container.booting().is_some() {
+        } else if self.container.worker_pid().is_none() {
             State::Booting
         } else if self.in_flight.is_some() {
             State::Running

@@ -17,7 +17,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use refunction_protocol::{Command, FailureKind, Function, Request, RequestId};
 
 use crate::cause::{self, MemoryWatch};
-use crate::container::{Container, ContainerError};
+use crate::container::{Arrival, Container, ContainerError};
 use crate::init::{self, Asked, Signals};
 use crate::peers::{PeerId, Peers};
 use crate::settings::Settings;
@@ -311,9 +311,29 @@ impl Supervisor {
         if !ready.has(booting, PollFlags::POLLIN) {
             return Ok(());
         }
-        self.container.freeze()?;
-        self.boot_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.greet();
+        self.take_template()
+    }
+
+    /// Takes up a template that is ready, or hears why it is not.
+    fn take_template(&mut self) -> Result<(), Fatal> {
+        let is_first = self.container.worker_pid().is_none();
+        match self.container.freeze() {
+            Ok(Arrival::First) => {
+                let boot = self.started.elapsed().as_micros();
+                if self.boot_us == 0 {
+                    self.boot_us = u64::try_from(boot).unwrap_or(u64::MAX);
+                }
+                self.greet();
+            }
+            // A worker that no tenant has used yet can go at once.
+            Ok(Arrival::Successor) if !self.is_used => self.container.refork()?,
+            Ok(Arrival::Successor) => {}
+            Err(error) if is_first => return Err(error.into()),
+            Err(error) => {
+                eprintln!("refunction-supervisor: the template stays: {error}");
+                self.container.stay();
+            }
+        }
         Ok(())
     }
 }
