@@ -8,6 +8,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::mem::offset_of;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 use nix::unistd::{Gid, Pid, Uid, setfsgid, setfsuid};
@@ -47,6 +48,10 @@ impl Descriptors {
         let mut by_text = Vec::new();
         let mut infos = Vec::new();
         let mut checks = Program::default();
+        // struct flock: type, whence, start, length, pid.
+        let mut unlock = [0; size_of::<libc::flock>()];
+        unlock[..2].copy_from_slice(&(libc::F_UNLCK as i16).to_ne_bytes());
+        let unlock = constants.add(annex, &unlock);
         let _as_owner = AsOwner::switch(owner);
         for number in &numbers {
             let target = std::fs::metadata(format!("/proc/{}/fd/{number}", process.pid))?;
@@ -62,13 +67,21 @@ impl Descriptors {
                 io::Error::other(format!("the fdinfo of descriptor {number} cannot be read"))
             })?;
             let fd = *number as u64;
-            // struct stat begins with device and inode, 8 bytes each.
-            let mut identity = target.dev().to_ne_bytes().to_vec();
-            identity.extend_from_slice(&target.ino().to_ne_bytes());
-            let identity = constants.add(annex, &identity);
             let row = Row::Descriptors;
-            checks.checked_call(row, libc::SYS_fstat, &[fd, annex.scratch.start], 0);
-            checks.must_equal(row, annex.scratch.start, identity, 16);
+            let stat = annex.scratch.start;
+            checks.checked_call(row, libc::SYS_fstat, &[fd, stat], 0);
+            let mut must_be = |offset: usize, bytes: &[u8]| {
+                let expected = constants.add(annex, bytes);
+                checks.must_equal(row, stat + offset as u64, expected, bytes.len() as u64);
+            };
+            must_be(offset_of!(libc::stat, st_dev), &target.dev().to_ne_bytes());
+            must_be(offset_of!(libc::stat, st_ino), &target.ino().to_ne_bytes());
+            must_be(
+                offset_of!(libc::stat, st_mode),
+                &target.mode().to_ne_bytes(),
+            );
+            must_be(offset_of!(libc::stat, st_uid), &target.uid().to_ne_bytes());
+            must_be(offset_of!(libc::stat, st_gid), &target.gid().to_ne_bytes());
             let mut fcntl = |command: u64, expected: i64| {
                 checks.checked_call(row, libc::SYS_fcntl, &[fd, command, 0], expected);
             };
@@ -92,6 +105,14 @@ impl Descriptors {
             }
             // A lock is released whether there is one or not.
             checks.call(row, libc::SYS_flock, &[fd, libc::LOCK_UN as u64]);
+            for command in [libc::F_SETLK, libc::F_OFD_SETLK] {
+                checks.call(row, libc::SYS_fcntl, &[fd, command as u64, unlock]);
+            }
+            if kind.is_fifo() {
+                // When it was last written to, or was said to be: now. The pipe may
+                // be somebody else's, which is as good.
+                checks.call(row, libc::SYS_utimensat, &[fd, 0, 0, 0]);
+            }
         }
         Ok(Self {
             numbers,

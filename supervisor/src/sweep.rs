@@ -3,11 +3,13 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::fs::{self, Metadata};
+use std::fs::{self, File, Metadata};
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::OFlag;
 use nix::unistd::{Gid, Uid};
 
 /// How much of the file system is the container's own.
@@ -43,7 +45,35 @@ const NO_FILES: &[&str] = &[
 /// A directory that workers can write to, and what was in it at boot.
 struct Writable {
     path: PathBuf,
+    /// Kept open: a tenant may rename the directory, and put a link in its place.
+    handle: File,
     entries: BTreeSet<OsString>,
+}
+
+impl Writable {
+    fn open(path: PathBuf, entries: BTreeSet<OsString>) -> Result<Self, SweepError> {
+        let handle = File::options()
+            .read(true)
+            .custom_flags((OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW).bits())
+            .open(&path)
+            .map_err(at(&path))?;
+        Ok(Self {
+            path,
+            handle,
+            entries,
+        })
+    }
+
+    /// A path that leads to the directory itself, whatever its name is by now.
+    fn itself(&self) -> PathBuf {
+        format!("/proc/self/fd/{}", self.handle.as_raw_fd()).into()
+    }
+
+    /// True if the name still leads to it.
+    fn is_in_place(&self) -> io::Result<bool> {
+        let (named, opened) = (fs::symlink_metadata(&self.path)?, self.handle.metadata()?);
+        Ok((named.dev(), named.ino()) == (opened.dev(), opened.ino()))
+    }
 }
 
 /// All such directories.
@@ -93,16 +123,13 @@ impl Sweep {
                     find(&root, owner, &mut found)?;
                 }
             }
-            Scope::Shared => found.directories.extend(
-                USUAL
-                    .iter()
-                    .map(PathBuf::from)
-                    .filter(|path| path.is_dir())
-                    .map(|path| Writable {
-                        path,
-                        entries: BTreeSet::new(),
-                    }),
-            ),
+            Scope::Shared => {
+                for path in USUAL.iter().map(PathBuf::from).filter(|it| it.is_dir()) {
+                    found
+                        .directories
+                        .push(Writable::open(path, BTreeSet::new())?);
+                }
+            }
         }
         Ok(Self {
             scope,
@@ -127,7 +154,13 @@ impl Sweep {
         }
         for directory in &self.directories {
             let mut known = 0;
-            let listing = fs::read_dir(&directory.path).map_err(at(&directory.path))?;
+            if !directory.is_in_place().map_err(at(&directory.path))? {
+                return Err(SweepError {
+                    path: directory.path.clone(),
+                    cause: io::Error::other("a directory that was there at boot was replaced"),
+                });
+            }
+            let listing = fs::read_dir(directory.itself()).map_err(at(&directory.path))?;
             for entry in listing {
                 let entry = entry.map_err(at(&directory.path))?;
                 if directory.entries.contains(&entry.file_name()) {
@@ -237,7 +270,7 @@ fn find(root: &Path, owner: (Uid, Gid), found: &mut Found) -> Result<(), SweepEr
             }
         }
         if is_writable {
-            found.directories.push(Writable { path, entries });
+            found.directories.push(Writable::open(path, entries)?);
         }
     }
     Ok(())
@@ -309,6 +342,11 @@ mod tests {
         };
         fs::remove_file(root.join("open/before")).unwrap();
         assert!(sweep.run().is_err());
+        fs::rename(root.join("open"), root.join("moved")).unwrap();
+        std::os::unix::fs::symlink("/etc", root.join("open")).unwrap();
+        let replaced = sweep.run().unwrap_err().to_string();
+        assert!(replaced.contains("replaced"), "{replaced}");
+        assert!(Path::new("/etc/passwd").exists());
         fs::remove_dir_all(root).unwrap();
     }
 }

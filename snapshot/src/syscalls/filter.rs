@@ -272,6 +272,18 @@ mod tests {
         };
         assert_eq!(dumpable(1), Verdict::Free.code());
         assert_eq!(dumpable(0), Verdict::Recorded.code());
+        let set = |level: i32, option: i32| {
+            let args = [3, level as u64, option as u64, 0, 0, 0];
+            verdict(libc::SYS_setsockopt, args)
+        };
+        assert_eq!(
+            set(libc::SOL_SOCKET, libc::SO_ZEROCOPY),
+            Verdict::Denied(libc::EOPNOTSUPP as u16).code()
+        );
+        assert_eq!(
+            set(libc::SOL_SOCKET, libc::SO_REUSEADDR),
+            Verdict::Free.code()
+        );
         let clone = |flags: i32| verdict(libc::SYS_clone, [flags as u64, 0, 0, 0, 0, 0]);
         assert_eq!(clone(libc::SIGCHLD | libc::CLONE_VM), Verdict::Free.code());
         assert_eq!(

@@ -152,7 +152,6 @@ pub(super) const FREE: &[c_long] = &[
     libc::SYS_sendfile,
     libc::SYS_splice,
     libc::SYS_tee,
-    libc::SYS_vmsplice,
     libc::SYS_copy_file_range,
     libc::SYS_access,
     libc::SYS_faccessat,
@@ -421,6 +420,9 @@ pub(super) const DENIED: &[(libc::c_int, &[(c_long, When)])] = &[
             // glibc falls back to clone(2), whose flags can be looked at.
             (libc::SYS_clone3, Any),
             (libc::SYS_io_setup, Any),
+            // Its pages would stay in somebody else's pipe, and a rewind writes the
+            // next tenant's into them.
+            (libc::SYS_vmsplice, Any),
             // Objects without an owner process, for the next tenant to find. What
             // is shared through /dev/shm is a file, and goes with the files.
             (libc::SYS_shmget, Any),
@@ -428,6 +430,14 @@ pub(super) const DENIED: &[(libc::c_int, &[(c_long, When)])] = &[
             (libc::SYS_msgget, Any),
             (libc::SYS_mq_open, Any),
         ],
+    ),
+    (
+        // What a socket says that cannot do it. Pages in flight, as with vmsplice.
+        libc::EOPNOTSUPP,
+        &[(
+            libc::SYS_setsockopt,
+            IsAnd(1, libc::SOL_SOCKET as u64, 2, libc::SO_ZEROCOPY as u64),
+        )],
     ),
     (libc::EINVAL, &[(libc::SYS_madvise, Is(2, DENIED_ADVICE))]),
     (

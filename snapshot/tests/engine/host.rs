@@ -65,6 +65,7 @@ impl Host {
         let (response_read, response_write) = pipe().expect("pipe");
         let (stderr_read, stderr_write) = pipe().expect("pipe");
         forget(stderr_read);
+        nix::unistd::fchown(&stderr_write, Some(owner().0), Some(owner().1)).expect("chown");
         let descriptors = [
             request_read.as_fd(),
             response_write.as_fd(),

@@ -77,6 +77,11 @@ mutations! {
     own_a_pipe => Refused(Row::Descriptors),
     clear_close_on_exec => Refused(Row::Descriptors),
     seek_in_the_image => Refused(Row::Descriptors),
+    change_a_pipes_mode => Refused(Row::Descriptors),
+    change_a_pipes_times => Rewound,
+    lock_inherited_files => Rewound,
+    give_pages_away => Denied(libc::ENOSYS),
+    send_without_copying => Denied(libc::EOPNOTSUPP),
     handle_a_signal => Rewound,
     ignore_a_signal => Rewound,
     block_signals => Rewound,
@@ -484,6 +489,55 @@ fn clear_close_on_exec() -> i64 {
 
 fn seek_in_the_image() -> i64 {
     must(call(libc::SYS_lseek, [3, 100, libc::SEEK_SET.into(), 0]))
+}
+
+fn change_a_pipes_mode() -> i64 {
+    must(call(libc::SYS_fchmod, [2, 0o200, 0, 0]))
+}
+
+fn change_a_pipes_times() -> i64 {
+    let long_ago = [libc::timespec {
+        tv_sec: 1,
+        tv_nsec: 0,
+    }; 2];
+    must(call(
+        libc::SYS_utimensat,
+        [2, 0, &raw const long_ago as i64, 0],
+    ))
+}
+
+fn lock_inherited_files() -> i64 {
+    // SAFETY: plain data.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    lock.l_type = libc::F_RDLCK as i16;
+    fcntl(3, libc::F_SETLK, &raw const lock as i64);
+    fcntl(3, libc::F_OFD_SETLK, &raw const lock as i64);
+    must(call(libc::SYS_flock, [3, libc::LOCK_SH.into(), 0, 0]))
+}
+
+fn give_pages_away() -> i64 {
+    let piece = libc::iovec {
+        iov_base: ballast_page().cast(),
+        iov_len: PAGE,
+    };
+    outcome(call(libc::SYS_vmsplice, [2, &raw const piece as i64, 1, 0]))
+}
+
+fn send_without_copying() -> i64 {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("socket");
+    let on = 1i32;
+    // Five arguments, one more than `call` has.
+    // SAFETY: as in `call`.
+    outcome(unsafe {
+        libc::syscall(
+            libc::SYS_setsockopt,
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ZEROCOPY,
+            &raw const on,
+            4,
+        )
+    })
 }
 
 extern "C" fn on_signal(_: i32) {}
