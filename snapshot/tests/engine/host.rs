@@ -100,7 +100,10 @@ impl Host {
     /// Asks the worker to do something; what it answers.
     pub fn ask(&mut self, what: &str) -> String {
         let (to_worker, _) = self.pipes.as_mut().expect("pipes");
-        writeln!(to_worker, "{what}").expect("asked");
+        if let Err(error) = writeln!(to_worker, "{what}") {
+            // A program may end its own worker; whoever asked wants "0".
+            return error.to_string();
+        }
         let deadline = Instant::now() + PATIENCE;
         loop {
             // The engine must see to what the worker meets on its way.
@@ -125,6 +128,17 @@ impl Host {
             }
         }
         end
+    }
+
+    /// True if the worker is gone, or goes within a second.
+    pub fn has_ended(&mut self) -> bool {
+        let deadline = Instant::now() + Duration::from_secs(1);
+        while Instant::now() < deadline {
+            if self.end_of_worker().is_some() {
+                return true;
+            }
+        }
+        false
     }
 
     pub fn wait_for_end(&mut self, at_most: Duration) {
