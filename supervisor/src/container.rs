@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use nix::unistd::{Gid, Pid, Uid, getpid};
+use nix::unistd::{Gid, Pid, Uid, geteuid, getpid};
 use refunction_adapter::Runtime;
 use refunction_protocol::{Method, Phase, Restored, Taint};
 use refunction_snapshot::{
@@ -81,7 +81,12 @@ impl Container {
         let owner = sandbox::owner(settings.worker_uid);
         let mut engine = Engine::new(settings.scan.into())?.verifying(settings.verify);
         let booting = start_template(&mut engine, &settings)?;
-        let scope = if getpid().as_raw() == 1 {
+        let scope = if owner.0 == geteuid() {
+            eprintln!(
+                "refunction-supervisor: not started as root: workers run as this very user, can signal the supervisor, and the files they make are not removed"
+            );
+            Scope::None
+        } else if getpid().as_raw() == 1 {
             Scope::Container
         } else {
             Scope::Shared

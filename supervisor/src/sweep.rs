@@ -18,8 +18,12 @@ pub(crate) enum Scope {
     /// All of it: this is PID 1 of a container. What was not there at boot goes,
     /// whoever owns it.
     Container,
-    /// Only what workers own in the usual directories: others use them too.
+    /// Only what workers own in the usual directories, and what came after boot:
+    /// others use them too.
     Shared,
+    /// Nothing: workers run as the supervisor's own user, whose files are not ours to
+    /// tell apart.
+    None,
 }
 
 /// Where a hand-started supervisor looks.
@@ -125,11 +129,13 @@ impl Sweep {
             }
             Scope::Shared => {
                 for path in USUAL.iter().map(PathBuf::from).filter(|it| it.is_dir()) {
-                    found
-                        .directories
-                        .push(Writable::open(path, BTreeSet::new())?);
+                    let entries = fs::read_dir(&path)
+                        .and_then(|listing| listing.map(|it| Ok(it?.file_name())).collect())
+                        .map_err(at(&path))?;
+                    found.directories.push(Writable::open(path, entries)?);
                 }
             }
+            Scope::None => {}
         }
         Ok(Self {
             scope,
@@ -182,7 +188,7 @@ impl Sweep {
                 }
                 removed += 1;
             }
-            if known < directory.entries.len() {
+            if self.scope == Scope::Container && known < directory.entries.len() {
                 return Err(SweepError {
                     path: directory.path.clone(),
                     cause: io::Error::other("a file that was there at boot is gone"),
@@ -306,6 +312,33 @@ mod tests {
         ] {
             assert_eq!(writable_mount(line), None, "{line}");
         }
+    }
+
+    /// In a directory that others use too; needs root, to make files of another user.
+    #[test]
+    fn in_shared_directories_only_new_files_of_workers_go() {
+        let owner = (Uid::from_raw(64_002), Gid::from_raw(64_002));
+        let path =
+            |name: &str| std::env::temp_dir().join(format!("shared-{}-{name}", std::process::id()));
+        let make = |name: &str, of_worker: bool| {
+            fs::write(path(name), "").unwrap();
+            if of_worker {
+                std::os::unix::fs::chown(path(name), Some(64_002), None).unwrap();
+            }
+        };
+        make("before", true);
+        let sweep = Sweep::prepare(Scope::Shared, owner).unwrap();
+        make("after", true);
+        make("others", false);
+        assert_eq!(
+            Sweep::prepare(Scope::None, owner).unwrap().run().unwrap(),
+            0
+        );
+        assert_eq!(sweep.run().unwrap(), 1);
+        assert!(path("before").exists() && path("others").exists());
+        assert!(!path("after").exists());
+        fs::remove_file(path("before")).unwrap();
+        fs::remove_file(path("others")).unwrap();
     }
 
     #[test]
