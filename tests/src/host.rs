@@ -243,6 +243,8 @@ impl Host {
     pub fn create(&self, name: &str, arguments: &[&str]) -> String {
         let id = self.id(name);
         let mut all = vec!["create", "--image", "refunction/python", "--name", &id];
+        // Every rewind is looked at a second time, as in the tests by hand.
+        all.extend(["--env", "REFUNCTION_VERIFY=1"]);
         all.extend(arguments);
         let created = self.funk(&all).ok();
         assert_eq!(created["id"], id, "{created}");
