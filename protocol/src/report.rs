@@ -172,7 +172,8 @@ pub enum State {
     Loaded,
     /// A call is in flight.
     Running,
-    /// The worker is being put back.
+    /// The worker is being put back. A supervisor answers nothing meanwhile, so this
+    /// is for whoever keeps its state from outside, such as the controller.
     Restoring,
     /// In-flight work ends, then the container does.
     Draining,

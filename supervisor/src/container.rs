@@ -272,18 +272,15 @@ impl Container {
     pub(crate) fn restore(&mut self) -> Result<Restored, ContainerError> {
         let began = Instant::now();
         let is_rotation = self.retired.is_some();
-        let tried = match self.settings.method {
-            _ if is_rotation => Err(Refused {
+        let tried = if is_rotation || self.settings.method == MethodChoice::Refork {
+            Err(Refused {
                 taints: Vec::new(),
                 phases: Phases::default(),
-            }),
-            MethodChoice::Refork => Err(Refused {
-                taints: Vec::new(),
-                phases: Phases::default(),
-            }),
-            MethodChoice::Auto | MethodChoice::Rewind => self.rewind(),
+            })
+        } else {
+            self.rewind()
         };
-        let (method, phases, dirty_pages, mut taints) = match tried {
+        let (method, phases, dirty_pages, taints) = match tried {
             Ok(rewound) => (Method::Rewind, rewound.phases, rewound.dirty_pages, vec![]),
             Err(mut refused) => {
                 let is_verdict = refused.phases.iter().any(|(name, _)| name == "verify");
@@ -295,7 +292,7 @@ impl Container {
             }
         };
         let mut taints: Vec<Taint> = taints
-            .drain(..)
+            .into_iter()
             .map(|taint| Taint {
                 row: taint.row.to_string(),
                 detail: taint.detail,

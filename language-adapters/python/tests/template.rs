@@ -120,8 +120,13 @@ fn a_library_with_threads_is_refused(python: &mut Python) {
         .preload(&["threading_library".into()])
         .expect_err("it has a thread");
     assert!(error.cause.contains("1 thread(s)"), "{error}");
-    // The thread ends by itself; the cases that follow want one thread.
-    std::thread::sleep(std::time::Duration::from_millis(1_200));
+    // The thread ends by itself, and nothing tells when; the cases that follow want
+    // one thread.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while std::fs::read_dir("/proc/self/task").expect("tasks").count() > 1 {
+        assert!(std::time::Instant::now() < deadline, "the thread stays");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
 }
 
 fn libraries_are_told_of_forks(python: &mut Python) {
