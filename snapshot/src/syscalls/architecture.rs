@@ -14,9 +14,13 @@ pub(super) struct Architecture {
     pub(super) foreign: Option<u32>,
 }
 
+/// `__AUDIT_ARCH_64BIT | __AUDIT_ARCH_LE` (`linux/audit.h`); the machine's ELF number
+/// completes it.
+const LITTLE_ENDIAN_64: u32 = 0xc000_0000;
+
 #[cfg(any(test, target_arch = "x86_64"))]
 pub(super) const X86_64: Architecture = Architecture {
-    audit: 0xc000_003e,
+    audit: LITTLE_ENDIAN_64 | libc::EM_X86_64 as u32,
     end: syscalls::x86_64::Sysno::table_size() as u32,
     name: |number| Some(syscalls::x86_64::Sysno::new(number as usize)?.name()),
     // `__X32_SYSCALL_BIT` (asm/unistd.h).
@@ -25,7 +29,7 @@ pub(super) const X86_64: Architecture = Architecture {
 
 #[cfg(any(test, target_arch = "aarch64"))]
 pub(super) const AARCH64: Architecture = Architecture {
-    audit: 0xc000_00b7,
+    audit: LITTLE_ENDIAN_64 | libc::EM_AARCH64 as u32,
     end: syscalls::aarch64::Sysno::table_size() as u32,
     name: |number| Some(syscalls::aarch64::Sysno::new(number as usize)?.name()),
     foreign: None,
