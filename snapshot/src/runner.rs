@@ -36,6 +36,8 @@ impl Runner<'_> {
         };
         ptrace::set_signal_mask(self.pid, ALL_BUT_TRAP)
             .map_err(|error| failed("holding signals back", &error))?;
+        ptrace::leave_critical_section(self.pid)
+            .map_err(|error| Taint::new(Row::ThreadAreas, error.to_string()))?;
         let annex = &self.image.annex;
         let entry = self.registers.entering(annex.code, annex.table.start);
         for batch in 0..program.batches() {
