@@ -52,6 +52,8 @@ pub(crate) enum BirthError {
     Trace(#[from] TraceError),
     #[error("reading the worker's state failed: {0}")]
     State(Taint),
+    #[error("the template uses a shadow stack, which cannot be put back")]
+    ShadowStack,
     #[error("the worker wrote {0} MiB before its ready point, more than an overlay holds")]
     Overlay(u64),
 }
@@ -78,6 +80,9 @@ impl Worker {
         scanner: &mut PageScanner,
     ) -> Result<Self, BirthError> {
         let pid = process.pid;
+        if ptrace::has_shadow_stack(pid) {
+            return Err(BirthError::ShadowStack);
+        }
         let registers = ptrace::registers(pid)?;
         let extended = ptrace::extended_state(pid)?;
         let signal_mask = ptrace::signal_mask(pid)?;

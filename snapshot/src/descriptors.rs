@@ -2,9 +2,10 @@
 //! it was.
 //!
 //! Pipes, devices and files are asked about inside the worker, in the stub's one
-//! stop: which inode, which flags, which owner, which offset. What has contents of
-//! its own (sockets, epoll, event and timer descriptors) is compared by the text
-//! of its `fdinfo` (proc_pid_fdinfo(5)), which shows them.
+//! stop: which inode, which owner; if it is the one it was, its flags and offset are
+//! set again. What has contents of its own (sockets, epoll, event and timer
+//! descriptors) is compared by the text of its `fdinfo` (proc_pid_fdinfo(5)), which
+//! shows them.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -26,8 +27,10 @@ pub(crate) struct Descriptors {
     by_text: Vec<(i32, Vec<u8>)>,
     /// The `fdinfo` of all, to verify with.
     infos: Vec<Vec<u8>>,
-    /// The comparison of all others.
+    /// The comparison of all others, and what is set again.
     checks: Program,
+    /// Where in a worker the `struct linger` stands that makes closing a reset.
+    reset: u64,
     // Kept between rewinds so that one allocates nothing.
     open: Vec<i32>,
     text: Vec<u8>,
@@ -35,6 +38,9 @@ pub(crate) struct Descriptors {
 
 /// `F_GETSIG` (`asm-generic/fcntl.h`).
 const F_GETSIG: u64 = 11;
+
+/// Shown among a description's flags, and is the descriptor's.
+const O_CLOEXEC: i64 = libc::O_CLOEXEC as i64;
 
 impl Descriptors {
     pub(crate) fn capture(
@@ -53,6 +59,8 @@ impl Descriptors {
         let mut unlock = [0; size_of::<libc::flock>()];
         unlock[..2].copy_from_slice(&(libc::F_UNLCK as i16).to_ne_bytes());
         let unlock = constants.add(annex, &unlock);
+        // struct linger: on, for no time.
+        let reset = constants.add(annex, &[1, 0, 0, 0, 0, 0, 0, 0]);
         let _as_owner = AsOwner::switch(owner);
         for number in &numbers {
             let target = std::fs::metadata(format!("/proc/{}/fd/{number}", process.pid))?;
@@ -83,24 +91,22 @@ impl Descriptors {
             );
             must_be(offset_of!(libc::stat, st_uid), &target.uid().to_ne_bytes());
             must_be(offset_of!(libc::stat, st_gid), &target.gid().to_ne_bytes());
-            let mut fcntl = |command: u64, expected: i64| {
-                checks.checked_call(row, libc::SYS_fcntl, &[fd, command, 0], expected);
-            };
-            fcntl(
-                libc::F_GETFL as u64,
-                info.flags & !i64::from(libc::O_CLOEXEC),
-            );
-            fcntl(
-                libc::F_GETFD as u64,
-                i64::from(info.flags & i64::from(libc::O_CLOEXEC) != 0),
-            );
-            fcntl(libc::F_GETOWN as u64, 0);
-            fcntl(F_GETSIG, 0);
+            for command in [libc::F_GETOWN as u64, F_GETSIG] {
+                checks.checked_call(row, libc::SYS_fcntl, &[fd, command, 0], 0);
+            }
+            // Known now to be what it was, it is set as it was.
+            let close_on_exec = info.flags & O_CLOEXEC != 0;
+            for (command, flags) in [
+                (libc::F_SETFL, (info.flags & !O_CLOEXEC).cast_unsigned()),
+                (libc::F_SETFD, u64::from(close_on_exec)),
+            ] {
+                checks.checked_call(row, libc::SYS_fcntl, &[fd, command as u64, flags], 0);
+            }
             if kind.is_file() {
                 checks.checked_call(
                     row,
                     libc::SYS_lseek,
-                    &[fd, 0, libc::SEEK_CUR as u64],
+                    &[fd, info.position.cast_unsigned(), libc::SEEK_SET as u64],
                     info.position,
                 );
             }
@@ -120,6 +126,7 @@ impl Descriptors {
             by_text,
             infos,
             checks,
+            reset,
             open: Vec::new(),
             text: Vec::new(),
         })
@@ -179,7 +186,19 @@ impl Descriptors {
                 seen += 1;
             } else {
                 closed += 1;
-                program.call(Row::Descriptors, libc::SYS_close, &[*number as u64]);
+                let fd = *number as u64;
+                // A connection is cut off with all that is still to be sent
+                // (socket(7), SO_LINGER): its peer and its port are free at once, and
+                // closing it never waits. What is no socket refuses this.
+                let linger = [
+                    fd,
+                    libc::SOL_SOCKET as u64,
+                    libc::SO_LINGER as u64,
+                    self.reset,
+                    size_of::<libc::linger>() as u64,
+                ];
+                program.call(Row::Descriptors, libc::SYS_setsockopt, &linger);
+                program.call(Row::Descriptors, libc::SYS_close, &[fd]);
             }
         }
         if seen != self.numbers.len() && !leaves_out("descriptors:gone") {

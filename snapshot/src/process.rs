@@ -19,6 +19,9 @@ pub(crate) struct Process {
     pub(crate) pagemap: File,
     maps: File,
     descriptors: File,
+    /// Takes the word that resets the peak of its memory; some kernels are built
+    /// without it.
+    clear_refs: Option<File>,
 }
 
 impl Process {
@@ -30,7 +33,17 @@ impl Process {
             pagemap: File::open(path("pagemap"))?,
             maps: File::open(path("maps"))?,
             descriptors: File::open(path("fd"))?,
+            clear_refs: File::options().write(true).open(path("clear_refs")).ok(),
         })
+    }
+
+    /// Forgets how much memory was resident at the most: from here on it is what is
+    /// resident now (proc_pid_clear_refs(5)).
+    pub(crate) fn reset_peak(&self) -> io::Result<()> {
+        match &self.clear_refs {
+            Some(file) => file.write_all_at(b"5", 0),
+            None => Ok(()),
+        }
     }
 
     /// Replaces `text` by the mapping list.

@@ -21,6 +21,8 @@ type Result<T> = std::result::Result<T, PtraceError>;
 
 /// `NT_X86_XSTATE` (`linux/elf.h`).
 const NT_X86_XSTATE: usize = 0x202;
+/// `NT_X86_SHSTK` (`linux/elf.h`).
+const NT_X86_SHSTK: usize = 0x204;
 /// `PTRACE_GET_RSEQ_CONFIGURATION` (`linux/ptrace.h`, since 5.13).
 const GET_RSEQ_CONFIGURATION: c_uint = 0x420f;
 const GETSIGMASK: c_uint = 0x420a;
@@ -193,6 +195,27 @@ pub(crate) fn set_extended_state(tid: Pid, state: &ExtendedState) -> Result<()> 
         )
     }?;
     Ok(())
+}
+
+/// True if the thread keeps its return addresses on a shadow stack, too.
+pub(crate) fn has_shadow_stack(tid: Pid) -> bool {
+    let mut pointer = 0u64;
+    let mut io = libc::iovec {
+        iov_base: (&raw mut pointer).cast(),
+        iov_len: size_of::<u64>(),
+    };
+    // SAFETY: the iovec describes `pointer`, which outlives the call.
+    let asked = unsafe {
+        request(
+            "PTRACE_GETREGSET(NT_X86_SHSTK)",
+            libc::PTRACE_GETREGSET,
+            tid,
+            NT_X86_SHSTK,
+            (&raw mut io) as usize,
+        )
+    };
+    // A thread without one has no such registers.
+    asked.is_ok()
 }
 
 /// Reads the blocked signals.

@@ -65,6 +65,13 @@ impl Supervisor {
         supervisor
     }
 
+    /// Lets it live for as long as its tenants come.
+    #[must_use]
+    pub fn unwatched(mut self) -> Self {
+        self._watchdog = mpsc::channel().0;
+        self
+    }
+
     /// Starts one and waits for nothing.
     ///
     /// # Panics

@@ -140,7 +140,8 @@ def main(number):
     way: Way::Refork,
 };
 
-fn stay(supervisor: &mut Supervisor, tenant: &Tenant, number: u64) {
+/// Lets a tenant come, be asked, and go; what the restore took, in microseconds.
+fn stay(supervisor: &mut Supervisor, tenant: &Tenant, number: u64) -> u64 {
     supervisor.load(&format!("{HEAD}{}", tenant.source));
     // Twice: a warm worker serves its tenant again and again.
     for again in 0..2 {
@@ -153,39 +154,49 @@ fn stay(supervisor: &mut Supervisor, tenant: &Tenant, number: u64) {
         Way::Refork => "refork",
     };
     assert_eq!(restored.method, expected, "{number}: {}", restored.report);
+    restored.report["total_us"].as_u64().expect("a duration")
 }
+
+/// Tenants that come before a measurement.
+const QUIET: u64 = 20;
 
 /// What there is when nothing was asked for a while: the pages that the last
 /// tenants wrote are kept at hand until it shows that they are not needed.
 fn measure(supervisor: &mut Supervisor) -> [Size; 2] {
-    for number in 0..20 {
+    for number in 0..QUIET {
         stay(supervisor, &PLAIN, number);
     }
     let worker = supervisor.worker();
     [Size::of(supervisor.pid()), Size::of(worker)]
 }
 
-fn endure(arguments: &[&str]) {
-    let mut supervisor = Supervisor::start(arguments);
+/// Serves so many tenants, and asserts that the last left no more than the first.
+fn endure(arguments: &[&str], tenants: u64, pick: fn(u64) -> &'static Tenant) {
+    let mut supervisor = Supervisor::start(arguments).unwatched();
     let mut early = None;
     let mut expected_reforks = 0;
-    for number in 0..1000 {
+    let mut times = Vec::new();
+    for number in 0..tenants {
         if number == 200 {
             early = Some(measure(&mut supervisor));
         }
-        let tenant = if number % 97 == 96 {
-            expected_reforks += 1;
-            &SELFISH
-        } else {
-            &TENANTS[number as usize % TENANTS.len()]
-        };
-        stay(&mut supervisor, tenant, number);
+        let tenant = pick(number);
+        expected_reforks += u64::from(tenant.way == Way::Refork);
+        times.push(stay(&mut supervisor, tenant, number));
+        if times.len() == 50_000 {
+            print_times(number + 1, &mut times);
+        }
     }
     let late = measure(&mut supervisor);
+    print_times(tenants, &mut times);
     let status = supervisor.status();
     assert_eq!(status["reforks"], expected_reforks, "{status}");
-    assert_eq!(status["rewinds"], 1000 + 40 - expected_reforks, "{status}");
-    assert_eq!(status["requests"], 2 * 1040, "{status}");
+    assert_eq!(
+        status["rewinds"],
+        tenants + 2 * QUIET - expected_reforks,
+        "{status}"
+    );
+    assert_eq!(status["requests"], 2 * (tenants + 2 * QUIET), "{status}");
 
     let early = early.expect("measured");
     println!("{early:?}\n{late:?}");
@@ -218,12 +229,54 @@ fn endure(arguments: &[&str]) {
     supervisor.assert_nothing_left();
 }
 
+/// Median and tail of the last restores, which are then forgotten.
+fn print_times(number: u64, times: &mut Vec<u64>) {
+    times.sort_unstable();
+    if let Some(worst) = times.last() {
+        println!(
+            "{number} tenants: restores of {} µs in the median, {} µs at p99, {worst} µs at worst",
+            times[times.len() / 2],
+            times[times.len() * 99 / 100],
+        );
+    }
+    times.clear();
+}
+
+/// Each kind of tenant in its turn, and now and then one that cannot be undone.
+fn in_turns(number: u64) -> &'static Tenant {
+    if number % 97 == 96 {
+        &SELFISH
+    } else {
+        &TENANTS[number as usize % TENANTS.len()]
+    }
+}
+
+/// Mostly such as take no time themselves.
+fn mostly_plain(number: u64) -> &'static Tenant {
+    if number.is_multiple_of(20) {
+        in_turns(number / 20)
+    } else {
+        &PLAIN
+    }
+}
+
 #[test]
 fn a_thousand_tenants_leave_no_trace() {
-    endure(&[]);
+    endure(&[], 1000, in_turns);
 }
 
 #[test]
 fn a_thousand_tenants_leave_no_trace_in_the_pagemap_file() {
-    endure(&["--scan", "file"]);
+    endure(&["--scan", "file"], 1000, in_turns);
+}
+
+/// `cargo xtask soak`.
+#[test]
+#[ignore = "takes the better part of an hour"]
+fn soak() {
+    let tenants = std::env::var("REFUNCTION_SOAK_TENANTS").expect("REFUNCTION_SOAK_TENANTS");
+    let tenants = tenants.parse().expect("a number");
+    // One template all along: what grows with rewinds is not to go with it.
+    let one_template = ["--rotate-after", "0", "--rotate-seconds", "0"];
+    endure(&one_template, tenants, mostly_plain);
 }

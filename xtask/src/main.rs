@@ -39,6 +39,12 @@ enum Task {
     Demo(demo::Options),
     /// Format, lints, unit and engine tests, images, end-to-end tests
     Test,
+    /// A million tenants in one container, verified: nothing differs, nothing grows
+    Soak {
+        /// How many
+        #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1000..))]
+        tenants: u64,
+    },
     /// Remove what the other tasks left: images, processes, mounts
     Clean,
 }
@@ -70,6 +76,10 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Test => {
             setup::ensure(&[setup::HOST, setup::IMAGES])?;
             test::run(&workspace)
+        }
+        Task::Soak { tenants } => {
+            setup::require_root()?;
+            test::soak(&workspace, tenants)
         }
         Task::Clean => {
             setup::require_root()?;

@@ -56,6 +56,28 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     )
 }
 
+/// Has so many tenants come one after the other into one container, each rewind
+/// verified; fails if anything differs or grows.
+pub(crate) fn soak(workspace: &Workspace, tenants: u64) -> Result<()> {
+    let root = workspace.root();
+    shell::run(cargo(root).args([
+        "build",
+        "--locked",
+        "--release",
+        "--package=refunction-supervisor",
+    ]))?;
+    shell::run(
+        cargo(root)
+            .args(["test", "--locked", "--release", "--package", END_TO_END])
+            .args(["--test=endurance", "--", "--ignored", "--nocapture", "soak"])
+            .env("REFUNCTION_SOAK_TENANTS", tenants.to_string())
+            .env(
+                "REFUNCTION_SUPERVISOR",
+                workspace.release("refunction-supervisor"),
+            ),
+    )
+}
+
 /// Builds the programs that the demo and the end-to-end tests start.
 pub(crate) fn build_release(workspace: &Workspace) -> Result<()> {
     shell::run(cargo(workspace.root()).args([
