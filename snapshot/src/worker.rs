@@ -215,9 +215,11 @@ impl Worker {
 
         self.set_registers()
             .map_err(|error| one(Row::Registers, &error))?;
-        self.process
-            .reset_peak()
-            .map_err(|error| one(Row::Pages, &error))?;
+        if !leaves_out("pages:peak") {
+            self.process
+                .reset_peak()
+                .map_err(|error| one(Row::Pages, &error))?;
+        }
         watch.lap("registers");
         self.program = program;
         self.rewinds += 1;

@@ -14,6 +14,7 @@ use refunction_snapshot::{
 };
 
 use crate::pipes::Pipes;
+use crate::sabotage::leaves_out;
 use crate::sandbox;
 use crate::settings::{MethodChoice, Settings};
 use crate::sweep::{Scope, Sweep, SweepError};
@@ -176,7 +177,7 @@ impl Container {
         let (restores, seconds) = (self.settings.rotate_after, self.settings.rotate_seconds);
         let is_due = (restores > 0 && serving.restores >= restores)
             || (seconds > 0 && serving.since.elapsed().as_secs() >= seconds);
-        if is_due && self.booting.is_none() {
+        if is_due && self.booting.is_none() && !leaves_out("template:rotation") {
             self.booting = Some(start_template(&mut self.engine, &self.settings)?);
         }
         Ok(())
@@ -242,7 +243,9 @@ impl Container {
         if let Some(staff) = self.staff.take() {
             self.engine.discard(staff.worker)?;
         }
-        if let Some(template) = self.retired.take() {
+        if let Some(template) = self.retired.take()
+            && !leaves_out("template:ends-with-its-worker")
+        {
             self.engine.discard_template(template)?;
         }
         Ok(())
@@ -261,7 +264,9 @@ impl Container {
         };
         self.dismiss()?;
         lap("kill");
-        self.sweep.run()?;
+        if !leaves_out("files:at-a-refork") {
+            self.sweep.run()?;
+        }
         lap("files");
         self.fork()?;
         lap("fork");
@@ -272,7 +277,9 @@ impl Container {
     pub(crate) fn restore(&mut self) -> Result<Restored, ContainerError> {
         let began = Instant::now();
         let is_rotation = self.retired.is_some();
-        let tried = if is_rotation || self.settings.method == MethodChoice::Refork {
+        let always = self.settings.method == MethodChoice::Refork
+            && !leaves_out("restore:when-told-to-refork");
+        let tried = if is_rotation || always {
             Err(Refused {
                 taints: Vec::new(),
                 phases: Phases::default(),
@@ -343,9 +350,11 @@ impl Container {
             Err(error) => return Err(refused(Row::Descriptors, error.to_string())),
         }
         holding.lap("pipes");
-        self.sweep
-            .run()
-            .map_err(|error| refused(Row::Files, error.to_string()))?;
+        if !leaves_out("files:at-a-rewind") {
+            self.sweep
+                .run()
+                .map_err(|error| refused(Row::Files, error.to_string()))?;
+        }
         holding.lap("files");
         self.engine
             .rewind(&serving.template, &mut staff.worker, holding)
@@ -365,7 +374,7 @@ fn start_template(engine: &mut Engine, settings: &Settings) -> Result<Booting, C
         .process_group(0);
     // Our own settings are no business of a tenant's.
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("REFUNCTION_") {
+        if name.to_string_lossy().starts_with("REFUNCTION_") && !leaves_out("template:settings") {
             command.env_remove(name);
         }
     }

@@ -12,6 +12,7 @@ mod logs;
 mod peers;
 mod pipes;
 mod runtime;
+mod sabotage;
 mod sandbox;
 mod settings;
 mod sweep;
@@ -25,6 +26,14 @@ use clap::Parser;
 fn main() -> ExitCode {
     let started = Instant::now();
     let settings = settings::Settings::parse();
+    #[cfg(feature = "sabotage")]
+    {
+        if settings.handlers {
+            sabotage::list();
+            return ExitCode::SUCCESS;
+        }
+        sabotage::settle(&settings);
+    }
     if settings.as_template {
         return template::run(&settings);
     }
