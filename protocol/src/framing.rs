@@ -66,10 +66,12 @@ impl Lines {
                 .position(|byte| *byte == b'\n');
             let Some(offset) = found else {
                 self.scanned = self.buffer.len();
+                // The newline that makes this part of the end may be still to come.
+                let end = usize::from(self.buffer.last() == Some(&b'\r'));
                 if self.discarding {
                     self.buffer.clear();
                     self.scanned = 0;
-                } else if self.buffer.len() > self.limit {
+                } else if self.buffer.len() - end > self.limit {
                     self.buffer = Vec::new();
                     self.scanned = 0;
                     self.discarding = true;

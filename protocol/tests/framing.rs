@@ -55,3 +55,15 @@ fn a_carriage_return_belongs_to_the_line_end() {
     reader.feed(b"a\r\nb\rc\n");
     assert_eq!(all(&mut reader), [Ok(b"a".to_vec()), Ok(b"b\rc".to_vec())]);
 }
+
+#[test]
+fn a_line_of_the_limit_may_be_cut_before_its_end() {
+    let mut reader = Lines::with_limit(4);
+    let mut found = Vec::new();
+    for part in [&b"abcd\r"[..], b"\n", b"abcd", b"\r\n", b"abcd\r", b"e\n"] {
+        reader.feed(part);
+        found.extend(all(&mut reader));
+    }
+    let line = Ok(b"abcd".to_vec());
+    assert_eq!(found, [line.clone(), line, Err(LineTooLong { limit: 4 })]);
+}

@@ -71,7 +71,7 @@ pub enum News {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Recorded {
     pub(crate) number: i64,
-    pub(crate) first_argument: u64,
+    pub(crate) arguments: [u64; 2],
     /// True if a thread of the worker made it, not a process that it started.
     pub(crate) by_worker: bool,
 }
@@ -507,7 +507,7 @@ impl Tracer {
                     let (number, args) = registers.system_call();
                     subject.evidence.recorded.insert(Recorded {
                         number,
-                        first_argument: args[0],
+                        arguments: [args[0], args[1]],
                         by_worker: process == owner,
                     });
                 }

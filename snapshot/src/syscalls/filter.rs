@@ -7,10 +7,11 @@
 
 use std::collections::BTreeMap;
 
-use libc::c_long;
 use seccompiler::{BpfProgram, sock_filter};
 
-use super::table::{DENIED, FREE, FREE_WHEN, RECORDED_WHEN, When};
+use super::architecture::{Architecture, NATIVE};
+use super::arguments::When;
+use super::table::{DENIED, DENIED_WHEN, FREE, FREE_WHEN, RECORDED_WHEN};
 
 /// What the kernel does with a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,19 +31,21 @@ impl Verdict {
     }
 }
 
-/// All there is to say of one number: exceptions, first match wins, then the rule.
+/// What programs are told of calls that are not there.
+const NOT_THERE: Verdict = Verdict::Denied(libc::ENOSYS as u16);
+
+/// All there is to say of one call: exceptions, first match wins, then the rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Rule {
-    exceptions: Vec<(Condition, Verdict)>,
+    exceptions: Vec<(When, Verdict)>,
     otherwise: Verdict,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Condition {
-    Equal(u8, u32),
-    AnyBit(u8, u32),
-    BothEqual(u8, u32, u8, u32),
-}
+/// What no list mentions is recorded.
+static UNKNOWN: Rule = Rule {
+    exceptions: Vec::new(),
+    otherwise: Verdict::Recorded,
+};
 
 /// From this number on, up to the next segment's, this rule holds.
 struct Segment {
@@ -55,10 +58,6 @@ const NUMBER: u32 = 0;
 const ARCHITECTURE: u32 = 4;
 const ARGUMENTS: u32 = 16;
 
-/// `AUDIT_ARCH_X86_64` (`linux/audit.h`).
-#[cfg(target_arch = "x86_64")]
-const NATIVE: u32 = 0xc000_003e;
-
 const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
 const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
 const AT_LEAST: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
@@ -69,69 +68,67 @@ const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
 /// The filter that a worker installs before any tenant's code runs.
 #[must_use]
 pub fn filter() -> BpfProgram {
+    program(&NATIVE)
+}
+
+fn program(architecture: &Architecture) -> BpfProgram {
     let mut program = vec![
         instruction(LOAD, ARCHITECTURE),
-        branch(EQUAL, NATIVE, 1, 0),
+        branch(EQUAL, architecture.audit, 1, 0),
         // The 32-bit calls of another architecture have other numbers.
-        instruction(RETURN, Verdict::Denied(libc::ENOSYS as u16).code()),
+        instruction(RETURN, NOT_THERE.code()),
         instruction(LOAD, NUMBER),
     ];
-    program.extend(search(&segments(&rules())));
+    if let Some(foreign) = architecture.foreign {
+        // The same calls by other numbers: merely recorded, those that are denied by
+        // their own would be made.
+        program.push(branch(ANY_BIT, foreign, 0, 1));
+        program.push(instruction(RETURN, NOT_THERE.code()));
+    }
+    program.extend(search(&segments(architecture, &rules())));
     program
 }
 
-fn rules() -> BTreeMap<u32, Rule> {
-    let mut rules: BTreeMap<u32, Rule> = BTreeMap::new();
-    let mut add = |number: c_long, when: When, verdict: Verdict| {
-        let rule = rules.entry(number as u32).or_insert(Rule {
-            exceptions: Vec::new(),
-            otherwise: Verdict::Recorded,
-        });
-        let mut except = |condition| rule.exceptions.push((condition, verdict));
-        match when {
-            When::Any => rule.otherwise = verdict,
-            When::Is(index, values) => values
-                .iter()
-                .for_each(|value| except(Condition::Equal(index, *value as u32))),
-            When::Has(index, bits) => {
-                let bits = bits.iter().fold(0, |all, bit| all | *bit as u32);
-                except(Condition::AnyBit(index, bits));
-            }
-            When::IsAnd(index, value, other, other_value) => except(Condition::BothEqual(
-                index,
-                value as u32,
-                other,
-                other_value as u32,
-            )),
+fn rules() -> BTreeMap<&'static str, Rule> {
+    let mut rules = BTreeMap::new();
+    for name in FREE {
+        rules
+            .entry(*name)
+            .or_insert_with(|| UNKNOWN.clone())
+            .otherwise = Verdict::Free;
+    }
+    for (errno, names) in DENIED {
+        for name in *names {
+            rules
+                .entry(*name)
+                .or_insert_with(|| UNKNOWN.clone())
+                .otherwise = Verdict::Denied(*errno as u16);
         }
+    }
+    let mut except = |name, when, verdict| {
+        let rule: &mut Rule = rules.entry(name).or_insert_with(|| UNKNOWN.clone());
+        rule.exceptions.push((when, verdict));
     };
     // The strictest first: the first exception that fits is the one that counts.
-    for (errno, calls) in DENIED {
-        for (number, when) in *calls {
-            add(*number, *when, Verdict::Denied(*errno as u16));
-        }
+    for (name, when, errno) in DENIED_WHEN {
+        except(*name, *when, Verdict::Denied(*errno as u16));
     }
-    for (number, when) in RECORDED_WHEN {
-        add(*number, *when, Verdict::Recorded);
+    for (name, when, _) in RECORDED_WHEN {
+        except(*name, *when, Verdict::Recorded);
     }
-    for (number, when) in FREE_WHEN {
-        add(*number, *when, Verdict::Free);
-    }
-    for number in FREE {
-        add(*number, When::Any, Verdict::Free);
+    for (name, when) in FREE_WHEN {
+        except(*name, *when, Verdict::Free);
     }
     rules
 }
 
-fn segments(rules: &BTreeMap<u32, Rule>) -> Vec<Segment> {
-    let unknown = Rule {
-        exceptions: Vec::new(),
-        otherwise: Verdict::Recorded,
-    };
-    let last = rules.keys().next_back().map_or(0, |last| last + 1);
+fn segments(architecture: &Architecture, rules: &BTreeMap<&str, Rule>) -> Vec<Segment> {
     let mut segments: Vec<Segment> = Vec::new();
-    for number in 0..=last {
-        let rule = rules.get(&number).unwrap_or(&unknown);
+    // One past the end, where the unknown begins.
+    for number in 0..=architecture.end {
+        let rule = (architecture.name)(number)
+            .and_then(|name| rules.get(name))
+            .unwrap_or(&UNKNOWN);
         if segments.last().is_none_or(|last| last.rule != *rule) {
             segments.push(Segment {
                 from: number,
@@ -146,42 +143,70 @@ fn segments(rules: &BTreeMap<u32, Rule>) -> Vec<Segment> {
 fn search(segments: &[Segment]) -> BpfProgram {
     let [segment] = segments else {
         let (lower, upper) = segments.split_at(segments.len() / 2);
-        let below = search(lower);
-        let mut program = vec![
-            branch(AT_LEAST, upper[0].from, 0, 1),
-            // A conditional jump reaches 255 instructions, this one any number.
-            instruction(JUMP, below.len() as u32),
-        ];
-        program.extend(below);
-        program.extend(search(upper));
-        return program;
+        return either(upper[0].from, search(lower), search(upper));
     };
     let mut program = Vec::new();
-    for (condition, verdict) in &segment.rule.exceptions {
-        match *condition {
-            Condition::Equal(index, value) => {
+    for (when, verdict) in &segment.rule.exceptions {
+        match *when {
+            When::Is(index, values) => {
+                let mut values = values.to_vec();
+                values.sort_unstable();
                 program.push(load_argument(index));
-                program.push(branch(EQUAL, value, 0, 1));
+                program.extend(is_one_of(&values, *verdict));
             }
-            Condition::AnyBit(index, bits) => {
+            When::Has(index, bits) => {
                 program.push(load_argument(index));
                 program.push(branch(ANY_BIT, bits, 0, 1));
+                program.push(instruction(RETURN, verdict.code()));
             }
-            Condition::BothEqual(index, value, other, other_value) => {
+            When::IsAnd(index, value, other, other_value) => {
                 program.push(load_argument(index));
                 program.push(branch(EQUAL, value, 0, 3));
                 program.push(load_argument(other));
                 program.push(branch(EQUAL, other_value, 0, 1));
+                program.push(instruction(RETURN, verdict.code()));
             }
         }
-        program.push(instruction(RETURN, verdict.code()));
     }
     program.push(instruction(RETURN, segment.rule.otherwise.code()));
     program
 }
 
-/// The low half of an argument: all that the kernel itself looks at in the ones
-/// that the table asks about.
+/// Code that returns the verdict if what was loaded is one of these, which ascend,
+/// and goes on behind its end if not.
+fn is_one_of(values: &[u32], verdict: Verdict) -> BpfProgram {
+    const FEW: usize = 4;
+    if values.len() > FEW {
+        let (lower, upper) = values.split_at(values.len() / 2);
+        let above = is_one_of(upper, verdict);
+        let mut below = is_one_of(lower, verdict);
+        below.push(instruction(JUMP, above.len() as u32));
+        return either(upper[0], below, above);
+    }
+    let mut program: BpfProgram = (1..=values.len())
+        .map(|nth| {
+            // To the verdict; the last one also past it.
+            let (found, next) = ((values.len() - nth) as u8, u8::from(nth == values.len()));
+            branch(EQUAL, values[nth - 1], found, next)
+        })
+        .collect();
+    program.push(instruction(RETURN, verdict.code()));
+    program
+}
+
+/// Code that goes on in one of two programs, by what was loaded.
+fn either(from: u32, below: BpfProgram, above: BpfProgram) -> BpfProgram {
+    let mut program = vec![
+        branch(AT_LEAST, from, 0, 1),
+        // A conditional jump reaches 255 instructions, this one any number.
+        instruction(JUMP, below.len() as u32),
+    ];
+    program.extend(below);
+    program.extend(above);
+    program
+}
+
+/// The low half of an argument.
 fn load_argument(index: u8) -> sock_filter {
     instruction(LOAD, ARGUMENTS + 8 * u32::from(index))
 }
@@ -196,7 +221,12 @@ fn branch(code: u16, k: u32, jt: u8, jf: u8) -> sock_filter {
 
 #[cfg(test)]
 mod tests {
+    use super::super::architecture::{AARCH64, X86_64};
+    use super::super::arguments::{DENIED_IOCTL, FREE_FCNTL, FREE_IOCTL};
+    use super::super::table::RECORDED;
     use super::*;
+
+    const BOTH: [&Architecture; 2] = [&X86_64, &AARCH64];
 
     /// The machine, as far as the program uses it; the steps it took.
     fn run(program: &[sock_filter], architecture: u32, number: u32, args: [u64; 6]) -> (u32, u32) {
@@ -229,86 +259,84 @@ mod tests {
         unreachable!()
     }
 
-    fn verdict(number: c_long, args: [u64; 6]) -> u32 {
-        run(&filter(), NATIVE, number as u32, args).0
+    struct Filter {
+        architecture: &'static Architecture,
+        program: BpfProgram,
+    }
+
+    impl Filter {
+        fn of(architecture: &'static Architecture) -> Self {
+            let program = program(architecture);
+            Self {
+                architecture,
+                program,
+            }
+        }
+
+        fn verdict_on(&self, number: u32, args: [u64; 6]) -> u32 {
+            run(&self.program, self.architecture.audit, number, args).0
+        }
+
+        /// `None` if the architecture has no such call.
+        fn verdict(&self, name: &str, args: [u64; 6]) -> Option<u32> {
+            let (number, _) = self.architecture.calls().find(|(_, it)| *it == name)?;
+            Some(self.verdict_on(number, args))
+        }
+
+        fn assert(&self, name: &str, args: [u64; 6], expected: Verdict) {
+            assert_eq!(
+                self.verdict(name, args),
+                Some(expected.code()),
+                "{name}{args:x?}"
+            );
+        }
+    }
+
+    fn denied(errno: i32) -> Verdict {
+        Verdict::Denied(errno as u16)
     }
 
     #[test]
     fn every_free_call_is_allowed_and_an_unknown_one_is_recorded() {
-        for number in FREE {
-            let depends = [
-                libc::SYS_ioctl,
-                libc::SYS_fcntl,
-                libc::SYS_clone,
-                libc::SYS_mmap,
-            ];
-            if !depends.contains(number) {
-                assert_eq!(
-                    verdict(*number, [u64::MAX; 6]),
-                    Verdict::Free.code(),
-                    "{number}"
+        for architecture in BOTH {
+            let filter = Filter::of(architecture);
+            for name in FREE {
+                let found = filter.verdict(name, [0; 6]);
+                assert!(
+                    found.is_none_or(|it| it == Verdict::Free.code()),
+                    "{name}: {found:x?}"
+                );
+            }
+            for number in [architecture.end, 600, 9999, 0x3fff_ffff, 0x8000_0000] {
+                let verdict = filter.verdict_on(number, [0; 6]);
+                assert_eq!(verdict, Verdict::Recorded.code(), "{number:#x}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_recorded_call_is_recorded() {
+        for filter in BOTH.map(Filter::of) {
+            for name in RECORDED.iter().flat_map(|(_, names)| *names) {
+                // No condition on arguments holds for these.
+                let found = filter.verdict(name, [u64::MAX; 6]);
+                assert!(
+                    found.is_none_or(|it| it == Verdict::Recorded.code()),
+                    "{name}: {found:x?}"
                 );
             }
         }
-        for number in [0x7fff_ffff, 600, 0x4000_0000 + 1] {
-            assert_eq!(verdict(number, [0; 6]), Verdict::Recorded.code());
-        }
     }
 
     #[test]
-    fn arguments_decide_where_they_should() {
-        let advise = |advice: i32| verdict(libc::SYS_madvise, [0, 0, advice as u64, 0, 0, 0]);
-        assert_eq!(advise(libc::MADV_DONTNEED), Verdict::Free.code());
-        assert_eq!(
-            advise(libc::MADV_FREE),
-            Verdict::Denied(libc::EINVAL as u16).code()
-        );
-        assert_eq!(advise(libc::MADV_DONTFORK), Verdict::Recorded.code());
-        let dumpable = |value| {
-            verdict(
-                libc::SYS_prctl,
-                [libc::PR_SET_DUMPABLE as u64, value, 0, 0, 0, 0],
-            )
-        };
-        assert_eq!(dumpable(1), Verdict::Free.code());
-        assert_eq!(dumpable(0), Verdict::Recorded.code());
-        let set = |level: i32, option: i32| {
-            let args = [3, level as u64, option as u64, 0, 0, 0];
-            verdict(libc::SYS_setsockopt, args)
-        };
-        assert_eq!(
-            set(libc::SOL_SOCKET, libc::SO_ZEROCOPY),
-            Verdict::Denied(libc::EOPNOTSUPP as u16).code()
-        );
-        assert_eq!(
-            set(libc::SOL_SOCKET, libc::SO_REUSEADDR),
-            Verdict::Free.code()
-        );
-        let clone = |flags: i32| verdict(libc::SYS_clone, [flags as u64, 0, 0, 0, 0, 0]);
-        assert_eq!(clone(libc::SIGCHLD | libc::CLONE_VM), Verdict::Free.code());
-        assert_eq!(
-            clone(libc::SIGCHLD | libc::CLONE_NEWUSER),
-            Verdict::Denied(libc::EPERM as u16).code()
-        );
-        assert_eq!(
-            verdict(libc::SYS_fcntl, [0, libc::F_SETLEASE as u64, 0, 0, 0, 0]),
-            Verdict::Recorded.code()
-        );
-        assert_eq!(
-            verdict(libc::SYS_fcntl, [0, libc::F_GETFL as u64, 0, 0, 0, 0]),
-            Verdict::Free.code()
-        );
-    }
-
-    #[test]
-    fn every_unconditional_denial_is_one() {
-        for (errno, calls) in DENIED {
-            for (number, when) in *calls {
-                if matches!(when, When::Any) {
-                    assert_eq!(
-                        verdict(*number, [0; 6]),
-                        Verdict::Denied(*errno as u16).code(),
-                        "{number}"
+    fn every_denied_call_is_denied() {
+        for filter in BOTH.map(Filter::of) {
+            for (errno, names) in DENIED {
+                for name in *names {
+                    let found = filter.verdict(name, [0; 6]);
+                    assert!(
+                        found.is_none_or(|it| it == denied(*errno).code()),
+                        "{name}: {found:x?}"
                     );
                 }
             }
@@ -316,29 +344,187 @@ mod tests {
     }
 
     #[test]
+    fn a_call_has_the_number_of_its_architecture() {
+        let x86 = Filter::of(&X86_64);
+        let arm = Filter::of(&AARCH64);
+        // read here, io_setup there; then ptrace here and there, nanosleep there.
+        assert_eq!(x86.verdict_on(0, [0; 6]), Verdict::Free.code());
+        assert_eq!(arm.verdict_on(0, [0; 6]), denied(libc::ENOSYS).code());
+        assert_eq!(x86.verdict_on(101, [0; 6]), denied(libc::EPERM).code());
+        assert_eq!(arm.verdict_on(117, [0; 6]), denied(libc::EPERM).code());
+        assert_eq!(arm.verdict_on(101, [0; 6]), Verdict::Free.code());
+        // What only one of them has.
+        for legacy in ["open", "stat", "fork", "arch_prctl"] {
+            assert!(x86.verdict(legacy, [0; 6]).is_some());
+            assert_eq!(arm.verdict(legacy, [0; 6]), None);
+        }
+    }
+
+    /// The crate's numbers are what the C library of this architecture says.
+    #[test]
+    fn the_numbers_are_this_kernels() {
+        for (name, number) in [
+            ("read", libc::SYS_read),
+            ("mmap", libc::SYS_mmap),
+            ("clone3", libc::SYS_clone3),
+            ("openat2", libc::SYS_openat2),
+            ("seccomp", libc::SYS_seccomp),
+            ("mseal", libc::SYS_mseal),
+        ] {
+            assert_eq!((NATIVE.name)(number as u32), Some(name));
+        }
+    }
+
+    #[test]
+    fn arguments_decide_where_they_should() {
+        for filter in BOTH.map(Filter::of) {
+            let advise = |advice: i32, expected| {
+                filter.assert("madvise", [0, 0, advice as u64, 0, 0, 0], expected);
+            };
+            advise(libc::MADV_DONTNEED, Verdict::Free);
+            advise(libc::MADV_FREE, denied(libc::EINVAL));
+            advise(libc::MADV_DONTFORK, Verdict::Recorded);
+
+            let dumpable = |value, expected| {
+                let args = [libc::PR_SET_DUMPABLE as u64, value, 0, 0, 0, 0];
+                filter.assert("prctl", args, expected);
+            };
+            dumpable(1, Verdict::Free);
+            dumpable(0, Verdict::Recorded);
+
+            let set = |level: i32, option: i32, expected| {
+                let args = [3, level as u64, option as u64, 0, 0, 0];
+                filter.assert("setsockopt", args, expected);
+            };
+            set(
+                libc::SOL_SOCKET,
+                libc::SO_ZEROCOPY,
+                denied(libc::EOPNOTSUPP),
+            );
+            set(libc::SOL_SOCKET, libc::SO_REUSEADDR, Verdict::Free);
+            set(libc::IPPROTO_TCP, libc::SO_ZEROCOPY, Verdict::Free);
+
+            let clone = |flags: i32, expected| {
+                filter.assert("clone", [flags as u64, 0, 0, 0, 0, 0], expected);
+            };
+            clone(libc::SIGCHLD | libc::CLONE_VM, Verdict::Free);
+            clone(libc::SIGCHLD | libc::CLONE_NEWUSER, denied(libc::EPERM));
+
+            let map = |protection: i32, flags: i32, expected| {
+                let args = [0, 0, protection as u64, flags as u64, 0, 0];
+                filter.assert("mmap", args, expected);
+            };
+            let private = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+            map(libc::PROT_READ, private, Verdict::Free);
+            map(
+                libc::PROT_READ,
+                private | libc::MAP_LOCKED,
+                Verdict::Recorded,
+            );
+            map(libc::PROT_READ | 0x20, private, Verdict::Recorded);
+        }
+    }
+
+    #[test]
+    fn commands_and_requests_of_no_list_are_recorded() {
+        const F_SETOWN_EX: u32 = 15;
+        const F_SET_RW_HINT: u32 = 1036;
+        const SIOCSPGRP: u32 = 0x8902;
+        for filter in BOTH.map(Filter::of) {
+            let second = |name, value: u32, expected| {
+                filter.assert(name, [0, value.into(), 0, 0, 0, 0], expected)
+            };
+            for command in FREE_FCNTL {
+                second("fcntl", *command, Verdict::Free);
+            }
+            for command in [
+                libc::F_SETLEASE as u32,
+                libc::F_SETPIPE_SZ as u32,
+                libc::F_ADD_SEALS as u32,
+                libc::F_NOTIFY as u32,
+                libc::F_SETOWN as u32,
+                F_SETOWN_EX,
+                F_SET_RW_HINT,
+                12_345,
+            ] {
+                second("fcntl", command, Verdict::Recorded);
+            }
+            for request in FREE_IOCTL {
+                second("ioctl", *request, Verdict::Free);
+            }
+            for request in DENIED_IOCTL {
+                second("ioctl", *request, denied(libc::EPERM));
+            }
+            for request in [
+                libc::TCSETS as u32,
+                libc::TIOCSWINSZ as u32,
+                libc::TIOCSCTTY as u32,
+                libc::SIOCSIFFLAGS as u32,
+                SIOCSPGRP,
+                0,
+                u32::MAX,
+            ] {
+                second("ioctl", request, Verdict::Recorded);
+            }
+        }
+    }
+
+    #[test]
+    fn a_search_among_many_values_finds_each_and_no_other() {
+        for length in 1..40 {
+            let values: Vec<u32> = (0..length).map(|nth| 10 * nth + 5).collect();
+            let mut program = vec![instruction(LOAD, NUMBER)];
+            program.extend(is_one_of(&values, Verdict::Free));
+            program.push(instruction(RETURN, Verdict::Recorded.code()));
+            for number in 0..10 * length + 10 {
+                let expected = if values.contains(&number) {
+                    Verdict::Free
+                } else {
+                    Verdict::Recorded
+                };
+                assert_eq!(run(&program, 0, number, [0; 6]).0, expected.code());
+            }
+        }
+    }
+
+    #[test]
     fn another_architecture_has_no_calls() {
-        let (verdict, _) = run(&filter(), 0x4000_0003, 1, [0; 6]);
-        assert_eq!(verdict, Verdict::Denied(libc::ENOSYS as u16).code());
+        const AUDIT_ARCH_I386: u32 = 0x4000_0003;
+        const AUDIT_ARCH_ARM: u32 = 0x4000_0028;
+        for architecture in BOTH {
+            let program = program(architecture);
+            let others = BOTH.map(|it| it.audit).into_iter();
+            for audit in others.chain([AUDIT_ARCH_I386, AUDIT_ARCH_ARM]) {
+                if audit != architecture.audit {
+                    let (verdict, _) = run(&program, audit, 1, [0; 6]);
+                    assert_eq!(verdict, denied(libc::ENOSYS).code());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_x32_convention_has_no_calls() {
+        let filter = Filter::of(&X86_64);
+        for number in (0..X86_64.end).chain([512, 547, 0x3fff_ffff]) {
+            let verdict = filter.verdict_on(0x4000_0000 | number, [0; 6]);
+            assert_eq!(verdict, denied(libc::ENOSYS).code(), "{number}");
+        }
     }
 
     #[test]
     fn a_verdict_takes_few_steps() {
-        let program = filter();
-        for number in 0..500 {
-            let (_, steps) = run(&program, NATIVE, number, [0; 6]);
-            assert!(steps < 80, "{number}: {steps}");
+        for architecture in BOTH {
+            let program = program(architecture);
+            for (number, name) in architecture.calls() {
+                let (_, steps) = run(&program, architecture.audit, number, [0; 6]);
+                assert!(steps < 40, "{name}: {steps}");
+                if ["read", "mmap", "futex", "getrandom"].contains(&name) {
+                    assert!(steps < 28, "{name}: {steps}");
+                }
+            }
+            // BPF_MAXINSNS
+            assert!(program.len() < 4096);
         }
-        let free = [
-            libc::SYS_read,
-            libc::SYS_mmap,
-            libc::SYS_futex,
-            libc::SYS_getrandom,
-        ];
-        for number in free {
-            let (_, steps) = run(&program, NATIVE, number as u32, [0; 6]);
-            assert!(steps < 28, "{number}: {steps}");
-        }
-        // BPF_MAXINSNS
-        assert!(program.len() < 4096);
     }
 }

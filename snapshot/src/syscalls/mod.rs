@@ -8,6 +8,8 @@
 //! A call that is in no list is recorded: a new kernel can make workers refork
 //! more often, never let state through.
 
+mod architecture;
+mod arguments;
 mod filter;
 mod table;
 
@@ -17,7 +19,8 @@ pub use filter::filter;
 
 use crate::row::{Row, Taint};
 use crate::tracer::Recorded;
-use table::RECORDED;
+use architecture::NATIVE;
+use table::{RECORDED, RECORDED_WHEN};
 
 /// Every entry of the table that forbids or records, by its name as a handler.
 #[cfg(feature = "sabotage")]
@@ -30,60 +33,119 @@ pub(crate) fn taints(recorded: &BTreeSet<Recorded>) -> Vec<Taint> {
     recorded
         .iter()
         .map(|call| {
-            let known = RECORDED.iter().find(|(number, ..)| *number == call.number);
-            let (name, row) = known.map_or_else(
-                || (format!("system call {}", call.number), Row::Unknown),
-                |(_, name, row)| ((*name).to_string(), *row),
-            );
+            let name = u32::try_from(call.number).ok().and_then(NATIVE.name);
+            let row = name.map_or(Row::Unknown, row);
+            let name = name.map_or_else(|| format!("system call {}", call.number), str::to_owned);
             let who = if call.by_worker {
                 ""
             } else {
                 " in a process it started"
             };
-            Taint::new(row, format!("{name}({:#x}, …){who}", call.first_argument))
+            let [first, second] = call.arguments;
+            Taint::new(row, format!("{name}({first:#x}, {second:#x}, …){who}"))
         })
         .collect()
 }
 
+/// What a call changes that no rewind puts back.
+fn row(name: &str) -> Row {
+    let always = RECORDED
+        .iter()
+        .find_map(|(row, names)| names.contains(&name).then_some(*row));
+    let by_arguments = || {
+        RECORDED_WHEN
+            .iter()
+            .find_map(|(it, _, row)| (*it == name).then_some(*row))
+    };
+    always.or_else(by_arguments).unwrap_or(Row::Unknown)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::table::{DENIED, FREE, FREE_WHEN, RECORDED_WHEN, When};
+    use std::collections::BTreeMap;
+
+    use super::architecture::{AARCH64, X86_64};
+    use super::table::{DENIED, DENIED_WHEN, FREE, FREE_WHEN};
     use super::*;
 
+    fn known() -> BTreeSet<&'static str> {
+        let calls = X86_64.calls().chain(AARCH64.calls());
+        calls.map(|(_, name)| name).collect()
+    }
+
+    /// The classes in which each name stands.
+    fn classes() -> BTreeMap<&'static str, Vec<&'static str>> {
+        let mut classes: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        let free = FREE.iter().map(|name| (*name, "free"));
+        let recorded = RECORDED.iter().flat_map(|(_, names)| *names);
+        let denied = DENIED.iter().flat_map(|(_, names)| *names);
+        for (name, class) in free
+            .chain(recorded.map(|name| (*name, "recorded")))
+            .chain(denied.map(|name| (*name, "denied")))
+        {
+            classes.entry(name).or_default().push(class);
+        }
+        classes
+    }
+
     #[test]
-    fn no_call_is_in_two_classes() {
-        let mut seen = BTreeSet::new();
-        for number in FREE {
-            assert!(seen.insert(*number), "system call {number} is free twice");
-        }
-        for (number, name, _) in RECORDED {
-            if !FREE_WHEN.iter().any(|(it, _)| it == number)
-                && !RECORDED_WHEN.iter().any(|(it, _)| it == number)
-            {
-                assert!(
-                    seen.insert(*number),
-                    "{name} is recorded and something else"
-                );
-            }
-        }
-        for (_, calls) in DENIED {
-            for (number, when) in *calls {
-                if matches!(when, When::Any) {
-                    assert!(seen.insert(*number), "system call {number} is denied twice");
-                }
-            }
+    fn every_known_call_is_in_one_class() {
+        let classes = classes();
+        let unclassed: Vec<_> = known()
+            .into_iter()
+            .filter(|name| !classes.contains_key(name))
+            .collect();
+        assert!(unclassed.is_empty(), "decide on {unclassed:?}");
+        for (name, classes) in classes {
+            assert_eq!(classes.len(), 1, "{name} is {classes:?}");
         }
     }
 
     #[test]
-    fn an_unknown_call_is_named_by_its_number() {
-        let recorded = [Recorded {
-            number: 9999,
-            first_argument: 1,
+    fn every_name_is_a_calls() {
+        let known = known();
+        for name in classes().keys() {
+            assert!(known.contains(name), "no architecture has {name}");
+        }
+    }
+
+    #[test]
+    fn exceptions_are_to_the_rule_of_another_class() {
+        let classes = classes();
+        for (name, _) in FREE_WHEN {
+            assert_eq!(classes[name], ["recorded"], "{name}");
+        }
+        for (name, ..) in RECORDED_WHEN {
+            assert_eq!(classes[name], ["free"], "{name}");
+        }
+        for (name, ..) in DENIED_WHEN {
+            assert_ne!(classes[name], ["denied"], "{name}");
+        }
+    }
+
+    fn taint(number: i64) -> Taint {
+        let recorded = Recorded {
+            number,
+            arguments: [1, 0x5402],
             by_worker: true,
-        }];
-        let taints = taints(&recorded.into_iter().collect());
-        assert_eq!(taints[0].row, Row::Unknown);
-        assert!(taints[0].detail.contains("9999"));
+        };
+        taints(&BTreeSet::from([recorded])).remove(0)
+    }
+
+    #[test]
+    fn a_known_call_is_named_with_its_row() {
+        let ioctl = taint(libc::SYS_ioctl);
+        assert_eq!(ioctl.row, Row::Descriptors);
+        assert_eq!(ioctl.detail, "ioctl(0x1, 0x5402, …)");
+        assert_eq!(taint(libc::SYS_mmap).row, Row::Mappings);
+    }
+
+    #[test]
+    fn an_unknown_call_is_named_by_its_number() {
+        for number in [9999, -1] {
+            let taint = taint(number);
+            assert_eq!(taint.row, Row::Unknown);
+            assert!(taint.detail.starts_with(&format!("system call {number}(")));
+        }
     }
 }
