@@ -112,6 +112,7 @@ impl Tried {
 struct Built {
     supervisor: PathBuf,
     engine: PathBuf,
+    verdicts: PathBuf,
     of_supervisor: PathBuf,
     of_python: PathBuf,
     end_to_end: Vec<(&'static str, PathBuf)>,
@@ -229,6 +230,7 @@ fn build(workspace: &Workspace) -> Result<Built> {
     Ok(Built {
         supervisor: find(&programs, "refunction-supervisor")?,
         engine: find(&tests, "engine")?,
+        verdicts: find(&tests, "verdicts")?,
         of_supervisor: find(&tests, "refunction-supervisor")?,
         of_python: find(&tests, "workers")?,
         end_to_end: ["isolation", "supervisor"]
@@ -305,6 +307,7 @@ fn suites(built: &Built, handler: Option<&Handler>) -> Vec<Suite> {
         &["--test-threads=1", "--skip=random_programs"],
     );
     let random = by_itself("engine", &built.engine, &["random_programs"]);
+    let verdicts = by_itself("verdicts", &built.verdicts, &[]);
     let of_supervisor = by_itself("units of the supervisor", &built.of_supervisor, &[]);
     let of_python = by_itself("workers of Python", &built.of_python, &[]);
     let end_to_end = built.end_to_end.iter().map(|(name, program)| Suite {
@@ -314,8 +317,12 @@ fn suites(built: &Built, handler: Option<&Handler>) -> Vec<Suite> {
         starts_supervisor: true,
         ends_early: false,
     });
+    let is_of_table = |name: &str| name.starts_with("denied") || name.starts_with("recorded");
     let first = match handler.map(|it| it.part.as_str()) {
-        None => vec![engine, random, of_supervisor, of_python],
+        Some("engine") if handler.is_some_and(|it| is_of_table(&it.name)) => {
+            vec![verdicts, engine, random]
+        }
+        None => vec![verdicts, engine, random, of_supervisor, of_python],
         Some("engine") => vec![engine, random],
         Some("supervisor") => vec![of_supervisor],
         Some(_) => vec![of_python],

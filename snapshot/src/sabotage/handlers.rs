@@ -22,12 +22,69 @@ pub fn handlers() -> Vec<Handler> {
         .map(|(name, row)| handler(name, row))
         .chain(
             crate::syscalls::entries()
-                .into_iter()
-                .map(|name| handler(&name, "anything that a call of no list changes")),
+                .map(|(class, call)| handler(&format!("{class}:{call}"), row_of(call))),
         )
         .collect()
 }
 
+/// The row that a call of the table belongs to.
+fn row_of(call: &str) -> &'static str {
+    const ROWS: &[(&[&str], &str)] = &[
+        (&["io_"], "io_uring, kernel aio"),
+        (
+            &["vmsplice", "setsockopt"],
+            "pages that a tenant had the kernel keep",
+        ),
+        (&["shm", "sem", "msg"], "System V shared memory"),
+        (&["mq_"], "POSIX message queues"),
+        (&["mlock", "munlock"], "memory locks"),
+        (&["madvise"], "other advice that lasts"),
+        (
+            &[
+                "mbind",
+                "set_mem",
+                "pkey",
+                "remap_file",
+                "mseal",
+                "memfd_secret",
+            ],
+            "memory policy (NUMA), protection keys",
+        ),
+        (&["mmap", "mprotect"], "memory locks"),
+        (&["membarrier"], "`membarrier` registration"),
+        (&["arch_prctl", "map_shadow"], "shadow stack"),
+        (&["modify_ldt", "set_thread"], "local descriptor table"),
+        (&["prctl"], "other attributes that `prctl` sets"),
+        (&["chroot"], "root directory"),
+        (&["capset", "setfs"], "filesystem user and group"),
+        (&["seccomp"], "more seccomp filters"),
+        (&["landlock"], "more Landlock rules"),
+        (&["timer_"], "POSIX timers"),
+        (&["fcntl"], "… leases, directory notifications"),
+        (&["ioctl"], "what `ioctl` sets"),
+        (
+            &[
+                "setxattr", "lsetx", "fsetx", "remove", "lremove", "fremove", "file_set",
+            ],
+            "extended",
+        ),
+        (&["keyctl", "add_key", "request_key"], "keyrings"),
+        (&["personality"], "personality"),
+        (
+            &["ptrace", "process_", "pidfd_getfd", "kcmp"],
+            "other processes' memory",
+        ),
+        (
+            &["clone", "unshare", "setns", "mount", "umount", "sethost"],
+            "mounts, host name",
+        ),
+    ];
+    let begins = |(starts, _): &&(&[&str], _)| starts.iter().any(|start| call.starts_with(start));
+    let row = ROWS.iter().find(begins).map(|(_, row)| *row);
+    row.unwrap_or("anything that a call of no list changes")
+}
+
+const CONVENTION: &str = "anything that a call by another convention changes";
 const MAPPINGS: &str = "mappings new, gone, resized, moved, with other rights";
 const PAGES: &str = "private pages";
 const CHILDREN: &str = "child processes, orphans, daemons, session leaders";
@@ -144,6 +201,12 @@ const NAMED: &[(&str, &str)] = &[
     ("children:kill-at-discard", CHILDREN),
     ("children:too-many", "more processes than one rewind reaps"),
     ("exec:of-the-worker", "the worker executes another program"),
+    ("denied:another-architecture", CONVENTION),
+    ("denied:another-convention", CONVENTION),
+    (
+        "recorded:unknown",
+        "anything that a call of no list changes",
+    ),
     ("recorded:all", "anything that a call of no list changes"),
     ("attributes:directory", "working directory"),
     ("attributes:umask", "umask"),
