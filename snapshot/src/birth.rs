@@ -18,6 +18,7 @@ use crate::process::Process;
 use crate::ptrace;
 use crate::row::Taint;
 use crate::runner::Runner;
+use crate::sabotage::leaves_out;
 use crate::span::{PAGE, Span};
 use crate::stub::{Constants, OVERLAY_BYTES, OVERLAY_OFFSET, Program, TABLE_BYTES};
 use crate::tracer::{TraceError, Tracer};
@@ -162,7 +163,8 @@ fn take_overlay(
         let ours = mappings
             .iter()
             .any(|mapping| mapping.span.contains(page) && !mapping.shared);
-        if !ours || image.is_wiped(page) || image.annex.scratch.contains(page) {
+        let is_wiped = image.is_wiped(page) && !leaves_out("wiped:not-in-the-overlay");
+        if !ours || is_wiped || image.annex.scratch.contains(page) {
             continue;
         }
         let to = OVERLAY_OFFSET + overlay.len() as u64 * PAGE;

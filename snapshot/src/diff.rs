@@ -1,6 +1,7 @@
 //! What it takes to make one mapping list the other.
 
 use crate::maps::{Backing, Mapping, Protection};
+use crate::sabotage::leaves_out;
 use crate::span::Span;
 
 /// One difference.
@@ -35,9 +36,12 @@ pub(crate) fn mends<'a>(then: &'a [Mapping], now: &[Mapping]) -> Vec<Mend<'a>> {
             (None, Some(_)) => Mend::Unmap(span),
             (Some(was), None) => Mend::Remap(span, was),
             (Some(was), Some(is)) => {
-                let same_backing = was.shared == is.shared
-                    && backing_at(was, span.start) == backing_at(is, span.start);
-                match (same_backing, was.protection == is.protection) {
+                let same_backing = (was.shared == is.shared || leaves_out("mappings:diff-shared"))
+                    && (backing_at(was, span.start) == backing_at(is, span.start)
+                        || leaves_out("mappings:diff-backing"));
+                let same_rights =
+                    was.protection == is.protection || leaves_out("mappings:diff-protection");
+                match (same_backing, same_rights) {
                     (true, true) => continue,
                     (true, false) => Mend::Protect(span, was.protection),
                     (false, _) => Mend::Remap(span, was),

@@ -16,6 +16,7 @@ use crate::maps::{self, Backing, Mapping};
 use crate::pagemap::PageScanner;
 use crate::process::Process;
 use crate::ptrace;
+use crate::sabotage::leaves_out;
 use crate::span::{PAGE, Span};
 use crate::stub::{Annex, SCRATCH_BYTES, TABLE_BYTES};
 use crate::tracer::{TraceError, Tracer};
@@ -114,13 +115,13 @@ impl Image {
                 // A file that everybody reads, such as a locale archive.
                 continue;
             }
-            if mapping.shared {
+            if mapping.shared && !leaves_out("image:no-shared-memory") {
                 return Err(ImageError::Shared {
                     what: format!("shared mapping of {:?}", mapping.name),
                     span: mapping.span,
                 });
             }
-            if flags.is_wiped(mapping.span) {
+            if flags.is_wiped(mapping.span) && !leaves_out("wiped:not-in-the-image") {
                 wiped.push(mapping.span);
                 continue;
             }
@@ -146,6 +147,9 @@ impl Image {
         .map_err(|_| io::Error::other("the image is not a memfd"))
         .and_then(|sealed| {
             use memfd::FileSeal::{SealGrow, SealSeal, SealShrink, SealWrite};
+            if leaves_out("image:sealed") {
+                return Ok(());
+            }
             sealed
                 .add_seals(&[SealWrite, SealGrow, SealShrink, SealSeal])
                 .map_err(io::Error::other)

@@ -29,6 +29,7 @@ mod ptrace;
 mod report;
 mod row;
 mod runner;
+pub mod sabotage;
 mod span;
 mod stub;
 pub mod syscalls;

@@ -6,6 +6,7 @@ use crate::diff::Mend;
 use crate::image::Image;
 use crate::maps::Backing;
 use crate::row::{Row, Taint};
+use crate::sabotage::leaves_out;
 use crate::span::{PAGE, Span};
 use crate::stub::Program;
 
@@ -14,9 +15,14 @@ pub(crate) fn touches_annex(mend: &Mend<'_>, image: &Image) -> bool {
     let (Mend::Unmap(span) | Mend::Remap(span, _) | Mend::Protect(span, _)) = mend;
     let annex = &image.annex;
     let code = Span::new(annex.code, annex.code + PAGE);
-    [code, annex.view, annex.table, annex.scratch]
-        .into_iter()
-        .any(|own| !own.intersection(*span).is_empty())
+    [
+        (code, "annex:code"),
+        (annex.view, "annex:view"),
+        (annex.table, "annex:table"),
+        (annex.scratch, "annex:scratch"),
+    ]
+    .into_iter()
+    .any(|(own, handler)| !own.intersection(*span).is_empty() && !leaves_out(handler))
 }
 
 /// Adds the calls that undo one difference.
@@ -43,6 +49,9 @@ pub(crate) fn plan_mend(
             0,
         ),
         Mend::Remap(span, was) => {
+            if leaves_out("mappings:irreplaceable") && was.backing != Backing::Anonymous {
+                return Ok(());
+            }
             if was.shared || matches!(was.backing, Backing::Stack | Backing::Kernel) {
                 return Err(Taint::new(
                     Row::Mappings,

@@ -14,6 +14,7 @@ use crate::maps::{self, Backing, Mapping};
 use crate::pagemap::PageScanner;
 use crate::process::Process;
 use crate::row::{Row, Taint};
+use crate::sabotage::leaves_out;
 use crate::span::{PAGE, Span};
 use crate::stub::{OVERLAY_OFFSET, Program, SCRATCH_MARKS, SCRATCH_RESULTS};
 use crate::tracer::Tracer;
@@ -84,9 +85,12 @@ impl Worker {
                 if image.annex.scratch.contains(page) {
                     // Its first part is zeroed after use; the rest is used when
                     // ageing only, but a tenant may write there too.
-                    if !aging && page >= marks {
+                    if !aging && page >= marks && !leaves_out("pages:scratch-behind") {
                         push_page(&mut drops, page);
                     }
+                    continue;
+                }
+                if is_passed_over(mapping, image, page) {
                     continue;
                 }
                 while remade.next_if(|span| span.end <= page).is_some() {}
@@ -175,7 +179,7 @@ impl Worker {
             self.spared.clear();
         }
         for (page, mark) in tracked.iter().zip(&marks) {
-            if *mark != 0 {
+            if *mark != 0 || leaves_out("pages:aging") {
                 continue;
             }
             let period = match self.spared.get(page) {
@@ -189,8 +193,22 @@ impl Worker {
         }
         let mut wipe = Program::default();
         let scratch = image.annex.scratch;
-        wipe.zero(Row::Pages, scratch.start, scratch.len());
+        if !leaves_out("pages:scratch-when-aging") {
+            wipe.zero(Row::Pages, scratch.start, scratch.len());
+        }
         self.runner(image, tracer).run(&wipe)
+    }
+}
+
+/// True if pages of this kind are to be left out.
+fn is_passed_over(mapping: &Mapping, image: &Image, page: u64) -> bool {
+    match mapping.backing {
+        Backing::Stack => leaves_out("pages:of-the-stack"),
+        Backing::Kernel => leaves_out("pages:of-the-vdso"),
+        _ if mapping.protection & libc::PROT_EXEC != 0 => leaves_out("pages:executable"),
+        _ if !mapping.is_writable() => leaves_out("pages:read-only"),
+        _ if image.offset_of(page).is_some() => leaves_out("pages:of-the-image"),
+        _ => leaves_out("pages:anonymous"),
     }
 }
 

@@ -10,6 +10,7 @@ use std::os::unix::fs::FileExt;
 use nix::unistd::Pid;
 
 use crate::maps::{Backing, Mapping};
+use crate::sabotage::leaves_out;
 
 /// One process's `/proc` files.
 pub(crate) struct Process {
@@ -74,7 +75,7 @@ impl Process {
                 _ => return Ok(false),
             }
         }
-        Ok(query_mapping(&self.maps, at)?.is_none())
+        Ok(query_mapping(&self.maps, at)?.is_none() || leaves_out("mappings:query-the-end"))
     }
 
     /// Replaces `numbers` by the open descriptors, ascending as the kernel lists
@@ -161,10 +162,13 @@ impl MappingQuery {
             _ => ((0, 0), 0, 0),
         };
         (self.vma_start, self.vma_end) == (mapping.span.start, mapping.span.end)
-            && self.vma_flags & 0x7 == mapping.protection as u64
-            && (self.vma_flags & VMA_SHARED != 0) == mapping.shared
-            && ((self.dev_major, self.dev_minor), self.inode) == (device, inode)
-            && (inode == 0 || self.vma_offset == offset)
+            && (self.vma_flags & 0x7 == mapping.protection as u64
+                || leaves_out("mappings:query-protection"))
+            && ((self.vma_flags & VMA_SHARED != 0) == mapping.shared
+                || leaves_out("mappings:query-shared"))
+            && (((self.dev_major, self.dev_minor), self.inode) == (device, inode)
+                || leaves_out("mappings:query-backing"))
+            && (inode == 0 || self.vma_offset == offset || leaves_out("mappings:query-offset"))
     }
 }
 

@@ -192,6 +192,16 @@ impl Program {
         );
     }
 
+    /// Leaves out what the chosen handler is.
+    #[cfg(feature = "sabotage")]
+    pub(crate) fn retain(&mut self, mut stays: impl FnMut(Row, Step) -> bool) {
+        let both: Vec<(Op, Row)> = (self.ops.iter().copied())
+            .zip(self.rows.iter().copied())
+            .filter(|(op, row)| stays(*row, Step::of(op)))
+            .collect();
+        (self.ops, self.rows) = both.into_iter().unzip();
+    }
+
     /// How many batches it takes.
     pub(crate) fn batches(&self) -> usize {
         self.ops.len().div_ceil(BATCH)
@@ -252,6 +262,43 @@ fn call(number: libc::c_long, args: &[u64]) -> Op {
         number: number.cast_unsigned(),
         args: all,
         ..Op::default()
+    }
+}
+
+/// An operation as sabotage sees it.
+#[cfg(feature = "sabotage")]
+#[derive(Debug)]
+pub(crate) struct Step {
+    pub(crate) kind: Kind,
+    pub(crate) args: [u64; 6],
+    /// It must return something.
+    pub(crate) is_checked: bool,
+}
+
+#[cfg(feature = "sabotage")]
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Kind {
+    Call(libc::c_long),
+    Copy,
+    Zero,
+    Equal,
+    Refresh,
+}
+
+#[cfg(feature = "sabotage")]
+impl Step {
+    fn of(op: &Op) -> Self {
+        Self {
+            kind: match op.code {
+                COPY => Kind::Copy,
+                ZERO => Kind::Zero,
+                EQUAL => Kind::Equal,
+                REFRESH => Kind::Refresh,
+                _ => Kind::Call(op.number.cast_signed()),
+            },
+            args: op.args,
+            is_checked: op.result == EXPECT,
+        }
     }
 }
 

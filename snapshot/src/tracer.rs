@@ -14,6 +14,7 @@ use nix::unistd::Pid;
 
 use crate::ptrace::{self, PtraceError};
 use crate::row::{Row, Taint};
+use crate::sabotage::leaves_out;
 use crate::wait::{self, Change};
 
 /// How long a stop, a fork or a death may take before the worker is given up.
@@ -302,7 +303,9 @@ impl Tracer {
             }
         }
         for process in &processes_ended {
-            end(*process);
+            if !leaves_out("children:kill") {
+                end(*process);
+            }
         }
         // A fork that was under way shows up only now; `take_in` kills it.
         self.wait_until("stopping the worker", worker, |tracer| {
@@ -330,7 +333,9 @@ impl Tracer {
             if task.subject != worker {
                 continue;
             }
-            if let Some(Change::GroupStop(signal)) = task.stopped {
+            if let Some(Change::GroupStop(signal)) = task.stopped
+                && !leaves_out("signals:stopped-when-held")
+            {
                 return Err(Taint::new(
                     Row::Signals,
                     format!("stopped by signal {signal}"),
@@ -370,6 +375,7 @@ impl Tracer {
                 .values()
                 .filter(|task| task.subject == subject)
                 .map(|task| task.process)
+                .filter(|process| *process == subject || !leaves_out("children:kill-at-discard"))
                 .collect();
             if processes.is_empty() {
                 break;
@@ -402,6 +408,9 @@ impl Tracer {
     /// whoever could tell has told, and such a child has become ours.
     fn end_strays(&mut self) -> Result<(), TraceError> {
         let me = Pid::this();
+        if leaves_out("children:strays") {
+            return Ok(());
+        }
         // Where the kernel lists no children, none can be told from the others.
         let children = std::fs::read_to_string(format!("/proc/{me}/task/{me}/children"));
         let strays: BTreeSet<Pid> = children
@@ -509,7 +518,10 @@ impl Tracer {
                 // the one that called goes on under the process's id.
                 self.tasks
                     .retain(|other, task| task.process != process || *other == tid);
-                if process == owner && subject.kind == Kind::Worker {
+                if process == owner
+                    && subject.kind == Kind::Worker
+                    && !leaves_out("exec:of-the-worker")
+                {
                     self.news.push_back(News::WorkerExecuted { worker: owner });
                 }
             }
@@ -535,7 +547,7 @@ impl Tracer {
             (Mode::UntilTrap, Change::Signal(libc::SIGSTOP)) => self.go_on(tid, 0),
             (_, Change::Signal(signal)) => self.go_on(tid, signal),
             (_, Change::GroupStop(signal)) => {
-                if process == owner && tid == owner {
+                if process == owner && tid == owner && !leaves_out("signals:stopped-meanwhile") {
                     self.news.push_back(News::WorkerStopped {
                         worker: owner,
                         signal,
@@ -597,7 +609,8 @@ impl Tracer {
                 if !is_thread && parent_process == owner {
                     subject.evidence.children += 1;
                 }
-                if !is_thread && subject.mode == Mode::Held {
+                if !is_thread && subject.mode == Mode::Held && !leaves_out("children:kill-newborns")
+                {
                     end(newborn);
                 }
             }

@@ -21,6 +21,7 @@ use crate::ptrace::{self, ExtendedState, RseqConfiguration};
 use crate::report::{Refused, Rewound, Stopwatch};
 use crate::row::{Row, Taint};
 use crate::runner::Runner;
+use crate::sabotage::leaves_out;
 use crate::span::Span;
 use crate::stub::{Program, SCRATCH_RESULTS};
 use crate::syscalls;
@@ -100,7 +101,10 @@ impl Worker {
             .ok_or_else(|| vec![Taint::new(Row::Worker, "it was not held")])?;
         let evidence = tracer.take_evidence(pid);
         let mut taints = syscalls::taints(&evidence.recorded);
-        if evidence.children > MAX_CHILDREN {
+        if leaves_out("recorded:all") {
+            taints.clear();
+        }
+        if evidence.children > MAX_CHILDREN && !leaves_out("children:too-many") {
             taints.push(Taint::new(
                 Row::Children,
                 format!("it started {} processes", evidence.children),
@@ -118,6 +122,7 @@ impl Worker {
             .process
             .has_mappings(&self.ready.mappings)
             .unwrap_or(false)
+            || leaves_out("mappings:compared")
         {
             None
         } else {
@@ -136,7 +141,7 @@ impl Worker {
         }
         watch.lap("mappings");
 
-        for tid in &held.threads {
+        for tid in held.threads.iter().filter(|_| !leaves_out("threads:end")) {
             end_thread(tracer, pid, *tid, &self.ready.registers, image)
                 .map_err(|error| one(Row::Threads, &error))?;
         }
@@ -145,7 +150,9 @@ impl Worker {
         }
 
         let pending = ptrace::pending_signals(pid).map_err(|error| one(Row::Signals, &error))?;
-        self.ready.kernel.drop_pending(&pending, &mut program);
+        if !leaves_out("signals:pending") {
+            self.ready.kernel.drop_pending(&pending, &mut program);
+        }
         reap_children(evidence.children, &mut program);
         program.append(&self.ready.kernel.checks);
         let descriptors_closed = self
@@ -186,6 +193,8 @@ impl Worker {
         if !aging {
             program.zero(Row::Pages, image.annex.scratch.start, SCRATCH_RESULTS);
         }
+        #[cfg(feature = "sabotage")]
+        crate::sabotage::leave_out(&mut program, &image.annex);
         let mappings_mended = mends.len() as u32;
         watch.lap("plan");
 
@@ -199,16 +208,18 @@ impl Worker {
         }
         watch.lap("copy");
 
-        if mappings_mended > 0 {
+        if mappings_mended > 0 && !leaves_out("mappings:pieces") {
             self.accept_mappings()?;
             watch.lap("mappings again");
         }
 
         self.set_registers()
             .map_err(|error| one(Row::Registers, &error))?;
-        self.process
-            .reset_peak()
-            .map_err(|error| one(Row::Pages, &error))?;
+        if !leaves_out("pages:peak") {
+            self.process
+                .reset_peak()
+                .map_err(|error| one(Row::Pages, &error))?;
+        }
         watch.lap("registers");
         self.program = program;
         self.rewinds += 1;
@@ -256,9 +267,15 @@ impl Worker {
     /// Everything of the main thread that ptrace itself can set.
     pub(crate) fn set_registers(&self) -> Result<(), TraceError> {
         let pid = self.process.pid;
-        ptrace::set_registers(pid, &self.ready.registers)?;
-        ptrace::set_extended_state(pid, &self.ready.extended)?;
-        ptrace::set_signal_mask(pid, self.ready.signal_mask)?;
+        if !leaves_out("registers:general") {
+            ptrace::set_registers(pid, &self.ready.registers)?;
+        }
+        if !leaves_out("registers:extended") {
+            ptrace::set_extended_state(pid, &self.ready.extended)?;
+        }
+        if !leaves_out("signals:mask") {
+            ptrace::set_signal_mask(pid, self.ready.signal_mask)?;
+        }
         Ok(())
     }
 

@@ -15,6 +15,7 @@ use refunction_snapshot::{
 use crate::memory;
 use crate::pipes::Pipes;
 use crate::private::PrivateDirectory;
+use crate::sabotage::leaves_out;
 use crate::sandbox;
 use crate::settings::{MethodChoice, Settings};
 use crate::sweep::{Scope, Sweep, SweepError};
@@ -254,7 +255,7 @@ impl Container {
         } else {
             return Ok(());
         };
-        if self.booting.is_none() {
+        if self.booting.is_none() && !leaves_out("template:rotation") {
             let private = self.private.as_ref();
             self.booting = Some(start_template(&mut self.engine, &self.settings, private)?);
             self.rotation = Some(why);
@@ -343,7 +344,9 @@ impl Container {
         if let Some(staff) = self.staff.take() {
             self.engine.discard(staff.worker)?;
         }
-        if let Some(template) = self.retired.take() {
+        if let Some(template) = self.retired.take()
+            && !leaves_out("template:ends-with-its-worker")
+        {
             self.engine.discard_template(template)?;
         }
         Ok(())
@@ -368,7 +371,9 @@ impl Container {
     pub(crate) fn restore(&mut self) -> Result<Option<Restored>, ContainerError> {
         let began = Instant::now();
         let is_rotation = self.retired.is_some();
-        let tried = if is_rotation || self.settings.method == MethodChoice::Refork {
+        let always = self.settings.method == MethodChoice::Refork
+            && !leaves_out("restore:when-told-to-refork");
+        let tried = if is_rotation || always {
             Err(Refused {
                 taints: Vec::new(),
                 phases: Phases::default(),
@@ -448,8 +453,10 @@ impl Container {
     /// True if all that a tenant left is gone.
     fn sweep_until(&mut self, moment: Instant) -> Result<bool, ContainerError> {
         match &mut self.sweep {
-            Some(sweep) => Ok(sweep.run(Some(moment))?.is_complete),
-            None => Ok(true),
+            Some(sweep) if !leaves_out("files:at-a-refork") => {
+                Ok(sweep.run(Some(moment))?.is_complete)
+            }
+            _ => Ok(true),
         }
     }
 
@@ -480,7 +487,9 @@ impl Container {
             Err(error) => return Err(refused(Row::Descriptors, error.to_string())),
         }
         holding.lap("pipes");
-        if let Some(sweep) = &mut self.sweep {
+        if let Some(sweep) = &mut self.sweep
+            && !leaves_out("files:at-a-rewind")
+        {
             let swept = sweep.run(Some(Instant::now() + SLICE));
             match swept.map_err(|error| refused(Row::Files, error.to_string()))? {
                 swept if swept.is_complete => {}
@@ -539,7 +548,7 @@ fn start_template(
     }
     // Our own settings are no business of a tenant's.
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("REFUNCTION_") {
+        if name.to_string_lossy().starts_with("REFUNCTION_") && !leaves_out("template:settings") {
             command.env_remove(name);
         }
     }

@@ -14,6 +14,7 @@ mod peers;
 mod pipes;
 mod private;
 mod runtime;
+mod sabotage;
 mod sandbox;
 mod settings;
 mod sweep;
@@ -27,6 +28,14 @@ use clap::Parser;
 fn main() -> ExitCode {
     let started = Instant::now();
     let settings = settings::Settings::parse();
+    #[cfg(feature = "sabotage")]
+    {
+        if settings.handlers {
+            sabotage::list();
+            return ExitCode::SUCCESS;
+        }
+        sabotage::settle(&settings);
+    }
     if settings.as_template {
         return template::run(&settings);
     }

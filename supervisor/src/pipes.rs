@@ -12,6 +12,7 @@ use refunction_protocol::Stream;
 use refunction_snapshot::unread_bytes;
 
 use crate::logs::{Line, LineCutter};
+use crate::sabotage::leaves_out;
 
 /// Bytes that a response may have.
 pub(crate) const MAX_RESPONSE: usize = 32 * 1024 * 1024;
@@ -203,8 +204,12 @@ impl Pipes {
         let mut buffer = [0; CHUNK];
         let mut lines = Vec::new();
         let [(stdout, _), (stderr, _)] = &mut self.logs;
-        for pipe in [&mut self.response, stdout, stderr] {
-            loop {
+        for (pipe, handler) in [
+            (&mut self.response, "pipes:response"),
+            (stdout, "pipes:standard-output"),
+            (stderr, "pipes:standard-error"),
+        ] {
+            while !leaves_out(handler) {
                 match pipe.read(&mut buffer) {
                     Ok(0) => break,
                     Ok(_) => {}
@@ -214,8 +219,13 @@ impl Pipes {
                 }
             }
         }
-        self.end_lines(&mut lines);
-        self.incoming.clear();
-        Ok(unread_bytes(self.request.as_fd())? == 0 && !self.is_sending())
+        if !leaves_out("pipes:part-of-a-line") {
+            self.end_lines(&mut lines);
+        }
+        if !leaves_out("pipes:part-of-an-answer") {
+            self.incoming.clear();
+        }
+        let is_empty = unread_bytes(self.request.as_fd())? == 0 && !self.is_sending();
+        Ok(is_empty || leaves_out("pipes:request"))
     }
 }

@@ -12,6 +12,8 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid, chdir, getegid, geteuid, setgroups, setresgid, setresuid};
 use refunction_snapshot::syscalls;
 
+use crate::sabotage::leaves_out;
+
 /// The user and group that workers run as: their own if the supervisor may change
 /// to it, else the supervisor's.
 pub(crate) fn owner(worker_uid: u32) -> (Uid, Gid) {
@@ -66,16 +68,22 @@ impl Sandbox {
     pub(crate) fn close(worker_uid: u32, private: Option<&Path>) -> Result<Self, SandboxError> {
         // When memory runs out the kernel is to take the tenant, not PID 1. Where
         // /proc is not there the kernel's own choice has to do.
-        let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
-        prctl::set_no_new_privs().map_err(call("giving up new privileges"))?;
+        if !leaves_out("sandbox:out-of-memory-score") {
+            let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
+        }
+        if !leaves_out("sandbox:new-privileges") {
+            prctl::set_no_new_privs().map_err(call("giving up new privileges"))?;
+        }
         let closes_proc = match private {
             Some(private) => {
                 confine(private)?;
                 true
             }
-            None => close_proc()?,
+            None => leaves_out("sandbox:proc") || close_proc()?,
         };
-        seccompiler::apply_filter(&syscalls::filter())?;
+        if !leaves_out("sandbox:filter") {
+            seccompiler::apply_filter(&syscalls::filter())?;
+        }
         // Lambda's name for it comes second: ours is the more specific wish.
         let root = ["FUNCTION_ROOT", "LAMBDA_TASK_ROOT"]
             .iter()
@@ -94,16 +102,29 @@ impl Sandbox {
     pub(crate) fn enter(&self) -> Result<(), SandboxError> {
         let (uid, gid) = self.owner;
         if geteuid().is_root() {
-            setgroups(&[]).map_err(call("dropping groups"))?;
-            setresgid(gid, gid, gid).map_err(call("changing the group"))?;
-            setresuid(uid, uid, uid).map_err(call("changing the user"))?;
-            // Changing the user hid the process from its tracer.
-            prctl::set_dumpable(true).map_err(call("staying visible to the supervisor"))?;
+            if !leaves_out("sandbox:groups") {
+                setgroups(&[]).map_err(call("dropping groups"))?;
+            }
+            if !leaves_out("sandbox:group") {
+                setresgid(gid, gid, gid).map_err(call("changing the group"))?;
+            }
+            if !leaves_out("sandbox:user") {
+                setresuid(uid, uid, uid).map_err(call("changing the user"))?;
+            }
+            if !leaves_out("sandbox:visible") {
+                // Changing the user hid the process from its tracer.
+                prctl::set_dumpable(true).map_err(call("staying visible to the supervisor"))?;
+            }
         } else if let Ok(ruleset) = signals_inside() {
             // A domain of its own, which the supervisor and the template are outside of.
             ruleset.create()?.restrict_self()?;
         }
-        umask(Mode::from_bits_truncate(0o022));
+        if !leaves_out("sandbox:umask") {
+            umask(Mode::from_bits_truncate(0o022));
+        }
+        if leaves_out("sandbox:directory") {
+            return Ok(());
+        }
         chdir(&self.directory).map_err(call("changing the working directory"))
     }
 }

@@ -104,6 +104,17 @@ pub(crate) struct Settings {
     )]
     pub(crate) worker_uid: u32,
 
+    /// The handler to leave out, and after an @ the file that is to say that it was
+    /// asked for (docs/mutants.md).
+    #[cfg(feature = "sabotage")]
+    #[arg(long, hide = true, env = "REFUNCTION_SABOTAGE")]
+    pub(crate) sabotage: Option<String>,
+
+    /// List the handlers that can be left out, and end.
+    #[cfg(feature = "sabotage")]
+    #[arg(long, hide = true)]
+    pub(crate) handlers: bool,
+
     /// Run as the template; for the supervisor's own use.
     #[arg(long, hide = true)]
     pub(crate) as_template: bool,
@@ -139,6 +150,10 @@ impl Settings {
             runtime.map_or_else(String::new, |value| value.get_name().to_string()),
         ];
         let libraries = self.libraries();
+        #[cfg(feature = "sabotage")]
+        if let Some(sabotage) = &self.sabotage {
+            arguments.extend(["--sabotage".to_string(), sabotage.clone()]);
+        }
         if !libraries.is_empty() {
             arguments.extend(["--preload".to_string(), libraries.join(",")]);
         }

@@ -6,6 +6,7 @@
 mod clean;
 mod demo;
 mod images;
+mod mutants;
 mod sandbox;
 mod setup;
 mod shell;
@@ -45,6 +46,8 @@ enum Task {
         #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1000..))]
         tenants: u64,
     },
+    /// Leave out each handler of the state table in turn, and list the tests that notice
+    Mutants(mutants::Options),
     /// Remove what the other tasks left: images, processes, mounts
     Clean,
 }
@@ -80,6 +83,10 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Soak { tenants } => {
             setup::require_root()?;
             test::soak(&workspace, tenants)
+        }
+        Task::Mutants(options) => {
+            setup::require_root()?;
+            mutants::run(&workspace, &options)
         }
         Task::Clean => {
             setup::require_root()?;

@@ -36,6 +36,11 @@ impl Workspace {
         self.target.join("release").join(name)
     }
 
+    /// Programs with handlers left out.
+    pub(crate) fn mutants(&self) -> PathBuf {
+        self.target.join("mutants")
+    }
+
     /// Image archives, and what their builds keep.
     pub(crate) fn images(&self) -> PathBuf {
         self.target.join("images")

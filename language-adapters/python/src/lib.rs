@@ -6,6 +6,8 @@
 //! the tenant's go on as they would in any server.
 
 mod embed;
+#[cfg(feature = "sabotage")]
+pub mod sabotage;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
@@ -195,7 +197,11 @@ fn bootstrap(py: pyo3::Python<'_>, root: Option<std::ffi::OsString>) -> PyResult
     // No module: whatever is registered under a name, a tenant could import.
     let globals = PyDict::new(py);
     globals.set_item("__name__", BOOTSTRAP_FILE)?;
-    let code = builtins.call_method1("compile", (BOOTSTRAP, BOOTSTRAP_FILE, "exec"))?;
+    #[cfg(feature = "sabotage")]
+    let source = sabotage::applied_to(BOOTSTRAP);
+    #[cfg(not(feature = "sabotage"))]
+    let source = BOOTSTRAP;
+    let code = builtins.call_method1("compile", (source, BOOTSTRAP_FILE, "exec"))?;
     builtins.call_method1("exec", (code, &globals))?;
     let hook =
         |name: &str| -> PyResult<Py<PyAny>> { Ok(globals.as_any().get_item(name)?.unbind()) };

@@ -12,6 +12,7 @@ use seccompiler::{BpfProgram, sock_filter};
 use super::architecture::{Architecture, NATIVE};
 use super::arguments::When;
 use super::table::{DENIED, DENIED_WHEN, FREE, FREE_WHEN, RECORDED_WHEN};
+use crate::sabotage::leaves_out;
 
 /// What the kernel does with a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +48,12 @@ static UNKNOWN: Rule = Rule {
     otherwise: Verdict::Recorded,
 };
 
+/// What it would be if it were free.
+static KNOWN: Rule = Rule {
+    exceptions: Vec::new(),
+    otherwise: Verdict::Free,
+};
+
 /// From this number on, up to the next segment's, this rule holds.
 struct Segment {
     from: u32,
@@ -76,17 +83,29 @@ fn program(architecture: &Architecture) -> BpfProgram {
         instruction(LOAD, ARCHITECTURE),
         branch(EQUAL, architecture.audit, 1, 0),
         // The 32-bit calls of another architecture have other numbers.
-        instruction(RETURN, NOT_THERE.code()),
+        instruction(RETURN, not_there("denied:another-architecture").code()),
         instruction(LOAD, NUMBER),
     ];
     if let Some(foreign) = architecture.foreign {
         // The same calls by other numbers: merely recorded, those that are denied by
         // their own would be made.
         program.push(branch(ANY_BIT, foreign, 0, 1));
-        program.push(instruction(RETURN, NOT_THERE.code()));
+        program.push(instruction(
+            RETURN,
+            not_there("denied:another-convention").code(),
+        ));
     }
     program.extend(search(&segments(architecture, &rules())));
     program
+}
+
+/// What calls get that this handler keeps away.
+fn not_there(handler: &str) -> Verdict {
+    if leaves_out(handler) {
+        Verdict::Free
+    } else {
+        NOT_THERE
+    }
 }
 
 fn rules() -> BTreeMap<&'static str, Rule> {
@@ -119,7 +138,36 @@ fn rules() -> BTreeMap<&'static str, Rule> {
     for (name, when) in FREE_WHEN {
         except(*name, *when, Verdict::Free);
     }
+    #[cfg(feature = "sabotage")]
+    leave_out(&mut rules);
     rules
+}
+
+/// Makes free what the chosen handler denies or records.
+#[cfg(feature = "sabotage")]
+fn leave_out(rules: &mut BTreeMap<&'static str, Rule>) {
+    use crate::sabotage::is_chosen;
+
+    for (_, names) in super::table::RECORDED {
+        for name in *names {
+            rules.entry(*name).or_insert_with(|| UNKNOWN.clone());
+        }
+    }
+    for (name, rule) in rules {
+        let otherwise = match rule.otherwise {
+            Verdict::Free => None,
+            Verdict::Recorded => Some("recorded"),
+            Verdict::Denied(_) => Some("denied"),
+        };
+        if otherwise.is_some_and(|class| is_chosen(&format!("{class}:{name}"))) {
+            rule.otherwise = Verdict::Free;
+        }
+        rule.exceptions.retain(|(_, verdict)| match verdict {
+            Verdict::Free => true,
+            Verdict::Recorded => !is_chosen(&format!("recorded-when:{name}")),
+            Verdict::Denied(_) => !is_chosen(&format!("denied-when:{name}")),
+        });
+    }
 }
 
 fn segments(architecture: &Architecture, rules: &BTreeMap<&str, Rule>) -> Vec<Segment> {
@@ -128,7 +176,11 @@ fn segments(architecture: &Architecture, rules: &BTreeMap<&str, Rule>) -> Vec<Se
     for number in 0..=architecture.end {
         let rule = (architecture.name)(number)
             .and_then(|name| rules.get(name))
-            .unwrap_or(&UNKNOWN);
+            .unwrap_or(if leaves_out("recorded:unknown") {
+                &KNOWN
+            } else {
+                &UNKNOWN
+            });
         if segments.last().is_none_or(|last| last.rule != *rule) {
             segments.push(Segment {
                 from: number,

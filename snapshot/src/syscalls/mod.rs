@@ -22,6 +22,28 @@ use crate::tracer::Recorded;
 use architecture::NATIVE;
 use table::{RECORDED, RECORDED_WHEN};
 
+/// Every entry of the table that denies or records a call of this architecture: its
+/// class, and the call.
+#[cfg(feature = "sabotage")]
+pub(crate) fn entries() -> impl Iterator<Item = (&'static str, &'static str)> {
+    use table::{DENIED, DENIED_WHEN};
+
+    let is_here = |name: &str| (0..NATIVE.end).any(|number| (NATIVE.name)(number) == Some(name));
+    let denied = DENIED.iter().flat_map(|(_, names)| *names);
+    let recorded = RECORDED.iter().flat_map(|(_, names)| *names);
+    let recorded_when: BTreeSet<&str> = RECORDED_WHEN.iter().map(|(name, ..)| *name).collect();
+    denied
+        .map(|name| ("denied", *name))
+        .chain(DENIED_WHEN.iter().map(|(name, ..)| ("denied-when", *name)))
+        .chain(recorded.map(|name| ("recorded", *name)))
+        .chain(
+            recorded_when
+                .into_iter()
+                .map(|name| ("recorded-when", name)),
+        )
+        .filter(move |(_, name)| is_here(name))
+}
+
 /// What recorded calls say against a rewind.
 pub(crate) fn taints(recorded: &BTreeSet<Recorded>) -> Vec<Taint> {
     recorded

@@ -36,6 +36,9 @@ impl Host {
         #[expect(clippy::zombie_processes, reason = "the engine reaps it")]
         let child = Command::new(std::env::current_exe().expect("own path"))
             .arg(TEMPLATE)
+            // Two pages of the stack's upper end hold nothing but this, wherever the
+            // stack begins: a mutation drops the last one, and needs its frames.
+            .env("PADDING", "x".repeat(8192))
             .stdin(Stdio::from(theirs))
             .spawn()
             .expect("template");
@@ -151,7 +154,16 @@ impl Host {
     pub fn rewind(&mut self) -> Result<Rewound, Refused> {
         let worker = self.worker.as_mut().expect("a worker");
         let holding = self.engine.hold(worker)?;
-        let rewound = self.engine.rewind(&self.template, worker, holding)?;
+        let rewound = self.engine.rewind(&self.template, worker, holding);
+        if let Err(refused) = &rewound {
+            // A worker that only the second look refuses is one that the engine
+            // would have let go.
+            if refused.phases.iter().any(|(name, _)| name == "verify") {
+                self.replace_worker();
+                panic!("the rewind missed it: {refused}");
+            }
+        }
+        let rewound = rewound?;
         // Whoever was killed on the way has been reaped.
         while self.engine.poll().is_some() {}
         Ok(rewound)
