@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicU64;
 use nix::unistd::Pid;
 use refunction_snapshot::{inside, syscalls};
 
-use crate::cases;
+use crate::{cases, unseen};
 
 /// A megabyte of template memory that mutations scribble on.
 pub static BALLAST: Mutex<Vec<u8>> = Mutex::new(Vec::new());
@@ -25,10 +25,12 @@ pub fn id_under(host: Pid) -> u32 {
 pub fn main() -> ! {
     let template = inside::Template::adopt().expect("adopted by the engine");
     *BALLAST.lock().expect("ballast") = vec![0x5a; 1 << 20];
+    unseen::in_template();
     let Ok(newborn) = template.serve(b"guest") else {
         // The host is done with it.
         std::process::exit(0)
     };
+    unseen::before_ready_point();
     privileges();
     inside::ready_point();
     let mut descriptors = newborn.descriptors.into_iter().map(File::from);
