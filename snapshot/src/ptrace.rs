@@ -323,3 +323,39 @@ pub(crate) fn rseq_configuration(tid: Pid) -> Option<RseqConfiguration> {
     };
     (asked.is_ok() && configuration.pointer != 0).then_some(configuration)
 }
+
+/// Has a stopped thread be in no critical section of its own (rseq(2)). The kernel
+/// sends a thread that is let go inside one to its abort handler, wherever its
+/// registers were set to; and nothing keeps a tenant from declaring the engine's code
+/// to be one.
+pub(crate) fn leave_critical_section(tid: Pid) -> Result<()> {
+    /// Where in `struct rseq` the pointer to the section is.
+    const SECTION: u64 = 8;
+    let Some(rseq) = rseq_configuration(tid) else {
+        return Ok(());
+    };
+    let at = (rseq.pointer + SECTION) as usize;
+    let mut section: c_long = 0;
+    // SAFETY: the bare system call, unlike glibc's wrapper, stores the word at `data`.
+    let peeked = unsafe {
+        libc::syscall(
+            libc::SYS_ptrace,
+            libc::PTRACE_PEEKDATA,
+            tid.as_raw(),
+            at,
+            &raw mut section,
+        )
+    };
+    if peeked == -1 {
+        return Err(PtraceError {
+            request: "PTRACE_PEEKDATA",
+            tid,
+            cause: io::Error::last_os_error(),
+        });
+    }
+    if section != 0 {
+        // SAFETY: takes a word.
+        unsafe { request("PTRACE_POKEDATA", libc::PTRACE_POKEDATA, tid, at, 0) }?;
+    }
+    Ok(())
+}

@@ -15,6 +15,10 @@ use crate::tracer::Tracer;
 /// All signals but the breakpoint's: nothing interrupts the stub.
 const ALL_BUT_TRAP: u64 = !(1 << (libc::SIGTRAP - 1));
 
+/// Signals of the breakpoint's number that can wait: one for the thread, one for its
+/// process.
+const PENDING_TRAPS: usize = 2;
+
 /// Runs programs in one stopped process.
 pub(crate) struct Runner<'a> {
     pub(crate) tracer: &'a mut Tracer,
@@ -32,6 +36,8 @@ impl Runner<'_> {
         };
         ptrace::set_signal_mask(self.pid, ALL_BUT_TRAP)
             .map_err(|error| failed("holding signals back", &error))?;
+        ptrace::leave_critical_section(self.pid)
+            .map_err(|error| Taint::new(Row::ThreadAreas, error.to_string()))?;
         let annex = &self.image.annex;
         let entry = self.registers.entering(annex.code, annex.table.start);
         for batch in 0..program.batches() {
@@ -40,12 +46,7 @@ impl Runner<'_> {
                 .map_err(|error| failed("writing the table", &error))?;
             ptrace::set_registers(self.pid, &entry)
                 .map_err(|error| failed("entering the stub", &error))?;
-            self.tracer
-                .run_until_trap(self.pid, "running the stub")
-                .map_err(|error| failed("running the stub", &error))?;
-            let outcome = ptrace::registers(self.pid)
-                .map_err(|error| failed("leaving the stub", &error))?
-                .stub_outcome();
+            let outcome = self.run_to_breakpoint()?.stub_outcome();
             // The addresses in it say what the last tenant touched.
             self.bytes.fill(0);
             self.table
@@ -57,5 +58,22 @@ impl Runner<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Lets the process go until it stands at the stub's end. A tenant can leave the
+    /// breakpoint's signal pending, which stops it once more before that.
+    fn run_to_breakpoint(&mut self) -> Result<Registers, Taint> {
+        let failed =
+            |error: &dyn std::fmt::Display| Taint::new(Row::Worker, format!("the stub: {error}"));
+        for _ in 0..=PENDING_TRAPS {
+            self.tracer
+                .run_until_trap(self.pid, "running the stub")
+                .map_err(|error| failed(&error))?;
+            let registers = ptrace::registers(self.pid).map_err(|error| failed(&error))?;
+            if registers.is_behind_breakpoint(self.image.annex.code) {
+                return Ok(registers);
+            }
+        }
+        Err(failed(&"it did not get to its end"))
     }
 }

@@ -357,6 +357,7 @@ impl Tracer {
             // A newborn may owe two stops: its first, and the one it was asked for.
             task.is_ending = true;
         }
+        ptrace::leave_critical_section(tid)?;
         self.let_go(tid)?;
         self.wait_until("ending a thread", worker, |tracer| {
             (!tracer.tasks.contains_key(&tid)).then_some(())

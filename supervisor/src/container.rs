@@ -2,9 +2,8 @@
 //! pipes, and the way back.
 
 use std::os::fd::BorrowedFd;
-use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::unistd::{Gid, Pid, Uid, geteuid, getpid};
 use refunction_adapter::Runtime;
@@ -13,12 +12,22 @@ use refunction_snapshot::{
     Booting, Engine, EngineError, News, Phases, Refused, Row, Template, Worker,
 };
 
+use crate::memory;
 use crate::pipes::Pipes;
+use crate::private::PrivateDirectory;
 use crate::sabotage::leaves_out;
 use crate::sandbox;
 use crate::settings::{MethodChoice, Settings};
 use crate::sweep::{Scope, Sweep, SweepError};
 use crate::template::Description;
+
+/// How long a sweep may keep everybody waiting who wants something else.
+const SLICE: Duration = Duration::from_millis(100);
+
+/// Restores after which the memory that is held is looked at once more.
+const MEMORY_EVERY: u64 = 64;
+
+const MIB: u64 = 1024 * 1024;
 
 /// Something that leaves the container without a worker.
 #[derive(Debug, thiserror::Error)]
@@ -49,13 +58,37 @@ pub(crate) struct Container {
     settings: Settings,
     owner: (Uid, Gid),
     engine: Engine,
-    sweep: Sweep,
+    scope: Scope,
+    /// None before the first template is frozen: it may make files until then.
+    sweep: Option<Sweep>,
+    /// Where workers make files that have the supervisor's user; not read, but dropped.
+    private: Option<PrivateDirectory>,
     /// A template to come: the first, or one that is to take over.
     booting: Option<Booting>,
     template: Option<Serving>,
     /// The template of the worker there is, when another has taken over since.
     retired: Option<Template>,
     staff: Option<Staff>,
+    /// A refork that has the last tenant's files still to remove.
+    clearing: Option<Clearing>,
+    /// Why another template was started, or has taken over.
+    rotation: Option<String>,
+}
+
+/// What is known of a restore whose worker is gone and whose files are not yet.
+struct Clearing {
+    began: Instant,
+    since: Instant,
+    phases: Phases,
+    taints: Vec<Taint>,
+    is_restore: bool,
+}
+
+impl Clearing {
+    fn lap(&mut self, name: &'static str) {
+        self.phases.add(name, self.since.elapsed());
+        self.since = Instant::now();
+    }
 }
 
 /// The template that workers are forked from.
@@ -64,6 +97,8 @@ struct Serving {
     description: Description,
     since: Instant,
     restores: u64,
+    /// Bytes of memory that the container held when it had its first worker.
+    held: Option<u64>,
 }
 
 /// What became of a template to come.
@@ -81,27 +116,31 @@ impl Container {
     pub(crate) fn boot(settings: Settings) -> Result<Self, ContainerError> {
         let owner = sandbox::owner(settings.worker_uid);
         let mut engine = Engine::new(settings.scan.into())?.verifying(settings.verify);
-        let booting = start_template(&mut engine, &settings)?;
-        let scope = if owner.0 == geteuid() {
-            eprintln!(
-                "refunction-supervisor: not started as root: workers run as this very user, can signal the supervisor, and the files they make are not removed"
-            );
-            Scope::None
+        let (scope, private) = if owner.0 == geteuid() {
+            let private = PrivateDirectory::make().map_err(|cause| ContainerError::Io {
+                doing: "making a directory for workers of the supervisor's own user",
+                cause,
+            })?;
+            (Scope::Private(private.path().to_owned()), Some(private))
         } else if getpid().as_raw() == 1 {
-            Scope::Container
+            (Scope::Container, None)
         } else {
-            Scope::Shared
+            (Scope::Shared, None)
         };
+        let booting = start_template(&mut engine, &settings, private.as_ref())?;
         Ok(Self {
-            // While the template does its imports.
-            sweep: Sweep::prepare(scope, owner)?,
             settings,
             owner,
             engine,
+            scope,
+            sweep: None,
+            private,
             booting: Some(booting),
             template: None,
             retired: None,
             staff: None,
+            clearing: None,
+            rotation: None,
         })
     }
 
@@ -115,6 +154,16 @@ impl Container {
         self.template
             .as_ref()
             .is_some_and(|serving| serving.template.pid() == template)
+    }
+
+    /// True if there is one that workers are forked from.
+    pub(crate) fn has_template(&self) -> bool {
+        self.template.is_some()
+    }
+
+    /// True while files of the last tenant are being removed, and there is no worker.
+    pub(crate) fn is_clearing(&self) -> bool {
+        self.clearing.is_some()
     }
 
     /// Where the template to come is heard from.
@@ -134,11 +183,22 @@ impl Container {
             );
             self.settings.method = MethodChoice::Refork;
         }
+        if self.sweep.is_none() {
+            if let Some(private) = &self.private {
+                eprintln!(
+                    "refunction-supervisor: not started as root: workers run as this very user, make files in {} only, and can {}",
+                    private.path().display(),
+                    description.leaves_open.join(", ")
+                );
+            }
+            self.sweep = Some(Sweep::prepare(&self.scope, self.owner)?);
+        }
         let serving = Serving {
             template,
             description,
             since: Instant::now(),
             restores: 0,
+            held: None,
         };
         match self.template.replace(serving) {
             Some(predecessor) => {
@@ -151,7 +211,10 @@ impl Container {
                 Ok(Arrival::Successor)
             }
             None => {
-                self.fork()?;
+                // Otherwise there is a tenant's file left, and a worker comes after it.
+                if self.clearing.is_none() {
+                    self.fork()?;
+                }
                 Ok(Arrival::First)
             }
         }
@@ -164,8 +227,16 @@ impl Container {
             self.engine.discard_template(serving.template)?;
         }
         if self.booting.is_none() {
-            self.booting = Some(start_template(&mut self.engine, &self.settings)?);
+            let private = self.private.as_ref();
+            self.booting = Some(start_template(&mut self.engine, &self.settings, private)?);
         }
+        self.clearing.get_or_insert_with(|| Clearing {
+            began: Instant::now(),
+            since: Instant::now(),
+            phases: Phases::default(),
+            taints: Vec::new(),
+            is_restore: false,
+        });
         Ok(())
     }
 
@@ -175,12 +246,33 @@ impl Container {
             return Ok(());
         };
         let (restores, seconds) = (self.settings.rotate_after, self.settings.rotate_seconds);
-        let is_due = (restores > 0 && serving.restores >= restores)
-            || (seconds > 0 && serving.since.elapsed().as_secs() >= seconds);
-        if is_due && self.booting.is_none() && !leaves_out("template:rotation") {
-            self.booting = Some(start_template(&mut self.engine, &self.settings)?);
+        let why = if restores > 0 && serving.restores >= restores {
+            format!("after {restores} restores")
+        } else if seconds > 0 && serving.since.elapsed().as_secs() >= seconds {
+            format!("after {seconds} seconds")
+        } else if let Some(grown) = self.grown_too_much(serving) {
+            format!("after its workers' memory had grown by {grown} MiB")
+        } else {
+            return Ok(());
+        };
+        if self.booting.is_none() && !leaves_out("template:rotation") {
+            let private = self.private.as_ref();
+            self.booting = Some(start_template(&mut self.engine, &self.settings, private)?);
+            self.rotation = Some(why);
         }
         Ok(())
+    }
+
+    /// MiB by which memory has grown under this template, if it was looked at and they
+    /// are too many.
+    fn grown_too_much(&self, serving: &Serving) -> Option<u64> {
+        let limit = self.settings.rotate_memory_mib;
+        if limit == 0 || !serving.restores.is_multiple_of(MEMORY_EVERY) {
+            return None;
+        }
+        let held = memory::held(self.worker_pid()?)?;
+        let grown = held.saturating_sub(serving.held?) / MIB;
+        (grown >= limit).then_some(grown)
     }
 
     /// Puts off the rotation that failed until it is due once more.
@@ -233,6 +325,15 @@ impl Container {
                     eprintln!("refunction-supervisor: the worker said: {}", line.text);
                 }
             })?;
+        // Not as long as the memory of a template that retired is still held, too.
+        let is_first = self.retired.is_none();
+        if let Some(serving) = &mut self.template
+            && is_first
+            && serving.held.is_none()
+            && self.settings.rotate_memory_mib > 0
+        {
+            serving.held = memory::held(worker.pid());
+        }
         self.staff = Some(Staff { worker, pipes });
         Ok(())
     }
@@ -251,30 +352,23 @@ impl Container {
         Ok(())
     }
 
-    /// Kills the worker and forks another; nothing of it is left.
+    /// Kills the worker and forks another; nothing of it is left. Where its files take
+    /// long to remove there is no worker until [`go_on`](Self::go_on) has done it.
     pub(crate) fn refork(&mut self) -> Result<(), ContainerError> {
-        self.refork_timed(&mut Phases::default())
+        let now = Instant::now();
+        self.clear(Clearing {
+            began: now,
+            since: now,
+            phases: Phases::default(),
+            taints: Vec::new(),
+            is_restore: false,
+        })
+        .map(drop)
     }
 
-    fn refork_timed(&mut self, phases: &mut Phases) -> Result<(), ContainerError> {
-        let mut since = Instant::now();
-        let mut lap = |name| {
-            phases.add(name, since.elapsed());
-            since = Instant::now();
-        };
-        self.dismiss()?;
-        lap("kill");
-        if !leaves_out("files:at-a-refork") {
-            self.sweep.run()?;
-        }
-        lap("files");
-        self.fork()?;
-        lap("fork");
-        Ok(())
-    }
-
-    /// Brings the worker back, in place if it can be.
-    pub(crate) fn restore(&mut self) -> Result<Restored, ContainerError> {
+    /// Brings the worker back, in place if it can be; nothing as long as
+    /// [`go_on`](Self::go_on) has files to remove.
+    pub(crate) fn restore(&mut self) -> Result<Option<Restored>, ContainerError> {
         let began = Instant::now();
         let is_rotation = self.retired.is_some();
         let always = self.settings.method == MethodChoice::Refork
@@ -287,18 +381,21 @@ impl Container {
         } else {
             self.rewind()
         };
-        let (method, phases, dirty_pages, taints) = match tried {
-            Ok(rewound) => (Method::Rewind, rewound.phases, rewound.dirty_pages, vec![]),
-            Err(mut refused) => {
-                let is_verdict = refused.phases.iter().any(|(name, _)| name == "verify");
-                if is_verdict || self.settings.method == MethodChoice::Rewind {
-                    eprintln!("refunction-supervisor: {refused}");
-                }
-                self.refork_timed(&mut refused.phases)?;
-                (Method::Refork, refused.phases, 0, refused.taints)
+        let refused = match tried {
+            Ok(rewound) => {
+                let pages = rewound.dirty_pages;
+                let restored = report(Method::Rewind, began, &rewound.phases, pages, vec![]);
+                self.count_restore()?;
+                return Ok(Some(restored));
             }
+            Err(refused) => refused,
         };
-        let mut taints: Vec<Taint> = taints
+        let is_verdict = refused.phases.iter().any(|(name, _)| name == "verify");
+        if is_verdict || self.settings.method == MethodChoice::Rewind {
+            eprintln!("refunction-supervisor: {refused}");
+        }
+        let mut taints: Vec<Taint> = refused
+            .taints
             .into_iter()
             .map(|taint| Taint {
                 row: taint.row.to_string(),
@@ -306,28 +403,68 @@ impl Container {
             })
             .collect();
         if is_rotation {
+            let why = self.rotation.take().unwrap_or_default();
             taints.push(Taint {
                 row: "template".into(),
-                detail: "another template has taken over".into(),
+                detail: format!("another template has taken over {why}"),
             });
         }
+        self.clear(Clearing {
+            began,
+            since: Instant::now(),
+            phases: refused.phases,
+            taints,
+            is_restore: true,
+        })
+    }
+
+    fn clear(&mut self, mut clearing: Clearing) -> Result<Option<Restored>, ContainerError> {
+        self.dismiss()?;
+        clearing.lap("kill");
+        self.clearing = Some(clearing);
+        self.go_on()
+    }
+
+    /// Removes files for a while; with the last of them there is a worker again, and the
+    /// restore that waited for it is done.
+    pub(crate) fn go_on(&mut self) -> Result<Option<Restored>, ContainerError> {
+        if self.clearing.is_some() && !self.sweep_until(Instant::now() + SLICE)? {
+            return Ok(None);
+        }
+        let Some(mut clearing) = self.clearing.take() else {
+            return Ok(None);
+        };
+        clearing.lap("files");
+        if self.template.is_some() {
+            // One may have retired meanwhile.
+            self.dismiss()?;
+            self.fork()?;
+            clearing.lap("fork");
+        }
+        if !clearing.is_restore {
+            return Ok(None);
+        }
+        let Clearing { began, phases, .. } = clearing;
+        let restored = report(Method::Refork, began, &phases, 0, clearing.taints);
+        self.count_restore()?;
+        Ok(Some(restored))
+    }
+
+    /// True if all that a tenant left is gone.
+    fn sweep_until(&mut self, moment: Instant) -> Result<bool, ContainerError> {
+        match &mut self.sweep {
+            Some(sweep) if !leaves_out("files:at-a-refork") => {
+                Ok(sweep.run(Some(moment))?.is_complete)
+            }
+            _ => Ok(true),
+        }
+    }
+
+    fn count_restore(&mut self) -> Result<(), ContainerError> {
         if let Some(serving) = &mut self.template {
             serving.restores += 1;
         }
-        self.rotate_if_due()?;
-        Ok(Restored {
-            method,
-            total_us: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
-            phases: phases
-                .iter()
-                .map(|(name, duration)| Phase {
-                    name: name.to_string(),
-                    ns: u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX),
-                })
-                .collect(),
-            dirty_pages,
-            taints,
-        })
+        self.rotate_if_due()
     }
 
     fn rewind(&mut self) -> Result<refunction_snapshot::Rewound, Refused> {
@@ -350,10 +487,17 @@ impl Container {
             Err(error) => return Err(refused(Row::Descriptors, error.to_string())),
         }
         holding.lap("pipes");
-        if !leaves_out("files:at-a-rewind") {
-            self.sweep
-                .run()
-                .map_err(|error| refused(Row::Files, error.to_string()))?;
+        if let Some(sweep) = &mut self.sweep
+            && !leaves_out("files:at-a-rewind")
+        {
+            let swept = sweep.run(Some(Instant::now() + SLICE));
+            match swept.map_err(|error| refused(Row::Files, error.to_string()))? {
+                swept if swept.is_complete => {}
+                _ => {
+                    let detail = format!("removing them takes more than {} ms", SLICE.as_millis());
+                    return Err(refused(Row::Files, detail));
+                }
+            }
         }
         holding.lap("files");
         self.engine
@@ -361,17 +505,47 @@ impl Container {
     }
 }
 
+fn report(
+    method: Method,
+    began: Instant,
+    phases: &Phases,
+    dirty_pages: u64,
+    taints: Vec<Taint>,
+) -> Restored {
+    Restored {
+        method,
+        total_us: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
+        phases: phases
+            .iter()
+            .map(|(name, duration)| Phase {
+                name: name.to_string(),
+                ns: u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX),
+            })
+            .collect(),
+        dirty_pages,
+        taints,
+    }
+}
+
 /// Runs this very program as the template. Its standard output leads nowhere (ours
 /// is the control channel), its errors go where ours go.
-fn start_template(engine: &mut Engine, settings: &Settings) -> Result<Booting, ContainerError> {
+fn start_template(
+    engine: &mut Engine,
+    settings: &Settings,
+    private: Option<&PrivateDirectory>,
+) -> Result<Booting, ContainerError> {
     let (ours, theirs) = Engine::conversation()?;
     let mut command = Command::new("/proc/self/exe");
     command
         .args(settings.template_arguments())
         .stdin(Stdio::from(theirs))
-        .stdout(Stdio::null())
-        // A Ctrl-C in the terminal is for the supervisor to act on.
-        .process_group(0);
+        .stdout(Stdio::null());
+    if let Some(private) = private {
+        command
+            .arg("--private-directory")
+            .arg(private.path())
+            .env("TMPDIR", private.path());
+    }
     // Our own settings are no business of a tenant's.
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("REFUNCTION_") && !leaves_out("template:settings") {

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use landlock::{
-    AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, RulesetError, RulesetStatus,
+    ABI, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
+    RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
 
 use nix::sys::prctl;
@@ -32,6 +32,8 @@ pub(crate) struct Sandbox {
     /// there outlives a rewind: a process's memory past all protection, its
     /// coredump filter, its out-of-memory score, its login id.
     pub(crate) closes_proc: bool,
+    /// What workers that run as the supervisor's own user can do to what is outside.
+    pub(crate) leaves_open: Vec<String>,
 }
 
 /// A step into the sandbox failed; the worker must not serve.
@@ -41,6 +43,10 @@ pub(crate) enum SandboxError {
     Install(#[from] seccompiler::Error),
     #[error("closing /proc to writing: {0}")]
     Landlock(#[from] RulesetError),
+    #[error(
+        "not started as root, and this kernel has no Landlock: nothing would keep tenants from leaving files to each other; start it as root"
+    )]
+    Unconfined,
     #[error("listing the root directory: {0}")]
     Root(#[from] std::io::Error),
     #[error("{doing}: {errno}")]
@@ -57,8 +63,9 @@ fn call(doing: &'static str) -> impl FnOnce(nix::Error) -> SandboxError {
 impl Sandbox {
     /// Gives up, in the template and so for all that it forks, any way to gain
     /// privileges, writing to /proc, and every system call that the filter refuses.
-    /// There is no way back.
-    pub(crate) fn close(worker_uid: u32) -> Result<Self, SandboxError> {
+    /// There is no way back. Workers that run as the supervisor's own user make files in
+    /// its private directory only.
+    pub(crate) fn close(worker_uid: u32, private: Option<&Path>) -> Result<Self, SandboxError> {
         // When memory runs out the kernel is to take the tenant, not PID 1. Where
         // /proc is not there the kernel's own choice has to do.
         if !leaves_out("sandbox:out-of-memory-score") {
@@ -67,7 +74,13 @@ impl Sandbox {
         if !leaves_out("sandbox:new-privileges") {
             prctl::set_no_new_privs().map_err(call("giving up new privileges"))?;
         }
-        let closes_proc = leaves_out("sandbox:proc") || close_proc()?;
+        let closes_proc = match private {
+            Some(private) => {
+                confine(private)?;
+                true
+            }
+            None => leaves_out("sandbox:proc") || close_proc()?,
+        };
         if !leaves_out("sandbox:filter") {
             seccompiler::apply_filter(&syscalls::filter())?;
         }
@@ -81,6 +94,7 @@ impl Sandbox {
             owner: owner(worker_uid),
             directory: root.unwrap_or_else(|| "/".into()),
             closes_proc,
+            leaves_open: private.map_or_else(Vec::new, |_| leaves_open()),
         })
     }
 
@@ -101,6 +115,9 @@ impl Sandbox {
                 // Changing the user hid the process from its tracer.
                 prctl::set_dumpable(true).map_err(call("staying visible to the supervisor"))?;
             }
+        } else if let Ok(ruleset) = signals_inside() {
+            // A domain of its own, which the supervisor and the template are outside of.
+            ruleset.create()?.restrict_self()?;
         }
         if !leaves_out("sandbox:umask") {
             umask(Mode::from_bits_truncate(0o022));
@@ -139,4 +156,69 @@ fn close_proc() -> Result<bool, SandboxError> {
         }
     }
     Ok(ruleset.restrict_self()?.ruleset != RulesetStatus::NotEnforced)
+}
+
+/// Devices that programs write to and that keep nothing.
+const HARMLESS: &[&str] = &[
+    "/dev/null",
+    "/dev/zero",
+    "/dev/full",
+    "/dev/random",
+    "/dev/urandom",
+];
+
+/// Keeps the right to make, write and remove files in this directory only.
+fn confine(private: &Path) -> Result<(), SandboxError> {
+    let required = Ruleset::default()
+        .set_compatibility(CompatLevel::HardRequirement)
+        .handle_access(AccessFs::from_write(ABI::V1));
+    let Ok(ruleset) = required else {
+        return Err(SandboxError::Unconfined);
+    };
+    let rights = AccessFs::from_write(ABI::V3);
+    let directory = PathFd::new(private).map_err(std::io::Error::other)?;
+    let mut ruleset = ruleset
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(rights)?
+        .create()?
+        .add_rule(PathBeneath::new(directory, rights))?;
+    for device in HARMLESS {
+        if let Ok(device) = PathFd::new(device) {
+            let rights = AccessFs::WriteFile | AccessFs::Truncate;
+            ruleset = ruleset.add_rule(PathBeneath::new(device, rights))?;
+        }
+    }
+    match ruleset.restrict_self()?.ruleset {
+        RulesetStatus::NotEnforced => Err(SandboxError::Unconfined),
+        RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced => Ok(()),
+    }
+}
+
+/// What no Landlock, or not this kernel's, keeps from workers of the supervisor's user.
+fn leaves_open() -> Vec<String> {
+    let can_truncate = Ruleset::default()
+        .set_compatibility(CompatLevel::HardRequirement)
+        .handle_access(AccessFs::Truncate)
+        .is_err();
+    let can_signal = signals_inside().is_err();
+    [
+        (true, "read this user's files and connect to its sockets"),
+        (true, "change rights, times and attributes of its files"),
+        (can_truncate, "truncate its files"),
+        (
+            can_signal,
+            "signal its processes, the supervisor among them",
+        ),
+    ]
+    .into_iter()
+    .filter(|(is_open, _)| *is_open)
+    .map(|(_, what)| what.to_owned())
+    .collect()
+}
+
+/// Signals to nobody outside (Landlock's sixth interface); an error if the kernel cannot.
+fn signals_inside() -> Result<Ruleset, RulesetError> {
+    Ruleset::default()
+        .set_compatibility(CompatLevel::HardRequirement)
+        .scope(Scope::Signal)
 }

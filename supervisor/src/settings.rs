@@ -75,6 +75,16 @@ pub(crate) struct Settings {
     )]
     pub(crate) rotate_seconds: u64,
 
+    /// MiB by which what the container holds in memory may have grown, page cache aside,
+    /// before another template takes over; looked at now and then; 0 for never.
+    #[arg(
+        long,
+        env = "REFUNCTION_ROTATE_MEMORY_MIB",
+        value_name = "MIB",
+        default_value_t = 128
+    )]
+    pub(crate) rotate_memory_mib: u64,
+
     /// Milliseconds that work in flight gets when the container is told to stop.
     #[arg(
         long,
@@ -108,6 +118,11 @@ pub(crate) struct Settings {
     /// Run as the template; for the supervisor's own use.
     #[arg(long, hide = true)]
     pub(crate) as_template: bool,
+
+    /// The one place where the template's forks may make files; for the supervisor's own
+    /// use.
+    #[arg(long, hide = true, value_name = "PATH", requires = "as_template")]
+    pub(crate) private_directory: Option<PathBuf>,
 }
 
 impl Settings {

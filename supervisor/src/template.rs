@@ -11,6 +11,7 @@ use std::os::fd::{IntoRawFd, OwnedFd};
 use std::process::ExitCode;
 
 use nix::sys::signal::SigSet;
+use nix::unistd::setsid;
 use refunction_adapter::channel::REQUEST_FD;
 use refunction_adapter::{Adapter, BootError, Runtime, serve};
 use refunction_snapshot::inside::{self, Newborn};
@@ -29,9 +30,17 @@ pub(crate) struct Description {
     pub(crate) runtime: Runtime,
     /// See [`Sandbox`].
     pub(crate) closes_proc: bool,
+    /// See [`Sandbox`].
+    pub(crate) leaves_open: Vec<String>,
 }
 
 pub(crate) fn run(settings: &Settings) -> ExitCode {
+    // A terminal that the supervisor was started from is no tenant's, and a Ctrl-C in it
+    // is for the supervisor to act on.
+    if let Err(errno) = setsid() {
+        eprintln!("refunction-supervisor: starting a session: {errno}");
+        return ExitCode::FAILURE;
+    }
     // Inherited from the supervisor, which has its own way of hearing of children.
     if let Err(errno) = SigSet::empty().thread_set_mask() {
         eprintln!("refunction-supervisor: unblocking signals: {errno}");
@@ -57,6 +66,7 @@ pub(crate) fn run(settings: &Settings) -> ExitCode {
     let description = Description {
         runtime: adapter.runtime(),
         closes_proc: sandbox.closes_proc,
+        leaves_open: sandbox.leaves_open.clone(),
     };
     let description = match serde_json::to_vec(&description) {
         Ok(description) => description,
@@ -85,7 +95,8 @@ fn boot(adapter: &mut dyn Adapter, settings: &Settings) -> Result<Sandbox, Strin
     adapter.boot().map_err(say)?;
     adapter.preload(&settings.libraries()).map_err(say)?;
     adapter.settle().map_err(say)?;
-    Sandbox::close(settings.worker_uid).map_err(|error| error.to_string())
+    Sandbox::close(settings.worker_uid, settings.private_directory.as_deref())
+        .map_err(|error| error.to_string())
 }
 
 /// A worker's life.

@@ -50,6 +50,18 @@ impl Registers {
         self.0.rip
     }
 
+    /// True if the thread stands behind a breakpoint of the stub that is mapped at
+    /// `code`, and did not stop for something else on its way there.
+    pub(crate) fn is_behind_breakpoint(&self, code: u64) -> bool {
+        const BREAKPOINT: u8 = 0xcc;
+        self.0
+            .rip
+            .checked_sub(code + 1)
+            .and_then(|before| usize::try_from(before).ok())
+            .and_then(|before| stub_code().get(before))
+            == Some(&BREAKPOINT)
+    }
+
     /// The operation at which the stub stopped, and its verdict.
     pub(crate) fn stub_outcome(&self) -> StubOutcome {
         StubOutcome {

@@ -6,7 +6,8 @@ use nix::poll::PollFlags;
 use refunction_adapter::Invocation;
 use refunction_adapter::channel::Kind;
 use refunction_protocol::{
-    BadCommand, Command, FailureKind, Method, Report, Request, RequestId, Started, State, Status,
+    BadCommand, Command, FailureKind, Method, Report, Request, RequestId, Restored, Started, State,
+    Status,
 };
 
 use super::{Awaited, Call, Fatal, InFlight, Ready, Supervisor, Wanted, io_error};
@@ -69,6 +70,7 @@ impl Supervisor {
             .iter()
             .map(|wanted| wanted.peer)
             .chain(self.in_flight.as_ref().map(|in_flight| in_flight.peer))
+            .chain(self.restoring)
             .collect();
         self.peers.forget_gone(|id| waiting.contains(&id));
     }
@@ -104,6 +106,8 @@ impl Supervisor {
     pub(super) fn status(&self) -> Status {
         let state = if self.draining.is_some() {
             State::Draining
+        } else if self.container.is_clearing() {
+            State::Restoring
         } else if self.container.worker_pid().is_none() {
             State::Booting
         } else if self.in_flight.is_some() {
@@ -142,14 +146,21 @@ impl Supervisor {
                         // One tenant's function after another's, without asking.
                         self.restore()?;
                     }
+                    if self.container.worker_pid().is_none() {
+                        let command = Command::Function(function);
+                        self.queue.push_front(Wanted { command, ..wanted });
+                        return Ok(());
+                    }
                     self.function = Some(function);
                     self.load(wanted.peer, None)?;
                 }
                 Command::Request(request) => self.call(wanted.peer, request, wanted.arrived)?,
-                Command::Restore => {
-                    let restored = self.restore()?;
-                    self.peers.tell(wanted.peer, &Report::Restored(restored));
-                }
+                Command::Restore => match self.restore()? {
+                    Some(restored) => {
+                        self.peers.tell(wanted.peer, &Report::Restored(restored));
+                    }
+                    None => self.restoring = Some(wanted.peer),
+                },
                 // Answered on arrival.
                 Command::Status | Command::Shutdown => {}
             }
@@ -157,16 +168,31 @@ impl Supervisor {
         Ok(())
     }
 
-    pub(super) fn restore(&mut self) -> Result<refunction_protocol::Restored, Fatal> {
+    /// Nothing if files are still to be removed.
+    pub(super) fn restore(&mut self) -> Result<Option<Restored>, Fatal> {
         let restored = self.container.restore()?;
-        match restored.method {
-            Method::Rewind => self.counts.rewinds += 1,
-            Method::Refork => self.counts.reforks += 1,
+        match restored.as_ref().map(|restored| restored.method) {
+            Some(Method::Rewind) => self.counts.rewinds += 1,
+            Some(Method::Refork) | None => self.counts.reforks += 1,
         }
         self.function = None;
         self.is_loaded = false;
         self.is_used = false;
         Ok(restored)
+    }
+
+    /// Goes on removing what the last tenant left, if there is so much of it.
+    pub(super) fn go_on(&mut self) -> Result<(), Fatal> {
+        if !self.container.is_clearing() {
+            return Ok(());
+        }
+        let restored = self.container.go_on()?;
+        if let (Some(restored), Some(peer)) = (restored, self.restoring) {
+            self.restoring = None;
+            self.peers.tell(peer, &Report::Restored(restored));
+        }
+        self.greet();
+        Ok(())
     }
 
     pub(super) fn call(

@@ -104,6 +104,8 @@ struct Supervisor {
     /// A tenant's code ran in the worker.
     is_used: bool,
     in_flight: Option<InFlight>,
+    /// Who waits for a restore that has files to remove.
+    restoring: Option<PeerId>,
     draining: Option<Instant>,
     was_commanded: bool,
     boot_us: u64,
@@ -135,6 +137,7 @@ pub(crate) fn run(settings: Settings, started: Instant) -> Result<u8, Fatal> {
         is_loaded: false,
         is_used: false,
         in_flight: None,
+        restoring: None,
         draining: None,
         was_commanded: false,
         boot_us: 0,
@@ -165,6 +168,7 @@ impl Supervisor {
     fn serve(&mut self) -> Result<u8, Fatal> {
         loop {
             self.take_news()?;
+            self.go_on()?;
             self.next_command()?;
             if let Some(status) = self.end_if_due() {
                 return Ok(status);
@@ -227,6 +231,9 @@ impl Supervisor {
     }
 
     fn time_left(&self) -> PollTimeout {
+        if self.container.is_clearing() {
+            return PollTimeout::ZERO;
+        }
         let call = self
             .in_flight
             .as_ref()
@@ -269,7 +276,8 @@ impl Supervisor {
     }
 
     fn end_if_due(&mut self) -> Option<u8> {
-        let nothing_left = self.in_flight.is_none() && self.queue.is_empty();
+        let nothing_left =
+            self.in_flight.is_none() && self.restoring.is_none() && self.queue.is_empty();
         if nothing_left && self.peers.is_over() && self.was_commanded {
             // The one peer there was has said goodbye.
             self.exit.get_or_insert(0);
@@ -316,7 +324,7 @@ impl Supervisor {
 
     /// Takes up a template that is ready, or hears why it is not.
     fn take_template(&mut self) -> Result<(), Fatal> {
-        let is_first = self.container.worker_pid().is_none();
+        let is_first = !self.container.has_template();
         match self.container.freeze() {
             Ok(Arrival::First) => {
                 let boot = self.started.elapsed().as_micros();
@@ -326,7 +334,9 @@ impl Supervisor {
                 self.greet();
             }
             // A worker that no tenant has used yet can go at once.
-            Ok(Arrival::Successor) if !self.is_used => self.container.refork()?,
+            Ok(Arrival::Successor) if !self.is_used && !self.container.is_clearing() => {
+                self.container.refork()?
+            }
             Ok(Arrival::Successor) => {}
             Err(error) if is_first => return Err(error.into()),
             Err(error) => {

@@ -1,0 +1,173 @@
+//! A directory of the container's own in which workers can make files.
+
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::fs::{File, Permissions};
+use std::io::{self, ErrorKind};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag};
+use nix::sys::stat::{FileStat, fstat, fstatat, lstat};
+
+use super::attributes::{self, Extended, Times, extended};
+use super::known::Known;
+use super::remove::{Budget, is_dot, list, remove};
+use super::{SweepError, Swept, at};
+
+/// Bits of a mode that chmod(2) sets.
+const RIGHTS: u32 = 0o7777;
+
+/// Whose entries nobody but their owners, and the directory's, can replace.
+const STICKY: u32 = 0o1000;
+
+pub(super) struct WritableDirectory {
+    path: PathBuf,
+    known: Known,
+    times: Times,
+    /// None where workers can set none: in a sticky directory only its owner may.
+    extended: Option<Extended>,
+    /// What was in it at boot.
+    entries: BTreeMap<CString, Known>,
+}
+
+impl WritableDirectory {
+    pub(super) fn remember(
+        path: PathBuf,
+        status: &FileStat,
+        is_workers_own: bool,
+        entries: BTreeMap<CString, Known>,
+    ) -> Result<Self, SweepError> {
+        let known = Known::changing(status);
+        let has_attributes = is_workers_own || known.mode & STICKY == 0;
+        let extended = has_attributes
+            .then(|| open(&path).and_then(|handle| extended(&handle)))
+            .transpose()
+            .map_err(at(&path))?;
+        Ok(Self {
+            times: Times::of(status),
+            extended,
+            path,
+            known,
+            entries,
+        })
+    }
+
+    /// Removes what was not in it, and gives it its rights and times back; an error if
+    /// something is not what it was and cannot be made so.
+    pub(super) fn put_back(&self, budget: &mut Budget) -> Result<Swept, SweepError> {
+        let path = self.path.as_path();
+        let handle = self.reopen()?;
+        if let Some(before) = &self.extended
+            && extended(&handle).map_err(at(path))? != *before
+        {
+            // An access list is the group's rights, too.
+            attributes::put_back(&handle, before)
+                .and_then(|()| handle.set_permissions(self.rights()))
+                .map_err(at(path))?;
+        }
+        let mut swept = Swept::default();
+        loop {
+            let once = self.empty(&handle, budget)?;
+            swept.removed += once.removed;
+            if !once.is_complete {
+                return Ok(swept);
+            }
+            // A listing may pass over entries while others are removed: the last one
+            // was of a directory at rest.
+            if once.removed == 0 {
+                break;
+            }
+        }
+        self.times.put_back(&handle).map_err(at(path))?;
+        swept.is_complete = true;
+        Ok(swept)
+    }
+
+    /// The very directory, with the rights that it had.
+    fn reopen(&self) -> Result<File, SweepError> {
+        let path = self.path.as_path();
+        let handle = match open(path) {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                // No capability opens it for us: its owner's rights do.
+                let status = lstat(path).map_err(|errno| at(path)(errno.into()))?;
+                if !self.known.is_but_for_rights(&status) {
+                    return Err(self.differs("was replaced"));
+                }
+                std::fs::set_permissions(path, self.rights()).map_err(at(path))?;
+                open(path)
+            }
+            other => other,
+        };
+        let replaced = [Errno::ENOTDIR, Errno::ELOOP, Errno::ENOENT].map(|it| it as i32);
+        let handle = handle.map_err(|error| match error.raw_os_error() {
+            Some(number) if replaced.contains(&number) => self.differs("was replaced"),
+            _ => at(path)(error),
+        })?;
+        let status = fstat(&handle).map_err(|errno| at(path)(errno.into()))?;
+        if !self.known.is_but_for_rights(&status) {
+            return Err(self.differs("was replaced"));
+        }
+        if !self.known.is(&status) {
+            handle.set_permissions(self.rights()).map_err(at(path))?;
+        }
+        Ok(handle)
+    }
+
+    fn rights(&self) -> Permissions {
+        Permissions::from_mode(self.known.mode & RIGHTS)
+    }
+
+    fn empty(&self, handle: &File, budget: &mut Budget) -> Result<Swept, SweepError> {
+        let path = self.path.as_path();
+        let failed = |errno: nix::Error| at(path)(errno.into());
+        let mut swept = Swept::default();
+        let mut known = 0;
+        for entry in list(handle).map_err(failed)?.iter() {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name();
+            if is_dot(name) {
+                continue;
+            }
+            let below = || path.join(std::ffi::OsStr::from_bytes(name.to_bytes()));
+            if let Some(before) = self.entries.get(name) {
+                let now = fstatat(handle, name, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(failed)?;
+                let is_kept =
+                    before.is(&now) || before.is_changing() && before.is_but_for_rights(&now);
+                if !is_kept {
+                    let cause = io::Error::other("what was there at boot was replaced");
+                    return Err(at(&below())(cause));
+                }
+                known += 1;
+                continue;
+            }
+            if budget.is_spent()
+                || !remove(handle, name, entry.file_type(), budget).map_err(at(&below()))?
+            {
+                return Ok(swept);
+            }
+            swept.removed += 1;
+        }
+        if known < self.entries.len() {
+            return Err(self.differs("has lost what was in it"));
+        }
+        swept.is_complete = true;
+        Ok(swept)
+    }
+
+    fn differs(&self, what: &str) -> SweepError {
+        at(&self.path)(io::Error::other(format!(
+            "a directory that was there at boot {what}"
+        )))
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
+    File::options()
+        .read(true)
+        .custom_flags(flags.bits())
+        .open(path)
+}

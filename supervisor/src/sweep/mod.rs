@@ -1,0 +1,138 @@
+//! Files that a tenant left: every place where a worker can leave any is found once at
+//! boot, and holds between tenants what it held then.
+
+mod attributes;
+mod directory;
+mod file;
+mod find;
+mod known;
+mod remove;
+mod shared;
+#[cfg(test)]
+mod tests;
+
+use std::ffi::CStr;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use nix::fcntl::AT_FDCWD;
+use nix::unistd::{Gid, Uid};
+
+use directory::WritableDirectory;
+use file::WritableFile;
+use find::Found;
+use remove::Budget;
+use shared::SharedDirectory;
+
+/// How much of the file system is the container's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// All of it: this is PID 1 of a container. What was not there at boot goes,
+    /// whoever owns it.
+    Container,
+    /// Only what workers own in the usual directories, and what came after boot:
+    /// others use them too.
+    Shared,
+    /// This directory, the one place where workers can make files: they run as the
+    /// supervisor's own user, whose other files are not ours to tell apart.
+    Private(PathBuf),
+}
+
+/// Where a hand-started supervisor looks.
+const USUAL: &[&str] = &["/tmp", "/var/tmp", "/dev/shm"];
+
+/// All such places, in the order in which they have to be put back: no path leads
+/// through a directory that was not looked at before.
+pub(crate) struct Sweep {
+    shared: Vec<SharedDirectory>,
+    directories: Vec<WritableDirectory>,
+    /// After the directories, which may hold other names of them.
+    files: Vec<WritableFile>,
+}
+
+/// What a sweep did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Swept {
+    /// Entries of the directories found at boot; what was in them is not counted.
+    pub(crate) removed: u64,
+    /// False if the time was over before: the next sweep goes on.
+    pub(crate) is_complete: bool,
+}
+
+impl Swept {
+    /// Counts a part; false if that is not complete.
+    fn add(&mut self, part: Self) -> bool {
+        self.removed += part.removed;
+        part.is_complete
+    }
+}
+
+/// Something could not be brought back.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {cause}", .path.display())]
+pub(crate) struct SweepError {
+    path: PathBuf,
+    cause: io::Error,
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> SweepError + '_ {
+    move |cause| SweepError {
+        path: path.to_owned(),
+        cause,
+    }
+}
+
+/// Removes a directory of ours with all that tenants made in it.
+pub(crate) fn remove_tree(path: &CStr) -> io::Result<()> {
+    remove::remove(AT_FDCWD, path, None, &mut Budget::until(None)).map(drop)
+}
+
+impl Sweep {
+    /// Finds the places in which `owner` can leave files. To be called when nothing
+    /// makes files there.
+    pub(crate) fn prepare(scope: &Scope, owner: (Uid, Gid)) -> Result<Self, SweepError> {
+        let found = match scope {
+            Scope::Container => find::everywhere(owner)?,
+            Scope::Private(directory) => find::below_own(directory)?,
+            Scope::Shared => Found::default(),
+        };
+        let usual = match scope {
+            Scope::Shared => USUAL,
+            _ => &[],
+        };
+        let shared = usual
+            .iter()
+            .map(PathBuf::from)
+            .filter(|path| path.is_dir())
+            .map(|path| SharedDirectory::remember(path, owner.0))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            shared,
+            directories: found.directories,
+            files: found.files,
+        })
+    }
+
+    /// Puts everything back, or as much as can be until then. To be called when no
+    /// process of the tenant's runs.
+    pub(crate) fn run(&mut self, until: Option<Instant>) -> Result<Swept, SweepError> {
+        let mut budget = Budget::until(until);
+        let mut swept = Swept::default();
+        for directory in &self.shared {
+            if !swept.add(directory.put_back(&mut budget)?) {
+                return Ok(swept);
+            }
+        }
+        for directory in &self.directories {
+            if !swept.add(directory.put_back(&mut budget)?) {
+                return Ok(swept);
+            }
+        }
+        for file in &mut self.files {
+            file.put_back()?;
+        }
+        swept.is_complete = true;
+        Ok(swept)
+    }
+}
