@@ -1,10 +1,10 @@
 //! What is tried.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use refunction_snapshot::Scan;
+use refunction_snapshot::{Refused, Scan};
 
 use crate::host::Host;
 use crate::mutations::{self, Expect, Mutation};
@@ -14,13 +14,27 @@ use crate::unseen;
 pub struct Case {
     pub name: String,
     pub run: Box<dyn Fn()>,
+    /// Why it fails, if that is known.
+    pub known: Option<&'static str>,
+    /// How long it may take.
+    pub patience: Duration,
 }
+
+/// How long a case may take that tries one thing.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a case says whose worker came back from what nothing brings back.
+pub const LEAK: &str = "this cannot be put back, and was let go";
 
 /// Everything.
 pub fn all() -> Vec<Case> {
     let mut cases = vec![
         case("a_hundred_rewinds_in_a_row", a_hundred_rewinds_in_a_row),
-        case("random_programs_are_undone", random_programs_are_undone),
+        Case {
+            patience: PATIENCE * (1 + number_of_programs() / 500),
+            ..case("random_programs_are_undone", random_programs_are_undone)
+        },
+        case("a_hold_meets_an_exec", a_hold_meets_an_exec),
         case("cold_pages_are_dropped", cold_pages_are_dropped),
         case(
             "a_worker_that_ends_is_replaced",
@@ -33,9 +47,11 @@ pub fn all() -> Vec<Case> {
     ];
     cases.extend(unseen::ALL.iter().map(|(name, run)| case(name, *run)));
     for (how, scan) in [("ioctl", Scan::Auto), ("file", Scan::File)] {
-        cases.extend(mutations::ALL.iter().map(|mutation| Case {
+        cases.extend(mutations::all().map(|mutation| Case {
             name: format!("{}_by_{how}", mutation.name),
             run: Box::new(move || is_undone(mutation, scan)),
+            known: mutation.known,
+            patience: PATIENCE,
         }));
     }
     cases
@@ -45,6 +61,8 @@ fn case(name: &str, run: fn()) -> Case {
     Case {
         name: name.to_string(),
         run: Box::new(run),
+        known: None,
+        patience: PATIENCE,
     }
 }
 
@@ -56,7 +74,7 @@ pub fn act(what: &str) -> String {
     if let Some(answer) = unseen::act(what) {
         return answer;
     }
-    match mutations::ALL.iter().find(|mutation| mutation.name == what) {
+    match mutations::all().find(|mutation| mutation.name == what) {
         Some(mutation) => (mutation.act)().to_string(),
         None => format!("no such mutation: {what}"),
     }
@@ -70,30 +88,41 @@ fn is_undone(mutation: &Mutation, scan: Scan) {
     let seen_inside = host.ask("look");
     host.rewind().expect("rewound after a look");
     let seen_outside = host.observe();
-    let denied = match mutation.expect {
-        Expect::Denied(error) => error,
-        _ => 0,
-    };
     // Twice: what the first rewind left behind would show in the second.
     for round in 0..2 {
-        assert_eq!(host.ask(mutation.name), denied.to_string(), "round {round}");
-        let rewound = host.rewind();
+        let answer = host.ask(mutation.name);
         match mutation.expect {
-            Expect::Refused(row) => {
-                let refused = rewound.expect_err("this cannot be put back");
-                assert!(
-                    refused.taints.iter().any(|taint| taint.row == row),
-                    "refused for another reason: {refused}"
-                );
-                host.replace_worker();
-            }
-            Expect::Rewound | Expect::Denied(_) => {
-                rewound.expect("this can be put back");
-            }
+            Expect::Lost(news) => assert!(answer.starts_with(news), "{answer}, not {news}"),
+            Expect::Denied(error) => assert_eq!(answer, error.to_string(), "round {round}"),
+            // It may be lost before it has said anything.
+            Expect::Either if answer.starts_with("Worker") => {}
+            _ => assert_eq!(answer, "0", "round {round}"),
+        }
+        if let Err(refused) = host.rewind() {
+            assert!(mutation.expect.allows(&refused), "{refused}");
+            host.replace_worker();
+        } else {
+            assert!(!mutation.expect.is_refusal(), "{LEAK}");
         }
         assert_same(&host.observe(), &seen_outside, round);
         assert_eq!(host.ask("look"), seen_inside, "round {round}, from inside");
         host.rewind().expect("rewound after a look");
+    }
+}
+
+impl Expect {
+    /// True if a worker that did this is never put back.
+    fn is_refusal(self) -> bool {
+        matches!(self, Self::Refused(_) | Self::Recorded | Self::Lost(_))
+    }
+
+    /// True if a worker may be refused for this.
+    fn allows(self, refused: &Refused) -> bool {
+        match self {
+            Self::Rewound | Self::Denied(_) => false,
+            Self::Recorded | Self::Either | Self::Lost(_) => true,
+            Self::Refused(row) => refused.taints.iter().any(|taint| taint.row == row),
+        }
     }
 }
 
@@ -118,54 +147,140 @@ fn a_hundred_rewinds_in_a_row() {
     }
 }
 
+/// Programs that are tried, unless `REFUNCTION_FUZZ_PROGRAMS` says how many.
+const PROGRAMS: u32 = 1100;
+
+fn number_of_programs() -> u32 {
+    std::env::var("REFUNCTION_FUZZ_PROGRAMS").map_or(PROGRAMS, |text| {
+        text.parse().expect("REFUNCTION_FUZZ_PROGRAMS is a number")
+    })
+}
+
+/// What takes so long that hardly anything else would be tried.
+const SLOW: &[&str] = &[
+    "end_the_main_thread",
+    "be_signalled_by_a_child",
+    "make_two_thousand_threads",
+    "start_too_many_processes",
+    "leave_a_thousand_zombies",
+    "map_five_thousand_times",
+    "open_ten_thousand_files",
+    "part_with_its_table",
+    "leak_a_large_block",
+];
+
 /// Tenants that do several things one after the other, in any order, some of them
 /// more than once. What fails is shrunk to the shortest program that does.
 fn random_programs_are_undone() {
-    let undone: Vec<&'static Mutation> = mutations::ALL
-        .iter()
-        .filter(|mutation| mutation.expect == Expect::Rewound)
-        // Its alarm ends the worker if the next steps take their time.
-        .filter(|mutation| mutation.name != "start_interval_timers")
-        .collect();
+    let usable = || {
+        mutations::all()
+            .filter(|it| it.known.is_none() && !matches!(it.expect, Expect::Lost(_)))
+            // Its alarm ends the worker if the next steps take their time.
+            .filter(|it| it.name != "start_interval_timers")
+            .filter(|it| !SLOW.contains(&it.name))
+    };
+    let (undone, refused): (Vec<_>, Vec<_>) =
+        usable().partition(|it| matches!(it.expect, Expect::Rewound | Expect::Denied(_)));
+    // One step in fifty is one that cannot be undone.
+    let step = prop_oneof![
+        49 => prop::sample::select(undone),
+        1 => prop::sample::select(refused),
+    ];
     let host = std::cell::RefCell::new(Host::start(Scan::Auto));
     host.borrow_mut().ask("look");
     host.borrow_mut().rewind().expect("rewound after a look");
-    let seen = host.borrow().observe();
-    let ran_through = std::cell::Cell::new(0);
-    let programs = prop::collection::vec(prop::sample::select(undone), 1..12);
+    let seen_inside = host.borrow_mut().ask("look");
+    host.borrow_mut().rewind().expect("rewound after a look");
+    let seen_outside = host.borrow().observe();
+    let rewinds = std::cell::Cell::new(0u32);
+    let ended_early = std::cell::Cell::new(0u32);
+    let programs = number_of_programs();
     let mut runner = TestRunner::new(Config {
-        cases: 150,
+        cases: programs,
         failure_persistence: None,
         ..Config::default()
     });
-    let result = runner.run(&programs, |program| {
+    let result = runner.run(&prop::collection::vec(step, 1..6), |program| {
         let mut host = host.borrow_mut();
-        for mutation in &program {
-            let answer = host.ask(mutation.name);
-            if answer != "0" {
+        // Nothing comes after what does not come back.
+        let stays = program.iter().position(|it| it.stays);
+        let program = &program[..stays.map_or(program.len(), |at| at + 1)];
+        let must_be_refused = program.iter().any(|it| it.expect.is_refusal());
+        for mutation in program {
+            let expected = match mutation.expect {
+                Expect::Denied(error) => error.to_string(),
+                _ => "0".to_string(),
+            };
+            if host.ask(mutation.name) != expected {
                 // One step made the next impossible, which is a tenant's own affair.
+                ended_early.set(ended_early.get() + 1);
                 host.replace_worker();
                 return Ok(());
             }
         }
-        ran_through.set(ran_through.get() + 1);
-        let rewound = host.rewind();
-        if rewound.is_err() {
-            // A signal that one step left pending may be taken by another's thread.
-            let has_ended = host.has_ended();
-            host.replace_worker();
-            if has_ended {
-                return Ok(());
+        let refusable = program
+            .iter()
+            .any(|it| !matches!(it.expect, Expect::Rewound | Expect::Denied(_)));
+        match host.rewind() {
+            Ok(_) => {
+                prop_assert!(!must_be_refused, "it was put back");
+                rewinds.set(rewinds.get() + 1);
+            }
+            Err(refused) => {
+                // A signal that one step left pending may be taken by another's thread.
+                let has_ended = !refusable && host.has_ended();
+                host.replace_worker();
+                prop_assert!(refusable || has_ended, "{:?}", refused.taints);
             }
         }
-        prop_assert!(rewound.is_ok(), "{:?}", rewound.map_err(|it| it.taints));
-        prop_assert_eq!(host.observe(), seen.clone());
+        prop_assert_eq!(host.observe(), seen_outside.clone());
+        prop_assert_eq!(host.ask("look"), seen_inside.clone());
+        let rewound = host.rewind();
+        prop_assert!(
+            rewound.is_ok(),
+            "{:?} after a look",
+            rewound.map_err(|it| it.taints)
+        );
+        rewinds.set(rewinds.get() + 1);
         Ok(())
     });
     if let Err(error) = result {
         panic!("{error}");
     }
-    assert!(ran_through.get() > 75, "most programs ended early");
+    println!(
+        "{} rewinds, {} programs ended early",
+        rewinds.get(),
+        ended_early.get()
+    );
+    assert!(
+        ended_early.get() < programs / 2,
+        "most programs ended early"
+    );
+}
+
+/// A worker that is caught somewhere on the way into another program: it is put back
+/// or refused, and the next one finds nothing of it.
+fn a_hold_meets_an_exec() {
+    let mut host = Host::start(Scan::Auto);
+    host.ask("look");
+    host.rewind().expect("rewound after a look");
+    let seen = host.ask("look");
+    host.rewind().expect("rewound after a look");
+    let seen_outside = host.observe();
+    for microseconds in 0..100u64 {
+        host.ask("execute_a_little_later");
+        // The thread needs about as long to get there.
+        let until = Instant::now() + Duration::from_micros(microseconds * 10);
+        while Instant::now() < until {
+            std::hint::spin_loop();
+        }
+        if host.rewind().is_err() {
+            host.replace_worker();
+        }
+        assert_same(&host.observe(), &seen_outside, microseconds as u32);
+        assert_eq!(host.ask("look"), seen);
+        host.rewind().expect("rewound after a look");
+    }
 }
 
 /// One heavy run must not make every later rewind heavy.

@@ -126,7 +126,7 @@ impl Host {
     fn end_of_worker(&mut self) -> Option<String> {
         let mut end = None;
         while let Some(news) = self.engine.poll() {
-            if matches!(news, News::WorkerEnded { .. } | News::WorkerExecuted { .. }) {
+            if !matches!(news, News::Reaped { .. } | News::TemplateEnded { .. }) {
                 end = Some(format!("{news:?}"));
             }
         }
@@ -216,7 +216,12 @@ impl Host {
                 let info = read(&format!("fdinfo/{name}"));
                 let info: Vec<&str> = info
                     .lines()
-                    .filter(|line| !line.starts_with("ino"))
+                    .filter(|line| !line.starts_with("ino:") && !line.starts_with("eventfd-id:"))
+                    // What is watched, too, is another one in another worker.
+                    .map(|line| match line.split_once(" ino:") {
+                        Some((watch, _)) if line.starts_with("inotify") => watch,
+                        _ => line,
+                    })
                     .collect();
                 format!("{name} {kind} {info:?}")
             })
@@ -225,8 +230,9 @@ impl Host {
         let children = read(&format!("task/{pid}/children"));
         let cwd = fs::read_link(format!("/proc/{pid}/cwd")).expect("cwd");
         let maps = joined(&read("maps"));
+        let natures = natures(&read("smaps"));
         format!(
-            "{status}\n{}\nchildren: {children}\n{}\n{}\n{}\n{}\n{maps}",
+            "{status}\n{}\nchildren: {children}\n{}\n{}\n{}\n{}\n{maps}{natures}",
             descriptors.join("\n"),
             cwd.display(),
             read("limits"),
@@ -281,6 +287,31 @@ fn joined(maps: &str) -> String {
     })
 }
 
+/// What only the mappings' flags show (proc_pid_smaps(5)), neighbours of one kind as
+/// one. Rights are in the mapping list; whether memory is accounted for and was
+/// written to is the kernel's own affair.
+fn natures(smaps: &str) -> String {
+    let mut all: Vec<(&str, &str, Vec<&str>)> = Vec::new();
+    let mut range = ("", "");
+    for line in smaps.lines() {
+        if let Some(flags) = line.strip_prefix("VmFlags:") {
+            let flags: Vec<&str> = flags
+                .split_whitespace()
+                .filter(|flag| !["rd", "wr", "ex", "mr", "mw", "me", "ac", "sd"].contains(flag))
+                .collect();
+            match all.last_mut() {
+                Some(last) if last.1 == range.0 && last.2 == flags => last.1 = range.1,
+                _ => all.push((range.0, range.1, flags)),
+            }
+        } else if let Some(found) = line.split(' ').next().and_then(|it| it.split_once('-')) {
+            range = found;
+        }
+    }
+    all.iter().fold(String::new(), |text, (start, end, flags)| {
+        text + &format!("{start}-{end} {flags:?}\n")
+    })
+}
+
 /// Waits a millisecond at most: what the engine follows may need it meanwhile.
 fn is_readable(fd: BorrowedFd<'_>) -> bool {
     let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
@@ -293,6 +324,8 @@ pub fn run_case(name: &str) -> ExitCode {
         .iter()
         .find(|case| case.name == name)
         .expect("a case of this name");
+    // A case that hangs is one that failed. Its worker ends with its tracer.
+    nix::unistd::alarm::set(case.patience.as_secs() as u32);
     (case.run)();
     ExitCode::SUCCESS
 }

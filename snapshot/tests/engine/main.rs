@@ -2,6 +2,12 @@
 //! because the engine wants SIGCHLD blocked in every thread; that process starts
 //! this same program once more as its template. Needs root: workers get a uid of
 //! their own.
+//!
+//! Cases of the kind "known failure" are what the engine does not do yet as it
+//! should; one that starts to pass fails here until it is taken off the list.
+//!
+//! `REFUNCTION_FUZZ_PROGRAMS` says how many random programs are tried
+//! (`random_programs_are_undone`); the default takes half a minute.
 
 mod cases;
 mod guest;
@@ -26,12 +32,25 @@ fn main() -> ExitCode {
     }
     let trials = cases::all()
         .into_iter()
-        .map(|case| Trial::test(case.name.clone(), move || run_apart(&case.name)))
+        .map(|case| match case.known {
+            None => Trial::test(case.name.clone(), move || run_apart(&case.name)),
+            Some(why) => Trial::test(case.name.clone(), move || fail_apart(&case.name, why))
+                .with_kind("known failure"),
+        })
         .collect();
     let mut arguments = Arguments::from_args();
     // One core for the engine and its worker is enough to share.
     arguments.test_threads.get_or_insert(1);
     libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// A case that is known to fail: the worker is put back though it should not be.
+fn fail_apart(name: &str, why: &str) -> Result<(), Failed> {
+    match run_apart(name) {
+        Err(failed) if failed.message().is_some_and(|it| it.contains(cases::LEAK)) => Ok(()),
+        Err(failed) => Err(failed),
+        Ok(()) => Err(format!("it passes now, and is on the list because: {why}").into()),
+    }
 }
 
 fn run_apart(name: &str) -> Result<(), Failed> {

@@ -18,27 +18,91 @@ pub enum Expect {
     Rewound,
     /// Refused, for this row.
     Refused(Row),
+    /// Refused, for whichever row the table of system calls has for what it did.
+    Recorded,
+    /// Put back, or refused: it depends on what the worker was caught at.
+    Either,
     /// The call itself fails with this error, and the worker is put back.
     Denied(i32),
+    /// This news comes instead of an answer, and the worker is not put back.
+    Lost(&'static str),
 }
 
-use Expect::{Denied, Refused, Rewound};
+use Expect::{Denied, Either, Lost, Recorded, Refused, Rewound};
 
 #[derive(Debug)]
 pub struct Mutation {
     pub name: &'static str,
     pub act: fn() -> i64,
     pub expect: Expect,
+    /// It answers by itself and never comes back from what it does then.
+    pub stays: bool,
+    /// What the engine does instead of what is expected, where that is known.
+    pub known: Option<&'static str>,
+}
+
+impl Mutation {
+    const fn new(name: &'static str, expect: Expect, act: fn() -> i64) -> Self {
+        Self {
+            name,
+            act,
+            expect,
+            stays: false,
+            known: None,
+        }
+    }
+
+    /// That does not come back.
+    const fn staying(name: &'static str, expect: Expect, act: fn() -> !) -> Self {
+        Self {
+            name,
+            // SAFETY: a function that never returns may be said to return anything.
+            act: unsafe { std::mem::transmute::<fn() -> !, fn() -> i64>(act) },
+            expect,
+            stays: true,
+            known: None,
+        }
+    }
+
+    /// With which the engine does not yet do what is expected.
+    const fn known(self, what: &'static str) -> Self {
+        Self {
+            known: Some(what),
+            ..self
+        }
+    }
 }
 
 macro_rules! mutations {
     ($($name:ident => $expect:expr),* $(,)?) => {
-        pub const ALL: &[Mutation] = &[$(Mutation {
-            name: stringify!($name),
-            act: $name,
-            expect: $expect,
-        }),*];
+        const BASIC: &[Mutation] = &[$(Mutation::new(stringify!($name), $expect, $name)),*];
     };
+}
+
+mod attributes;
+mod descriptors;
+mod mappings;
+mod memory;
+mod processes;
+mod registers;
+mod signals;
+
+pub use memory::MAP_DROPPABLE;
+
+/// Every mutation.
+pub fn all() -> impl Iterator<Item = &'static Mutation> {
+    [
+        BASIC,
+        registers::ALL,
+        memory::ALL,
+        mappings::ALL,
+        descriptors::ALL,
+        signals::ALL,
+        processes::ALL,
+        attributes::ALL,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 mutations! {
@@ -156,6 +220,11 @@ fn must(returned: i64) -> i64 {
 fn call(number: libc::c_long, args: [i64; 4]) -> i64 {
     // SAFETY: mutations are this process's to make; the engine's job is to survive.
     unsafe { libc::syscall(number, args[0], args[1], args[2], args[3]) }
+}
+
+/// What a mutation says that does not come back.
+fn answer() {
+    must(call(libc::SYS_write, [1, c"0\n".as_ptr() as i64, 2, 0]) - 2);
 }
 
 fn scribble_on_heap() -> i64 {
@@ -770,18 +839,25 @@ fn move_the_tid_address() -> i64 {
     0
 }
 
-fn unregister_rseq() -> i64 {
+/// Where glibc registered the calling thread.
+fn rseq_area() -> isize {
     unsafe extern "C" {
         static __rseq_offset: isize;
     }
     let thread: isize;
     // SAFETY: the thread pointer stands at fs:0; glibc says how far from it its
     // area is (2.35).
-    let area = unsafe {
+    unsafe {
         std::arch::asm!("mov {}, fs:0", out(reg) thread);
         thread + __rseq_offset
-    };
-    must(call(libc::SYS_rseq, [area as i64, 32, 1, 0x5305_3053]))
+    }
+}
+
+fn unregister_rseq() -> i64 {
+    must(call(
+        libc::SYS_rseq,
+        [rseq_area() as i64, 32, 1, 0x5305_3053],
+    ))
 }
 
 fn hide_from_the_tracer() -> i64 {
@@ -919,7 +995,10 @@ pub fn look() -> String {
     // Still opens, so the numbers start where they did.
     let next = File::open("/dev/null").expect("open").as_raw_fd();
     format!(
-        "{counter} {sum} {mxcsr:#x}{secret} {} {next}",
-        cwd.display()
+        "{counter} {sum} {mxcsr:#x}{secret} {} {next} {} {} {}",
+        cwd.display(),
+        registers::look(),
+        memory::look(),
+        descriptors::look(),
     )
 }
