@@ -58,6 +58,18 @@ pub(crate) fn plan_mend(
                     format!("{span} ({}) is gone or replaced", was.name),
                 ));
             }
+            if image
+                .wiped
+                .iter()
+                .any(|wiped| !wiped.intersection(*span).is_empty())
+            {
+                // Mapped again it would be memory like any other, and forks would
+                // inherit the random state in it.
+                return Err(Taint::new(
+                    Row::Mappings,
+                    format!("{span}, which forks must not inherit, is gone or replaced"),
+                ));
+            }
             let mut rest = *span;
             while !rest.is_empty() {
                 let (piece, offset) = image.leading(rest);

@@ -38,8 +38,7 @@ pub const ALL: &[Mutation] = &[
     Mutation::new("hint_at_a_pipes_lifetime", DESCRIPTORS, || {
         let hint = 3u64;
         fcntl_on_error(F_SET_RW_HINT, &raw const hint as i64)
-    })
-    .known("the call is free"),
+    }),
     Mutation::new("set_an_attribute_by_path", Refused(Row::Files), || {
         attribute(libc::SYS_setxattr, c"/proc/self/fd/2".as_ptr() as i64)
     }),
@@ -109,8 +108,7 @@ pub const ALL: &[Mutation] = &[
                 0,
             ],
         ))
-    })
-    .known(UNSEEN),
+    }),
     Mutation::new("start_the_clock", DESCRIPTORS, || {
         let soon = [0i64, 0, 3600, 0];
         must(call(

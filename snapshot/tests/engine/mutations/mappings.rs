@@ -39,17 +39,17 @@ pub const ALL: &[Mutation] = &[
     Mutation::new("map_five_thousand_times", Rewound, map_five_thousand_times),
     Mutation::staying("protect_the_whole_c_library", Rewound, || {
         let (start, end) = whole("libc.so.6");
-        call_answer_and_spin(libc::SYS_mprotect, [start, end - start, 0, 0])
+        call_answer_and_spin(libc::SYS_mprotect, &[start, end - start, 0, 0])
     }),
     Mutation::staying("unmap_the_whole_c_library", Refused(Row::Mappings), || {
         let (start, end) = whole("libc.so.6");
-        call_answer_and_spin(libc::SYS_munmap, [start, end - start, 0, 0])
+        call_answer_and_spin(libc::SYS_munmap, &[start, end - start, 0, 0])
     }),
     Mutation::staying("protect_the_heap", Rewound, || {
         let (start, end) = whole("memfd:snapshot");
         call_answer_and_spin(
             libc::SYS_mprotect,
-            [start, (end - start).min(64 << 10), 0, 0],
+            &[start, (end - start).min(64 << 10), 0, 0],
         )
     }),
     Mutation::staying(
@@ -64,16 +64,14 @@ pub const ALL: &[Mutation] = &[
     ),
     Mutation::staying("move_the_stack", Refused(Row::Mappings), || {
         let (start, end) = whole("[stack]");
-        let flags = i64::from(libc::MREMAP_MAYMOVE);
-        // Longer than there is room for, so that it goes elsewhere.
-        call_answer_and_spin(
-            libc::SYS_mremap,
-            [start, end - start, (end - start) + (1 << 32), flags],
-        )
+        let length = end - start;
+        let room = map(length as usize, 0) as i64;
+        let flags = i64::from(libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED);
+        call_answer_and_spin(libc::SYS_mremap, &[start, length, length, flags, room])
     }),
     Mutation::staying("unmap_the_stack", Refused(Row::Mappings), || {
         let (start, end) = whole("[stack]");
-        call_answer_and_spin(libc::SYS_munmap, [start, end - start, 0, 0])
+        call_answer_and_spin(libc::SYS_munmap, &[start, end - start, 0, 0])
     }),
     Mutation::new("unmap_the_vdso", Refused(Row::Mappings), || {
         let (start, end) = whole("[vdso]");
@@ -220,10 +218,12 @@ fn map_five_thousand_times() -> i64 {
 fn unmap_all_below_its_code() -> ! {
     let code = call_answer_and_spin as *const () as i64 & -(PAGE as i64);
     let lowest = 1 << 16;
-    call_answer_and_spin(libc::SYS_munmap, [lowest, code - lowest, 0, 0])
+    call_answer_and_spin(libc::SYS_munmap, &[lowest, code - lowest, 0, 0])
 }
 
 fn unmap_all_but_its_code() -> ! {
+    // The kernel would miss this thread's area when it next writes there.
+    super::unregister_rseq();
     let code = unmap_all_but_its_code as *const () as i64 & -(PAGE as i64);
     let after = code + 2 * PAGE as i64;
     let lowest = 1 << 16;

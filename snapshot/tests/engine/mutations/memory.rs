@@ -51,17 +51,16 @@ pub const ALL: &[Mutation] = &[
         Refused(Row::Mappings),
         || replace(WIPED.get()),
     )
-    .known("the area is mapped again as memory that forks inherit"),
+    .known(INHERITED),
     Mutation::new("keep_droppable_memory", Refused(Row::Mappings), || {
         replace(DROPPABLE.get())
     })
-    .known("the area is mapped again as memory that forks inherit"),
+    .known(INHERITED),
     Mutation::new(
         "move_a_wiped_area",
         Refused(Row::Mappings),
         move_a_wiped_area,
-    )
-    .known("the area is mapped again as memory that forks inherit"),
+    ),
     Mutation::new("seal_a_mapping", Recorded, || {
         on_a_page(libc::SYS_mseal, [0, 0])
     }),
@@ -74,6 +73,9 @@ pub const ALL: &[Mutation] = &[
         0
     }),
 ];
+
+/// A mapping list does not tell such an area from ordinary memory.
+const INHERITED: &str = "forks inherit it from now on";
 
 static FIRST_NODE: u64 = 1;
 

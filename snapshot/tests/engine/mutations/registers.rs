@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 use refunction_snapshot::Row;
 
 use super::{
-    Mutation, Recorded, Refused, Rewound, action, answer, call, mapping, on_signal, sleep_forever,
+    Either, Mutation, Recorded, Refused, Rewound, action, answer, call, mapping, on_signal,
+    sleep_forever,
 };
 use crate::guest::COUNTER;
 
@@ -16,11 +17,7 @@ pub const ALL: &[Mutation] = &[
     Mutation::new("load_segment_registers", Rewound, load_segment_registers),
     Mutation::new("move_the_gs_base", Rewound, move_the_gs_base),
     Mutation::staying("move_the_fs_base", Rewound, move_the_fs_base),
-    Mutation::staying(
-        "forbid_itself_all_access",
-        Rewound,
-        forbid_itself_all_access,
-    ),
+    Mutation::staying("forbid_itself_all_access", Either, forbid_itself_all_access),
     Mutation::staying("step_through_itself", Rewound, step_through_itself),
     Mutation::staying("abort_into_its_own_code", Rewound, || {
         abort_into_its_own_code(false)
@@ -125,12 +122,13 @@ fn move_the_gs_base() -> i64 {
 }
 
 fn move_the_fs_base() -> ! {
-    call_answer_and_spin(libc::SYS_arch_prctl, [ARCH_SET_FS, KEY as i64, 0, 0])
+    call_answer_and_spin(libc::SYS_arch_prctl, &[ARCH_SET_FS, KEY as i64])
 }
 
 /// Makes one system call, which must succeed, answers, and goes round in circles,
 /// without touching anything but its own code on the way.
-pub(super) fn call_answer_and_spin(number: libc::c_long, args: [i64; 4]) -> ! {
+pub(super) fn call_answer_and_spin(number: libc::c_long, args: &[i64]) -> ! {
+    let argument = |index: usize| args.get(index).copied().unwrap_or(0);
     // SAFETY: what the call takes away is not used any more.
     unsafe {
         asm!(
@@ -147,17 +145,18 @@ pub(super) fn call_answer_and_spin(number: libc::c_long, args: [i64; 4]) -> ! {
             "2: jmp 2b",
             "4: .ascii \"0\\n\"",
             in("rax") number,
-            in("rdi") args[0],
-            in("rsi") args[1],
-            in("rdx") args[2],
-            in("r10") args[3],
+            in("rdi") argument(0),
+            in("rsi") argument(1),
+            in("rdx") argument(2),
+            in("r10") argument(3),
+            in("r8") argument(4),
             options(noreturn),
         )
     }
 }
 
 /// Where the processor has protection keys: nothing may be read or written then,
-/// by whatever code.
+/// by whatever code, the engine's too, which then gives up.
 fn forbid_itself_all_access() -> ! {
     let has_keys = std::fs::read_to_string("/proc/cpuinfo").is_ok_and(|it| it.contains(" ospke "));
     answer();
