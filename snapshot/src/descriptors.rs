@@ -201,7 +201,7 @@ impl Descriptors {
                 program.call(Row::Descriptors, libc::SYS_close, &[fd]);
             }
         }
-        if seen != self.numbers.len() && !leaves_out("descriptors:gone") {
+        if seen != self.numbers.len() {
             return Err(Taint::new(
                 Row::Descriptors,
                 "the function closed one that is not its own",

@@ -204,7 +204,6 @@ impl Worker {
 fn is_passed_over(mapping: &Mapping, image: &Image, page: u64) -> bool {
     match mapping.backing {
         Backing::Stack => leaves_out("pages:of-the-stack"),
-        Backing::Kernel => leaves_out("pages:of-the-vdso"),
         _ if mapping.protection & libc::PROT_EXEC != 0 => leaves_out("pages:executable"),
         _ if !mapping.is_writable() => leaves_out("pages:read-only"),
         _ if image.offset_of(page).is_some() => leaves_out("pages:of-the-image"),

@@ -51,18 +51,14 @@ fn names(row: Row, step: &Step, before: c_long, annex: &Annex) -> Option<&'stati
 
 /// What is compared that the call before it wrote, this far into the scratch area.
 fn compared(before: c_long, offset: u64) -> Option<&'static [&'static str]> {
-    const FIELDS: [(usize, &[&str]); 5] = [
-        (offset_of!(libc::stat, st_dev), &["descriptors:device"]),
-        (offset_of!(libc::stat, st_ino), &["descriptors:inode"]),
-        (offset_of!(libc::stat, st_mode), &["descriptors:mode"]),
-        (offset_of!(libc::stat, st_uid), &["descriptors:owner"]),
-        (offset_of!(libc::stat, st_gid), &["descriptors:group"]),
-    ];
+    const MODE: u64 = offset_of!(libc::stat, st_mode) as u64;
     Some(match before {
         libc::SYS_prlimit64 => &["limits"],
         libc::SYS_sched_getattr => &["scheduling:policy"],
         libc::SYS_sched_getaffinity => &["scheduling:affinity"],
-        libc::SYS_fstat => FIELDS.iter().find(|(at, _)| *at as u64 == offset)?.1,
+        libc::SYS_fstat if offset == MODE => &["descriptors:mode"],
+        // Device, inode, owner and group, which vouch for each other.
+        libc::SYS_fstat => &["descriptors:identity"],
         _ => return None,
     })
 }
@@ -75,8 +71,11 @@ fn called(row: Row, number: c_long, step: &Step) -> Option<&'static [&'static st
         | (Row::Scheduling, libc::SYS_sched_getattr | libc::SYS_sched_getaffinity)
         | (Row::Descriptors, libc::SYS_fstat) => &[],
         (Row::Scheduling, libc::SYS_ioprio_get) => &["scheduling:io-priority"],
-        (Row::Attributes, libc::SYS_getsid) => &["attributes:session"],
-        (Row::Attributes, libc::SYS_getpgid) => &["attributes:process-group"],
+        // A session of one's own has a group of its own.
+        (Row::Attributes, libc::SYS_getsid) => &["attributes:session-and-group"],
+        (Row::Attributes, libc::SYS_getpgid) => {
+            &["attributes:process-group", "attributes:session-and-group"]
+        }
         (Row::Attributes, libc::SYS_umask) => &["attributes:umask"],
         (Row::Attributes, libc::SYS_chdir) => &["attributes:directory"],
         (Row::Attributes, libc::SYS_prctl) => match first as i32 {
@@ -84,7 +83,8 @@ fn called(row: Row, number: c_long, step: &Step) -> Option<&'static [&'static st
             libc::PR_SET_PDEATHSIG => &["attributes:death-signal"],
             libc::PR_SET_TIMERSLACK => &["attributes:timer-slack"],
             libc::PR_SET_CHILD_SUBREAPER => &["attributes:subreaper"],
-            libc::PR_SET_DUMPABLE => &["attributes:dumpable"],
+            // Nothing clears it but what is recorded.
+            libc::PR_SET_DUMPABLE => &[],
             _ => return None,
         },
         (Row::Children, libc::SYS_wait4) => &["children:reap"],
@@ -106,8 +106,8 @@ fn called(row: Row, number: c_long, step: &Step) -> Option<&'static [&'static st
         (Row::Descriptors, libc::SYS_fcntl) => match second as i32 {
             libc::F_SETFL => &["descriptors:flags"],
             libc::F_SETFD => &["descriptors:close-on-exec"],
-            libc::F_GETOWN => &["descriptors:signal-owner"],
-            F_GETSIG => &["descriptors:signal"],
+            // Nothing sets them but what is recorded.
+            libc::F_GETOWN | F_GETSIG => &[],
             libc::F_SETLK => &["descriptors:posix-locks"],
             libc::F_OFD_SETLK => &["descriptors:description-locks"],
             _ => return None,

@@ -8,6 +8,7 @@ use refunction_snapshot::{Refused, Scan};
 
 use crate::host::Host;
 use crate::mutations::{self, Expect, Mutation};
+use crate::unseen;
 
 /// A case: its name, and what it does.
 pub struct Case {
@@ -44,6 +45,7 @@ pub fn all() -> Vec<Case> {
             workers_share_the_image,
         ),
     ];
+    cases.extend(unseen::ALL.iter().map(|(name, run)| case(name, *run)));
     for (how, scan) in [("ioctl", Scan::Auto), ("file", Scan::File)] {
         cases.extend(mutations::all().map(|mutation| Case {
             name: format!("{}_by_{how}", mutation.name),
@@ -68,6 +70,9 @@ fn case(name: &str, run: fn()) -> Case {
 pub fn act(what: &str) -> String {
     if what == "look" {
         return mutations::look();
+    }
+    if let Some(answer) = unseen::act(what) {
+        return answer;
     }
     match mutations::all().find(|mutation| mutation.name == what) {
         Some(mutation) => (mutation.act)().to_string(),

@@ -9,8 +9,8 @@ use std::sync::{Mutex, OnceLock};
 use nix::unistd::Pid;
 use refunction_snapshot::{inside, syscalls};
 
-use crate::cases;
 use crate::mutations::MAP_DROPPABLE;
+use crate::{cases, unseen};
 
 /// A megabyte of template memory that mutations scribble on.
 pub static BALLAST: Mutex<Vec<u8>> = Mutex::new(Vec::new());
@@ -54,11 +54,13 @@ pub fn id_under(host: Pid) -> u32 {
 pub fn main() -> ! {
     let template = inside::Template::adopt().expect("adopted by the engine");
     *BALLAST.lock().expect("ballast") = vec![0x5a; 1 << 20];
+    unseen::in_template();
     wiped_areas();
     let Ok(newborn) = template.serve(b"guest") else {
         // The host is done with it.
         std::process::exit(0)
     };
+    unseen::before_ready_point();
     open_descriptors();
     privileges();
     inside::ready_point();

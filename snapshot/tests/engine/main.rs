@@ -13,6 +13,7 @@ mod cases;
 mod guest;
 mod host;
 mod mutations;
+mod unseen;
 
 use std::process::{Command, ExitCode};
 
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
     match args.next().as_deref() {
         Some(TEMPLATE) => guest::main(),
+        Some(unseen::SHARING_TEMPLATE) => unseen::sharing_template(),
         Some(CASE) => return host::run_case(&args.next().unwrap_or_default()),
         _ => {}
     }
