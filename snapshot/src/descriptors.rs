@@ -94,13 +94,17 @@ impl Descriptors {
             for command in [libc::F_GETOWN as u64, F_GETSIG] {
                 checks.checked_call(row, libc::SYS_fcntl, &[fd, command, 0], 0);
             }
-            // Known now to be what it was, it is set as it was.
-            let close_on_exec = info.flags & O_CLOEXEC != 0;
-            for (command, flags) in [
-                (libc::F_SETFL, (info.flags & !O_CLOEXEC).cast_unsigned()),
-                (libc::F_SETFD, u64::from(close_on_exec)),
+            // Known now to be what it was, it is set as it was. What cannot be set, the
+            // direction of a pipe above all, has to be so already.
+            let flags = info.flags & !O_CLOEXEC;
+            let close_on_exec = i64::from(info.flags & O_CLOEXEC != 0);
+            for (command, argument, expected) in [
+                (libc::F_SETFL, flags, 0),
+                (libc::F_GETFL, 0, flags),
+                (libc::F_SETFD, close_on_exec, 0),
             ] {
-                checks.checked_call(row, libc::SYS_fcntl, &[fd, command as u64, flags], 0);
+                let arguments = [fd, command as u64, argument.cast_unsigned()];
+                checks.checked_call(row, libc::SYS_fcntl, &arguments, expected);
             }
             if kind.is_file() {
                 checks.checked_call(

@@ -20,6 +20,9 @@ use crate::wait::{self, Change};
 /// How long a stop, a fork or a death may take before the worker is given up.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How many changes are taken in before the caller gets to look at something else.
+const AT_ONCE: usize = 256;
+
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
@@ -151,6 +154,8 @@ pub(crate) struct Tracer {
     /// Stops of tasks whose creation was not reported yet.
     unclaimed: HashMap<Pid, Change>,
     news: VecDeque<News>,
+    /// How many changes went into the news since there last was none.
+    taken_in: usize,
     born: Vec<Pid>,
 }
 
@@ -162,6 +167,7 @@ impl Tracer {
             subjects: HashMap::new(),
             unclaimed: HashMap::new(),
             news: VecDeque::new(),
+            taken_in: 0,
             born: Vec::new(),
         })
     }
@@ -200,12 +206,22 @@ impl Tracer {
         }
     }
 
-    /// Takes in whatever has happened, and hands out one piece of news.
+    /// Takes in what has happened, and hands out one piece of news.
+    ///
+    /// Comes to `None` also where processes start and end without pause: then a
+    /// SIGCHLD is left pending, for whoever calls this whenever there is one.
     pub(crate) fn poll(&mut self) -> Option<News> {
-        while let Some((pid, change)) = wait::poll() {
+        while self.taken_in < AT_ONCE
+            && let Some((pid, change)) = wait::poll()
+        {
             self.take_in(pid, change);
+            self.taken_in += 1;
         }
-        self.news.pop_front()
+        let news = self.news.pop_front();
+        if news.is_none() && std::mem::take(&mut self.taken_in) == AT_ONCE {
+            wait::come_back();
+        }
+        news
     }
 
     /// What this worker did since its evidence was last taken.

@@ -95,6 +95,12 @@ fn sleep_until_sigchld(at_most: Duration) {
     unsafe { libc::sigtimedwait(&raw const set, std::ptr::null_mut(), &raw const timeout) };
 }
 
+/// Leaves a SIGCHLD pending: there may be more changes than were asked for.
+pub(crate) fn come_back() {
+    // SAFETY: sends a signal to this very thread, where it is blocked.
+    unsafe { libc::raise(libc::SIGCHLD) };
+}
+
 /// Blocks SIGCHLD in the calling thread and those it will start.
 ///
 /// # Errors

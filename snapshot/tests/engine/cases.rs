@@ -1,7 +1,12 @@
 //! What is tried.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::Pid;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use refunction_snapshot::{Refused, Scan};
@@ -40,6 +45,7 @@ pub fn all() -> Vec<Case> {
             "a_worker_that_ends_is_replaced",
             a_worker_that_ends_is_replaced,
         ),
+        case("news_comes_to_an_end", news_comes_to_an_end),
         case(
             "a_fork_costs_the_same_for_any_template",
             workers_share_the_image,
@@ -281,6 +287,46 @@ fn a_hold_meets_an_exec() {
         assert_eq!(host.ask("look"), seen);
         host.rewind().expect("rewound after a look");
     }
+}
+
+/// Whoever hears of endless deaths gets to do something else in between, and is told
+/// to come back.
+fn news_comes_to_an_end() {
+    let mut host = Host::start(Scan::Auto);
+    let mut alive: Vec<_> = (0..600)
+        .map(|_| Command::new("true").spawn().expect("spawned").id())
+        .collect();
+    // Ended, every one, and none heard of yet.
+    for pid in &alive {
+        let pid = Id::Pid(Pid::from_raw(*pid as i32));
+        waitid(pid, WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).expect("waited");
+    }
+    sigchld_is_pending();
+    let mut rounds = 0;
+    while !alive.is_empty() {
+        let before = alive.len();
+        for dead in host.reaped() {
+            alive.retain(|pid| *pid as i32 != dead.as_raw());
+        }
+        let heard_of = before - alive.len();
+        assert!((1..300).contains(&heard_of), "{heard_of} at once");
+        rounds += 1;
+        assert!(
+            alive.is_empty() || sigchld_is_pending(),
+            "not told to come back"
+        );
+    }
+    assert!(rounds > 1);
+}
+
+/// Takes it away, too.
+fn sigchld_is_pending() -> bool {
+    let mut set = SigSet::empty();
+    set.add(Signal::SIGCHLD);
+    SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK)
+        .and_then(|pending| pending.read_signal())
+        .expect("signalfd")
+        .is_some()
 }
 
 /// One heavy run must not make every later rewind heavy.

@@ -123,6 +123,17 @@ impl Host {
         }
     }
 
+    /// What was reaped besides the worker, as far as the engine hears of it at once.
+    pub fn reaped(&mut self) -> Vec<Pid> {
+        let mut reaped = Vec::new();
+        while let Some(news) = self.engine.poll() {
+            if let News::Reaped { pid, .. } = news {
+                reaped.push(pid);
+            }
+        }
+        reaped
+    }
+
     fn end_of_worker(&mut self) -> Option<String> {
         let mut end = None;
         while let Some(news) = self.engine.poll() {
