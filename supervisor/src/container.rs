@@ -476,16 +476,10 @@ impl Container {
             return Err(refused(Row::Worker, "there is none".into()));
         };
         let mut holding = self.engine.hold(&mut staff.worker)?;
-        match staff.pipes.drain() {
-            Ok(true) => {}
-            Ok(false) => {
-                return Err(refused(
-                    Row::Descriptors,
-                    "part of a request is still in the request pipe".into(),
-                ));
-            }
-            Err(error) => return Err(refused(Row::Descriptors, error.to_string())),
-        }
+        staff
+            .pipes
+            .drain()
+            .map_err(|error| refused(Row::Descriptors, error.to_string()))?;
         holding.lap("pipes");
         if let Some(sweep) = &mut self.sweep
             && !leaves_out("files:at-a-rewind")

@@ -8,6 +8,9 @@ pub(crate) const MAX_LINE: usize = 64 * 1024;
 /// Bytes of lines that are kept for one request.
 pub(crate) const MAX_REQUEST: usize = 1024 * 1024;
 
+/// What a line counts beside its bytes: each is a message of its own.
+const LINE_COST: usize = 32;
+
 /// A line, and whether something of it is missing.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Line {
@@ -69,7 +72,7 @@ impl LineCutter {
         if self.silenced {
             return;
         }
-        self.kept += bytes.len() + 1;
+        self.kept += bytes.len() + LINE_COST;
         if self.kept > MAX_REQUEST {
             self.silenced = true;
             truncated = true;
@@ -127,6 +130,13 @@ mod tests {
         }
         let lines = cut(&[&flood]);
         assert!(lines.len() < 1100);
+        assert!(lines.last().unwrap().truncated);
+    }
+
+    #[test]
+    fn a_flood_of_empty_lines_ends_early() {
+        let lines = cut(&[&vec![b'\n'; MAX_REQUEST]]);
+        assert!(lines.len() <= MAX_REQUEST / LINE_COST + 1);
         assert!(lines.last().unwrap().truncated);
     }
 

@@ -3,9 +3,11 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
+use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid, fchown, pipe2};
 use refunction_adapter::channel::{self, HEADER_BYTES, Kind};
 use refunction_protocol::Stream;
@@ -34,11 +36,32 @@ pub(crate) enum BadFrame {
 /// The supervisor's ends.
 pub(crate) struct Pipes {
     request: File,
+    /// The pipe of the requests, open for nothing: whoever reads from it keeps the
+    /// worker's end of it from being the last.
+    unread: OwnedFd,
     response: File,
-    pub(crate) logs: [(File, LineCutter); 2],
+    logs: [Log; 2],
     outgoing: Vec<u8>,
     sent: usize,
     incoming: Vec<u8>,
+}
+
+/// What a worker prints on one of its streams.
+struct Log {
+    pipe: File,
+    cutter: LineCutter,
+    /// Nobody is left who could print: the pipe would be readable for good.
+    is_closed: bool,
+}
+
+impl Log {
+    fn new(pipe: OwnedFd, stream: Stream) -> Self {
+        Self {
+            pipe: pipe.into(),
+            cutter: LineCutter::new(stream),
+            is_closed: false,
+        }
+    }
 }
 
 /// The worker's ends, in the order of their numbers.
@@ -65,12 +88,14 @@ impl Pipes {
             // So that it can open /dev/stdout and /dev/stderr.
             fchown(log, Some(uid), Some(gid))?;
         }
+        let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
         let pipes = Self {
             request: request_in.into(),
+            unread: open(&itself(&request_out), flags, Mode::empty())?,
             response: response_out.into(),
             logs: [
-                (stdout_out.into(), LineCutter::new(Stream::Stdout)),
-                (stderr_out.into(), LineCutter::new(Stream::Stderr)),
+                Log::new(stdout_out, Stream::Stdout),
+                Log::new(stderr_out, Stream::Stderr),
             ],
             outgoing: Vec::new(),
             sent: 0,
@@ -87,6 +112,12 @@ impl Pipes {
 
     pub(crate) fn response(&self) -> BorrowedFd<'_> {
         self.response.as_fd()
+    }
+
+    /// The streams from which something can still come.
+    pub(crate) fn logs(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let open = self.logs.iter().filter(|log| !log.is_closed);
+        open.map(|log| log.pipe.as_fd())
     }
 
     /// True if part of a request waits for room.
@@ -168,11 +199,19 @@ impl Pipes {
     /// Reads what was printed until now.
     pub(crate) fn read_logs(&mut self, lines: &mut Vec<(Stream, Line)>) {
         let mut buffer = [0; CHUNK];
-        for (pipe, cutter) in &mut self.logs {
+        for Log {
+            pipe,
+            cutter,
+            is_closed,
+        } in &mut self.logs
+        {
             // Bounded: a writer as fast as this reader must not keep it here.
             for _ in 0..64 {
                 match pipe.read(&mut buffer) {
-                    Ok(0) => break,
+                    Ok(0) => {
+                        *is_closed = true;
+                        break;
+                    }
                     Ok(got) => {
                         let mut cut = Vec::new();
                         cutter.feed(&buffer[..got], &mut cut);
@@ -191,41 +230,57 @@ impl Pipes {
 
     /// Ends every unfinished line.
     pub(crate) fn end_lines(&mut self, lines: &mut Vec<(Stream, Line)>) {
-        for (_, cutter) in &mut self.logs {
+        for Log { cutter, .. } in &mut self.logs {
             let mut cut = Vec::new();
             cutter.end_request(&mut cut);
             lines.extend(cut.into_iter().map(|line| (cutter.stream, line)));
         }
     }
 
-    /// Empties everything that a stopped worker left in its pipes; false if part of
-    /// a request is still in one, which the next tenant would read.
-    pub(crate) fn drain(&mut self) -> io::Result<bool> {
-        let mut buffer = [0; CHUNK];
-        let mut lines = Vec::new();
-        let [(stdout, _), (stderr, _)] = &mut self.logs;
+    /// Empties everything that a stopped worker left in its pipes, and what it did not
+    /// read of a request.
+    pub(crate) fn drain(&mut self) -> io::Result<()> {
+        let [stdout, stderr] = &mut self.logs;
         for (pipe, handler) in [
             (&mut self.response, "pipes:response"),
-            (stdout, "pipes:standard-output"),
-            (stderr, "pipes:standard-error"),
+            (&mut stdout.pipe, "pipes:standard-output"),
+            (&mut stderr.pipe, "pipes:standard-error"),
         ] {
-            while !leaves_out(handler) {
-                match pipe.read(&mut buffer) {
-                    Ok(0) => break,
-                    Ok(_) => {}
-                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                    Err(error) => return Err(error),
-                }
+            if !leaves_out(handler) {
+                empty(pipe)?;
             }
         }
+        self.outgoing = Vec::new();
+        self.sent = 0;
+        if unread_bytes(self.request.as_fd())? > 0 && !leaves_out("pipes:request") {
+            // A description of its own: the worker's end blocks.
+            let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+            empty(&mut open(&itself(&self.unread), flags, Mode::empty())?.into())?;
+        }
         if !leaves_out("pipes:part-of-a-line") {
-            self.end_lines(&mut lines);
+            self.end_lines(&mut Vec::new());
         }
         if !leaves_out("pipes:part-of-an-answer") {
             self.incoming.clear();
         }
-        let is_empty = unread_bytes(self.request.as_fd())? == 0 && !self.is_sending();
-        Ok(is_empty || leaves_out("pipes:request"))
+        Ok(())
     }
+}
+
+fn empty(pipe: &mut File) -> io::Result<()> {
+    let mut buffer = [0; CHUNK];
+    loop {
+        match pipe.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// A path that opens what this descriptor is open on.
+fn itself(fd: &OwnedFd) -> PathBuf {
+    format!("/proc/self/fd/{}", fd.as_raw_fd()).into()
 }

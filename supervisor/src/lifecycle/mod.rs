@@ -212,9 +212,7 @@ impl Supervisor {
             if awaiting {
                 fds.push(PollFd::new(pipes.response(), PollFlags::POLLIN));
             }
-            for (log, _) in &pipes.logs {
-                fds.push(PollFd::new(log.as_fd(), PollFlags::POLLIN));
-            }
+            fds.extend(pipes.logs().map(|log| PollFd::new(log, PollFlags::POLLIN)));
         }
         match poll(&mut fds, timeout) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
