@@ -480,15 +480,22 @@ fn failed_test(line: &str) -> Option<String> {
         .then(|| name.trim().to_owned())
 }
 
+/// One line for handlers of one topic that serve one row and are noticed by the same.
 fn table(tried: &[Tried]) -> String {
-    let mut text = String::from("| handler | row | noticed by |\n|---|---|---|\n");
+    let mut lines: Vec<(String, String)> = Vec::new();
     for it in tried {
-        text += &format!(
-            "| {} | {} | {} |\n",
-            it.handler.name,
-            it.handler.row,
-            it.by()
-        );
+        let rest = format!("{} | {}", it.handler.row, it.by());
+        let (topic, name) = (it.handler.name.split_once(':')).unwrap_or(("", &it.handler.name));
+        match lines.last_mut() {
+            Some((names, last)) if *last == rest && names.starts_with(topic) => {
+                *names += &format!(", {name}");
+            }
+            _ => lines.push((it.handler.name.clone(), rest)),
+        }
+    }
+    let mut text = String::from("| handler | row | noticed by |\n|---|---|---|\n");
+    for (names, rest) in lines {
+        text += &format!("| {names} | {rest} |\n");
     }
     text
 }

@@ -27,6 +27,11 @@ pub fn handlers() -> Vec<Handler> {
         .collect()
 }
 
+/// True if a handler has this name of its own.
+pub(super) fn is_named(handler: &str) -> bool {
+    NAMED.iter().any(|(name, _)| *name == handler)
+}
+
 /// The row that a call of the table belongs to.
 fn row_of(call: &str) -> &'static str {
     const ROWS: &[(&[&str], &str)] = &[

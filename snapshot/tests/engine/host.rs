@@ -171,7 +171,7 @@ impl Host {
             // would have let go.
             if refused.phases.iter().any(|(name, _)| name == "verify") {
                 self.replace_worker();
-                panic!("the rewind missed it: {refused}");
+                panic!("{}, but for the second look: {refused}", cases::LEAK);
             }
         }
         let rewound = rewound?;

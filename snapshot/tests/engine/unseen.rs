@@ -84,10 +84,13 @@ pub fn act(what: &str) -> Option<String> {
 /// In the template, before it is frozen.
 pub fn in_template() {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    // Between two that nobody may touch, so that it is no part of its neighbours.
     // SAFETY: new memory.
-    let at = unsafe { libc::mmap(std::ptr::null_mut(), PAGE, 3, flags, -1, 0) };
+    let at = unsafe { libc::mmap(std::ptr::null_mut(), 3 * PAGE, 0, flags, -1, 0) };
     assert_ne!(at, libc::MAP_FAILED);
-    CLOSED_PAGE.set(at as usize).expect("set once");
+    let at = at as usize + PAGE;
+    give_rights(at, libc::PROT_READ | libc::PROT_WRITE);
+    CLOSED_PAGE.set(at).expect("set once");
 }
 
 /// In a worker, before its ready point.
