@@ -1,6 +1,7 @@
 //! What the supervisor puts back itself, beside the process: files, pipes and memory;
 //! and what of the host a tenant gets at when somebody starts it by hand.
 
+use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -152,7 +153,8 @@ fn closed_output_pipes_keep_nobody_busy() {
     let before = processor_time(supervisor.pid());
     supervisor.call(&doing("time.sleep(1)"));
     let spent = processor_time(supervisor.pid()) - before;
-    assert!(spent < 30, "{spent} hundredths of a second for nothing");
+    // Also on a machine where whoever is busy gets little of it.
+    assert!(spent < 5, "{spent} hundredths of a second for nothing");
     assert_eq!(supervisor.restore().method, "refork");
     supervisor.load("def main(args):\n    print('heard')\n");
     supervisor.call(&Value::Null);
@@ -429,12 +431,20 @@ fn without_root_and_without_landlock_there_is_no_start() {
     command
         .args(["-c", NO_LANDLOCK])
         .arg(environment::supervisor())
-        .stdin(Stdio::null());
-    let ended = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let mut child = command
         .uid(USER + 1)
         .gid(USER + 1)
-        .output()
-        .expect("it ran");
+        .spawn()
+        .expect("python3");
+    // One that starts all the same ends with the end of its input.
+    let mut input = child.stdin.take().expect("a pipe");
+    let load = json!({"type": "function", "data": OBEY}).to_string() + "\n";
+    input.write_all(load.as_bytes()).expect("written");
+    drop(input);
+    let ended = child.wait_with_output().expect("it ended");
     let errors = String::from_utf8_lossy(&ended.stderr);
     assert!(!ended.status.success(), "{errors}");
     assert!(
