@@ -18,7 +18,7 @@ for place in WRITABLE:
     except OSError: pass
 assert len(string.held) >= 3", FILES),
     case("a hidden file", Rewind, "open('/tmp/.' + tag, 'w').write('secret')", FILES),
-    case("names that look like directories' own", Rewind, "[os.mkdir('/tmp/' + name) for name in ('...', '.. ', ' ', '~' + tag, '-rf ' + tag)]", FILES),
+    case("names that look like directories' own", Rewind, "[os.mkdir('/tmp/' + name) for name in ('...' + tag, '.. ' + tag, ' ' + tag, '~' + tag, '-rf ' + tag)]", FILES),
     case("nested directories", Rewind, "os.makedirs('/tmp/' + tag + '/a/b/c'); open('/tmp/' + tag + '/a/b/.c', 'w').close(); os.chmod('/tmp/' + tag + '/a', 0)", FILES),
     case("directories a hundred deep", Rewind, "
 os.chdir('/tmp')
@@ -30,10 +30,10 @@ os.chdir('/')", FILES),
     case("a path longer than any path may be", Rewind, "
 os.chdir('/tmp')
 for _ in range(40):
-    os.mkdir('x' * 200)
-    os.chdir('x' * 200)
+    os.mkdir(tag.ljust(200, 'x'))
+    os.chdir(tag.ljust(200, 'x'))
 open('secret', 'w').write('secret')
-os.chdir('/')", "seen += [name for name in os.listdir('/tmp') if name.startswith('xxx') and os.lstat('/tmp/' + name).st_uid == os.getuid()]"),
+os.chdir('/')", "seen.append(os.path.exists('/tmp/' + tag.ljust(200, 'x')))"),
     case("a file with an odd name", Rewind, "os.close(os.open(b'/var/tmp/' + tag.encode() + b' \\n\\xff\\xfe-rf *', os.O_CREAT))", FILES),
     case("names of 255 bytes", Rewind, "
 open('/tmp/' + (tag + 'x' * 255)[:255], 'w').close()
