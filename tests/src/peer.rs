@@ -35,6 +35,26 @@ pub struct Restored {
     pub report: Value,
 }
 
+impl Restored {
+    /// Reads what a supervisor, or `funk`, said of a restore.
+    ///
+    /// # Panics
+    /// It is no such report.
+    #[must_use]
+    #[track_caller]
+    pub fn from_report(report: Value) -> Self {
+        let taints = report["taints"].as_array().expect("a list of taints");
+        Self {
+            method: report["method"].as_str().expect("a method").to_owned(),
+            rows: taints
+                .iter()
+                .map(|taint| taint["row"].as_str().expect("a row").to_owned())
+                .collect(),
+            report,
+        }
+    }
+}
+
 impl Peer {
     /// Speaks over this pair of streams.
     pub fn new(reader: impl Read + Send + 'static, writer: impl Write + Send + 'static) -> Self {
@@ -244,17 +264,7 @@ impl Peer {
     #[track_caller]
     pub fn restore(&mut self) -> Restored {
         self.send(&json!({"type": "restore"}));
-        let report = self.expect("restored");
-        let data = &report["data"];
-        let taints = data["taints"].as_array().expect("a list of taints");
-        Restored {
-            method: data["method"].as_str().expect("a method").to_owned(),
-            rows: taints
-                .iter()
-                .map(|taint| taint["row"].as_str().expect("a row").to_owned())
-                .collect(),
-            report: data.clone(),
-        }
+        Restored::from_report(self.expect("restored")["data"].take())
     }
 
     /// Asks what the container is doing.

@@ -89,6 +89,17 @@ pub(crate) const HOST: &[Need] = &[
         found_by: Found::Program("setpriv"),
         reason: "ends the daemon when the program that started it ends",
     },
+    Need {
+        package: "python3-numpy",
+        found_by: Found::File("/usr/lib/python3/dist-packages/numpy"),
+        reason: "a library with native code that the tests' functions use",
+    },
+    Need {
+        package: "python3-requests",
+        // With its certificates it brings openssl, which makes one for the tests.
+        found_by: Found::File("/usr/lib/python3/dist-packages/requests"),
+        reason: "a library that the tests' functions use",
+    },
 ];
 
 /// Installs what is missing, or says what to install.
