@@ -226,14 +226,14 @@ impl Descriptors {
 }
 
 /// The two lines of `fdinfo` that the stub's calls answer too.
-struct Info {
-    position: i64,
+pub(crate) struct Info {
+    pub(crate) position: i64,
     /// With `O_CLOEXEC`, which is the descriptor's, among those of the description.
-    flags: i64,
+    pub(crate) flags: i64,
 }
 
 impl Info {
-    fn parse(text: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(text: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(text).ok()?;
         let field = |name: &str| {
             text.lines()

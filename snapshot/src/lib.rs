@@ -46,3 +46,51 @@ pub use row::{Row, Taint};
 pub use tracer::{End, News};
 pub use wait::block_sigchld;
 pub use worker::Worker;
+
+/// Readers of what the kernel prints, for the fuzz targets; nobody else is to use them.
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing {
+    use crate::descriptors::Info;
+    use crate::maps::{self, Backing};
+
+    /// A mapping, in the words of proc_pid_maps(5).
+    #[derive(Debug, PartialEq, Eq)]
+    pub struct Mapping {
+        pub start: u64,
+        pub end: u64,
+        pub protection: i32,
+        pub shared: bool,
+        /// Device, inode and offset.
+        pub file: Option<((u32, u32), u64, u64)>,
+        pub name: String,
+    }
+
+    /// The mapping list, if every line of it could be read.
+    #[must_use]
+    pub fn mappings(text: &[u8]) -> Option<Vec<Mapping>> {
+        let mappings = maps::parse(text).ok()?;
+        let mappings = mappings.into_iter().map(|it| Mapping {
+            start: it.span.start,
+            end: it.span.end,
+            protection: it.protection,
+            shared: it.shared,
+            file: match it.backing {
+                Backing::File {
+                    device,
+                    inode,
+                    offset,
+                } => Some((device, inode, offset)),
+                _ => None,
+            },
+            name: it.name,
+        });
+        Some(mappings.collect())
+    }
+
+    /// Offset and flags that an `fdinfo` shows.
+    #[must_use]
+    pub fn descriptor(text: &[u8]) -> Option<(i64, i64)> {
+        Info::parse(text).map(|it| (it.position, it.flags))
+    }
+}
