@@ -13,6 +13,8 @@ mod messages;
 #[path = "../../supervisor/src/pipes.rs"]
 #[allow(dead_code, unreachable_pub)]
 mod pipes;
+#[path = "../../supervisor/src/sabotage.rs"]
+mod sabotage;
 mod streams;
 
 pub use kernel::{fdinfo, mapping_list, mappings};
