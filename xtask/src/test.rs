@@ -34,6 +34,10 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
                 .args(["--exclude", END_TO_END]),
         )
     })?;
+    // A workspace of its own, and another lock file.
+    times.step("fuzz seeds", || {
+        shell::run(cargo(&root.join("fuzz")).args(["test", "--locked", "--no-default-features"]))
+    })?;
     times.step("release binaries", || build_release(workspace))?;
     let archives = times.step("images", || images::build(workspace, &["python".into()]))?;
     let archive = archives.first().context("no image was built")?;
