@@ -20,6 +20,7 @@ use crate::row::Taint;
 use crate::runner::Runner;
 use crate::sabotage::leaves_out;
 use crate::span::{PAGE, Span};
+use crate::stack;
 use crate::stub::{Constants, OVERLAY_BYTES, OVERLAY_OFFSET, Program, TABLE_BYTES};
 use crate::tracer::{TraceError, Tracer};
 use crate::worker::{ReadyPoint, Worker};
@@ -114,6 +115,11 @@ impl Worker {
             .read_maps(&mut maps_text)
             .map_err(io_error("reading the worker's mappings"))?;
         let mappings = maps::parse(&maps_text)?;
+        let mut stack = stack::growing(&mappings);
+        if runner.run(&stack).is_err() {
+            // It did not grow before any tenant came, and is not asked again.
+            stack.clear();
+        }
         let mut own_pages = Vec::new();
         scan(&process, scanner, &mappings, &mut own_pages)
             .map_err(io_error("scanning the worker's pages"))?;
@@ -136,6 +142,7 @@ impl Worker {
                 maps_text,
                 pieces_allowed: mappings.len() + EXTRA_PIECES,
                 mappings,
+                stack,
                 overlay,
             },
             descriptors,

@@ -164,6 +164,7 @@ impl Template {
         if unsafe { libc::syscall(libc::SYS_close_range, count, u32::MAX, 0) } < 0 {
             return Err(io::Error::last_os_error());
         }
+        widen_descriptor_table()?;
         // The last one is the image, which belongs to the mappings.
         let descriptors = (0..count - 1)
             // SAFETY: placed above, and owned by nobody else.
@@ -171,6 +172,33 @@ impl Template {
             .collect();
         Ok(Newborn { descriptors })
     }
+}
+
+/// The most entries that a worker's table of descriptors is given at its birth.
+const WIDEST_TABLE: u64 = 4096;
+
+/// Makes the table of descriptors as large as it can become. It never shrinks, and its
+/// size (`FDSize`, proc_pid_status(5)) would tell the highest number that a tenant had.
+fn widen_descriptor_table() -> io::Result<()> {
+    // SAFETY: writes one struct (getrlimit(2)).
+    let limit = unsafe {
+        let mut limit: libc::rlimit = std::mem::zeroed();
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        limit.rlim_cur
+    };
+    let highest = limit.min(WIDEST_TABLE).saturating_sub(1) as RawFd;
+    // SAFETY: nothing is open above those that were placed.
+    let placed = unsafe { libc::dup2(0, highest) };
+    if placed < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if placed > 0 {
+        // SAFETY: opened in the line above, and owned by nobody.
+        drop(unsafe { OwnedFd::from_raw_fd(placed) });
+    }
+    Ok(())
 }
 
 /// Marks the ready point: the engine stops the worker here, takes its snapshot,

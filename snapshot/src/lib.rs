@@ -31,6 +31,7 @@ mod row;
 mod runner;
 pub mod sabotage;
 mod span;
+mod stack;
 mod stub;
 pub mod syscalls;
 mod tracer;

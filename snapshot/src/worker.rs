@@ -63,6 +63,8 @@ pub(crate) struct ReadyPoint {
     /// Beyond this many, mending has cut the list to shreds, and a new worker is
     /// the better one.
     pub(crate) pieces_allowed: usize,
+    /// Tries whether the stack grows.
+    pub(crate) stack: Program,
     /// Pages that the worker wrote before its ready point, ascending; the n-th
     /// one's contents are the n-th page of the table's overlay.
     pub(crate) overlay: Vec<u64>,
@@ -186,6 +188,9 @@ impl Worker {
             &[program_break],
             program_break.cast_signed(),
         );
+        if !leaves_out("mappings:stack-grows") {
+            program.append(&self.ready.stack);
+        }
         program.append(&self.ready.kernel.before_pages);
         let aging = self.rewinds % AGING_PERIOD == AGING_PERIOD - 1;
         let plan = self.plan_pages(image, &mends, aging, &mut program);
@@ -196,6 +201,7 @@ impl Worker {
         #[cfg(feature = "sabotage")]
         crate::sabotage::leave_out(&mut program, &image.annex);
         let mappings_mended = mends.len() as u32;
+        let are_mappings_otherwise = now.is_some();
         watch.lap("plan");
 
         self.runner(image, tracer)
@@ -208,7 +214,7 @@ impl Worker {
         }
         watch.lap("copy");
 
-        if mappings_mended > 0 && !leaves_out("mappings:pieces") {
+        if are_mappings_otherwise && !leaves_out("mappings:pieces") {
             self.accept_mappings()?;
             watch.lap("mappings again");
         }
@@ -235,7 +241,7 @@ impl Worker {
         })
     }
 
-    /// Looks at the mapping list once more after it was mended. It may be cut into
+    /// Looks at a mapping list once more that was not what it was. It may be cut into
     /// more pieces than before (the kernel does not always join neighbours again),
     /// which then are what is expected from now on.
     fn accept_mappings(&mut self) -> Result<(), Vec<Taint>> {

@@ -8,6 +8,7 @@ use landlock::{
 };
 
 use nix::sys::prctl;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid, chdir, getegid, geteuid, setgroups, setresgid, setresuid};
 use refunction_snapshot::syscalls;
@@ -60,6 +61,15 @@ fn call(doing: &'static str) -> impl FnOnce(nix::Error) -> SandboxError {
     move |errno| SandboxError::Call { doing, errno }
 }
 
+/// The usual soft limit of an interactive system. A table of descriptors that is larger
+/// has to be wiped, and can be told from a smaller one.
+const DESCRIPTORS: u64 = 1024;
+
+fn limit_descriptors() -> nix::Result<()> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, soft.min(DESCRIPTORS), hard)
+}
+
 impl Sandbox {
     /// Gives up, in the template and so for all that it forks, any way to gain
     /// privileges, writing to /proc, and every system call that the filter refuses.
@@ -84,6 +94,7 @@ impl Sandbox {
         if !leaves_out("sandbox:filter") {
             seccompiler::apply_filter(&syscalls::filter())?;
         }
+        limit_descriptors().map_err(call("limiting the number of descriptors"))?;
         // Lambda's name for it comes second: ours is the more specific wish.
         let root = ["FUNCTION_ROOT", "LAMBDA_TASK_ROOT"]
             .iter()

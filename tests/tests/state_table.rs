@@ -1,5 +1,6 @@
-//! docs/restore.md names code and tests for each kind of state. That these are
-//! still there is tried here; that they do what they say, by the tests it names.
+//! docs/restore.md names code and tests for each kind of state, SPECIFICATION.md tests
+//! for each number. That these are still there is tried here; that they do what they
+//! say, by the tests named.
 
 #![forbid(unsafe_code)]
 
@@ -9,6 +10,9 @@ use std::path::{Path, PathBuf};
 
 const HEADER: [&str; 5] = ["state", "how it is seen", "what is done", "code", "test"];
 
+/// Of the tables in SPECIFICATION.md.
+const PROMISES: [&str; 3] = ["promise", "number", "test"];
+
 /// What stands where there is no code.
 const NOT_HANDLED: &str = "–";
 
@@ -17,6 +21,7 @@ const NO_TEST: &str = "none yet";
 
 /// Fewer rows than this and the table was not read, or was cut.
 const FEWEST_ROWS: usize = 60;
+const FEWEST_PROMISES: usize = 20;
 
 /// `[text](target)`.
 struct Link<'a> {
@@ -33,15 +38,15 @@ fn cells(line: &str) -> Option<Vec<&str>> {
     Some(inner.split('|').map(str::trim).collect())
 }
 
-/// The rows of the first table below the header.
-fn rows(document: &str) -> Vec<Vec<&str>> {
-    document
-        .lines()
-        .skip_while(|line| cells(line).is_none_or(|cells| cells != HEADER))
-        // The header, and the line under it.
-        .skip(2)
-        .map_while(cells)
-        .collect()
+/// The rows of all tables with this header.
+fn rows<'a>(document: &'a str, header: &[&str]) -> Vec<Vec<&'a str>> {
+    let mut rows = Vec::new();
+    let mut lines = document.lines();
+    while lines.any(|line| cells(line).is_some_and(|cells| cells == header)) {
+        // Without the line under it.
+        rows.extend(lines.by_ref().skip(1).map_while(cells));
+    }
+    rows
 }
 
 /// The links of a cell; `None` if there is anything between them but commas.
@@ -111,31 +116,34 @@ fn faults(row: &[&str], folder: &Path) -> Vec<String> {
             faults.push(format!("no test tries {done:?}"));
         }
     } else {
-        match links(test) {
-            Some(links) => {
-                for link in links {
-                    let Some(name) = in_backticks(link.text) else {
-                        faults.push(format!("{} names no test", link.text));
-                        continue;
-                    };
-                    match fs::read_to_string(folder.join(link.target)) {
-                        Ok(file) if has_test(&file, name) => {}
-                        Ok(_) => faults.push(format!("{} has no {name:?}", link.target)),
-                        Err(error) => faults.push(format!("{}: {error}", link.target)),
-                    }
-                }
-            }
-            None => faults.push(format!("{test:?} is no list of links")),
-        }
+        faults.extend(faults_of_tests(test, folder));
     }
     faults
+}
+
+/// What is wrong with a list of tests.
+fn faults_of_tests(cell: &str, folder: &Path) -> Vec<String> {
+    let Some(links) = links(cell) else {
+        return vec![format!("{cell:?} is no list of links")];
+    };
+    let fault = |link: &Link<'_>| {
+        let Some(name) = in_backticks(link.text) else {
+            return Some(format!("{} names no test", link.text));
+        };
+        match fs::read_to_string(folder.join(link.target)) {
+            Ok(file) if has_test(&file, name) => None,
+            Ok(_) => Some(format!("{} has no {name:?}", link.target)),
+            Err(error) => Some(format!("{}: {error}", link.target)),
+        }
+    };
+    links.iter().filter_map(fault).collect()
 }
 
 #[test]
 fn every_row_leads_to_code_and_tests_that_are_there() {
     let folder = documents();
     let document = fs::read_to_string(folder.join("restore.md")).expect("docs/restore.md");
-    let rows = rows(&document);
+    let rows = rows(&document, &HEADER);
     assert!(
         rows.len() >= FEWEST_ROWS,
         "there are only {} rows",
@@ -151,6 +159,27 @@ fn every_row_leads_to_code_and_tests_that_are_there() {
             faults(row, &folder)
                 .iter()
                 .map(|fault| format!("{}: {fault}", row[0])),
+        );
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn every_promise_leads_to_tests_that_are_there() {
+    let folder = documents().join("..");
+    let document = fs::read_to_string(folder.join("SPECIFICATION.md")).expect("read");
+    let promises = rows(&document, &PROMISES);
+    assert!(promises.len() >= FEWEST_PROMISES, "{}", promises.len());
+    let mut found = Vec::new();
+    for promise in promises {
+        let &[what, number, test] = promise.as_slice() else {
+            panic!("{promise:?} has {} cells", promise.len());
+        };
+        assert!(!what.is_empty() && !number.is_empty(), "{promise:?}");
+        found.extend(
+            faults_of_tests(test, &folder)
+                .iter()
+                .map(|fault| format!("{what}: {fault}")),
         );
     }
     assert!(found.is_empty(), "{}", found.join("\n"));

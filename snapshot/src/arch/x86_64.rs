@@ -9,6 +9,9 @@ use libc::user_regs_struct;
 #[derive(Clone, Copy)]
 pub(crate) struct Registers(pub(crate) user_regs_struct);
 
+/// Interrupts on and the always-one bit: direction and trap flags are clear.
+const CLEAR_FLAGS: u64 = 0x202;
+
 impl Registers {
     /// The same thread about to run the code at `entry`, with `table` as its
     /// operation table, on no stack of its own and outside any system call.
@@ -17,8 +20,7 @@ impl Registers {
         regs.rip = entry;
         regs.r12 = table;
         regs.rsp = 0;
-        // Interrupts on and the always-one bit: direction and trap flags are clear.
-        regs.eflags = 0x202;
+        regs.eflags = CLEAR_FLAGS;
         // Not inside a system call: nothing to restart.
         regs.orig_rax = u64::MAX;
         Self(regs)
@@ -92,7 +94,7 @@ pub(crate) struct StubOutcome {
 }
 
 // The stub. It lives alone on a page that the tracee maps read-only and shared
-// from a sealed memfd, uses no stack, and reads its work from r12: an array of
+// from a sealed memfd, uses no stack, clears all flags, and reads its work from r12: an array of
 // `stub::Op` (72 bytes: code u32, what to do with a call's result u32,
 // number-or-length u64, six arguments, the result expected or where to store it). It ends in a breakpoint: r15 = 0 all done,
 // r15 = 1 the operation at r12 gave r14 where something else was expected.
@@ -103,6 +105,10 @@ global_asm!(
     ".global refunction_stub_end",
     ".balign 16",
     "refunction_stub_begin:",
+    // Processor flags that ptrace does not set (CPUID's).
+    "lea rsp, [rip + 80f]",
+    "popfq",
+    "xor esp, esp",
     "10:",
     "mov eax, dword ptr [r12]",
     "cmp eax, 1",
@@ -204,6 +210,8 @@ global_asm!(
     "mov eax, 60",
     "syscall",
     "int3",
+    "80:",
+    ".quad 0x202",
     "refunction_stub_end:",
     ".popsection",
 );

@@ -138,6 +138,7 @@ const NAMED: &[(&str, &str)] = &[
     ("mappings:diff-shared", MAPPINGS),
     ("mappings:diff-backing", MAPPINGS),
     ("mappings:unmap", MAPPINGS),
+    ("mappings:stack-grows", MAPPINGS),
     ("mappings:protect", MAPPINGS),
     ("mappings:map-from-the-image", MAPPINGS),
     ("mappings:map-anonymous", MAPPINGS),

@@ -25,8 +25,12 @@ pub const ALL: &[Mutation] = &[
         "shred_the_mapping_list_and_no_more",
         Refused(Row::Mappings),
         shred_the_mapping_list_and_no_more,
-    )
-    .known("pieces are counted only where something is mended"),
+    ),
+    Mutation::new(
+        "replace_the_stack",
+        Refused(Row::Mappings),
+        replace_the_stack,
+    ),
     Mutation::new(
         "replace_memory_by_unreserved",
         Refused(Row::Mappings),
@@ -136,6 +140,32 @@ fn map(bytes: usize, protection: i32) -> *mut c_void {
     let at = unsafe { libc::mmap(std::ptr::null_mut(), bytes, protection, flags, -1, 0) };
     assert_ne!(at, libc::MAP_FAILED);
     at
+}
+
+/// By ordinary memory that holds the same and does not grow, while this thread sleeps.
+fn replace_the_stack() -> i64 {
+    let (start, end) = whole("[stack]");
+    let replacement = std::thread::spawn(move || {
+        let bytes = (end - start) as usize;
+        let copy = map(bytes, libc::PROT_READ | libc::PROT_WRITE);
+        let stack = start as *mut c_void;
+        // SAFETY: the same contents in the same place; whose stack it is waits.
+        unsafe {
+            std::ptr::copy_nonoverlapping(stack.cast::<u8>(), copy.cast(), bytes);
+            let at = libc::mmap(
+                stack,
+                bytes,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED,
+                -1,
+                0,
+            );
+            assert_eq!(at, stack);
+            std::ptr::copy_nonoverlapping(copy.cast(), stack.cast::<u8>(), bytes);
+        }
+    });
+    replacement.join().expect("replaced");
+    0
 }
 
 /// Where in the image this page of the template stands.
