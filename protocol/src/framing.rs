@@ -6,6 +6,9 @@ use serde::Serialize;
 /// in the worst case (every byte escaped as `\u00XX`), and the envelope.
 pub const MAX_LINE_BYTES: usize = 6 * 6 * 1024 * 1024 + 64 * 1024;
 
+/// Room that is kept for the next message; a long one's is given back.
+const KEPT_BYTES: usize = 64 * 1024;
+
 /// A message exceeded the limit; its bytes up to the next newline are dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a message is longer than {limit} bytes")]
@@ -16,10 +19,13 @@ pub struct LineTooLong {
 
 /// Cuts a byte stream into lines; feed it what was read, take lines until none.
 ///
-/// Invariant: `scanned <= buffer.len()`, and `buffer[..scanned]` has no newline.
+/// Invariant: `start <= scanned <= buffer.len()`, and `buffer[start..scanned]` has no
+/// newline.
 #[derive(Debug)]
 pub struct Lines {
     buffer: Vec<u8>,
+    // Of the line that comes next; what is before it was taken.
+    start: usize,
     scanned: usize,
     limit: usize,
     // An over-long line was reported; its remaining bytes are not kept.
@@ -38,6 +44,7 @@ impl Lines {
     pub fn with_limit(limit: usize) -> Self {
         Self {
             buffer: Vec::new(),
+            start: 0,
             scanned: 0,
             limit,
             discarding: false,
@@ -52,7 +59,7 @@ impl Lines {
     /// Bytes held of a line that has not ended.
     #[must_use]
     pub fn pending(&self) -> usize {
-        self.buffer.len()
+        self.buffer.len() - self.start
     }
 
     /// The next whole line without its end (`\n`, or `\r\n`), if there is one.
@@ -65,6 +72,10 @@ impl Lines {
                 .iter()
                 .position(|byte| *byte == b'\n');
             let Some(offset) = found else {
+                // Once for all the lines that were fed, however short they are.
+                self.buffer.drain(..self.start);
+                self.buffer.shrink_to(KEPT_BYTES);
+                self.start = 0;
                 self.scanned = self.buffer.len();
                 // The newline that makes this part of the end may be still to come.
                 let end = usize::from(self.buffer.last() == Some(&b'\r'));
@@ -80,13 +91,12 @@ impl Lines {
                 return None;
             };
             let end = self.scanned + offset;
-            let rest = self.buffer.split_off(end + 1);
-            let mut line = std::mem::replace(&mut self.buffer, rest);
-            self.scanned = 0;
+            let mut line = self.buffer[self.start..end].to_vec();
+            self.start = end + 1;
+            self.scanned = self.start;
             if std::mem::take(&mut self.discarding) {
                 continue;
             }
-            line.pop();
             if line.last() == Some(&b'\r') {
                 line.pop();
             }

@@ -87,7 +87,7 @@ assert libc.syscall(317, 1, 0, ctypes.byref(Program(1, allow))) == 0", "seen += 
 class Program(ctypes.Structure): _fields_ = [('length', ctypes.c_ushort), ('filter', ctypes.c_char_p)]
 allow = (0x06).to_bytes(2, 'little') + b'\\0\\0' + (0x7fff0000).to_bytes(4, 'little')
 assert libc.prctl(22, 2, ctypes.byref(Program(1, allow)), 0, 0) == 0", "seen += status('Seccomp_filters')"),
-    case("more rules of Landlock", Refork(&["credentials", "unknown"]), "
+    case("more rules of Landlock", Refork(CREDENTIALS), "
 # No right to make symbolic links any more.
 rules = call('landlock_create_ruleset', struct.pack('<Q', 1 << 12), 8, 0)
 assert call('landlock_restrict_self', rules, 0) == 0", "

@@ -43,7 +43,7 @@ for number in (15, 9, 19, 10): seen.append(call('kill', -1, number))", "[0, 0, 0
     // The one signal that the members of a session may send each other.
     attempt("thousands of calls to continue", Rewind, on_others!("
     for _ in range(2000): call('kill', pid, 18)"), "[]"),
-    attempt("signals by way of a descriptor", Rewind, "
+    attempt("signals by way of a descriptor", Refork(&["descriptors"]), "
 # The owner of a descriptor is signalled with its setter's rights.
 one, other = socket.socketpair()
 for pid in (1, os.getppid()):
@@ -89,7 +89,7 @@ if child == 0:
     os._exit(7 if answer == os.getpid() else 0)
 status = os.waitpid(child, 0)[1]
 seen.append(os.WIFEXITED(status) and os.WEXITSTATUS(status) == 7)", "[false]"),
-    attempt("the x32 numbers of system calls", Refork(&["unknown"]), "
+    attempt("the x32 numbers of system calls", Rewind, "
 child = os.fork()
 if child == 0: os._exit(7 if libc.syscall(ctypes.c_long(0x40000000 | 39)) == os.getpid() else 0)
 status = os.waitpid(child, 0)[1]

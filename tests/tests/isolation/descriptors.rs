@@ -10,7 +10,10 @@ const COUNT: &str = "seen.append(len(os.listdir('/proc/self/fd')))";
 
 #[rustfmt::skip]
 pub const CASES: &[Case] = &[
-    case("the size of the table of descriptors", Rewind, "os.dup2(0, 900)", "seen += status('FDSize')"),
+    attempt("the size of the table of descriptors", Rewind, "
+seen += status('FDSize')
+os.dup2(0, 900)
+seen = [status('FDSize') == seen]", "[true]"),
     case("open descriptors", Rewind, "string.held = [open('/etc/passwd'), open(os.devnull, 'w'), os.pipe(), os.memfd_create('x')] + [socket.socket() for _ in range(20)]", DESCRIPTORS),
     case("epoll, eventfd and inotify", Rewind, "string.held = select.epoll(); string.held.register(3); string.event = os.eventfd(5); string.watch = libc.inotify_init(); libc.inotify_add_watch(string.watch, b'/tmp', 0xfff)", DESCRIPTORS),
     case("descriptors that watch each other", Rewind, "

@@ -91,7 +91,8 @@ open('/tmp/' + tag, 'w').close()
 string.held = open('/tmp/' + tag)
 fcntl.fcntl(string.held, fcntl.F_SETLEASE, fcntl.F_RDLCK)", FILES),
     case("news of a directory by signal", Refork(&["descriptors"]), "
-string.held = os.open('/tmp', os.O_RDONLY)
+os.mkdir(f'/tmp/{tag}')
+string.held = os.open(f'/tmp/{tag}', os.O_RDONLY)
 fcntl.fcntl(string.held, fcntl.F_NOTIFY, fcntl.DN_CREATE | fcntl.DN_MULTISHOT)", "seen += descriptors()"),
     case("shared memory of multiprocessing", Rewind, "
 from multiprocessing import resource_tracker, shared_memory

@@ -139,10 +139,10 @@ for advice in (8, 12, 100, 101, 102, 103): seen.append(call('madvise', PAGE, 409
     case("pages in another order", Refork(MAPPINGS), "
 string.held = mmap.mmap(-1, 8192)
 call('remap_file_pages', ctypes.addressof(ctypes.c_char.from_buffer(string.held)), 4096, 0, 1, 0)", "seen.append(hasattr(string, 'held'))"),
-    case("memory that can never be changed again", Refork(&["unknown"]), "call('mseal', PAGE, 4096, 0); string.tried = 1", TRIED)
+    case("memory that can never be changed again", Refork(&["mappings"]), "call('mseal', PAGE, 4096, 0); string.tried = 1", TRIED)
         .refused_by_profile(),
-    case("memory that is secret from the kernel", Refork(&["unknown"]), "call('memfd_secret', 0); string.tried = 1", TRIED),
-    case("what is in the page cache", Refork(&["unknown"]), "call('cachestat', 0, 0, 0, 0); string.tried = 1", TRIED),
+    case("memory that is secret from the kernel", Refork(&["mappings"]), "call('memfd_secret', 0); string.tried = 1", TRIED),
+    case("what is in the page cache", Rewind, "call('cachestat', 0, 0, 0, 0); string.tried = 1", TRIED),
     case("a barrier for all its threads", Refork(&["thread_areas"]), "assert call('membarrier', 1 << 4, 0, 0) == 0; string.tried = 1", TRIED),
     case("the list of robust locks", Rewind, "
 string.held = ctypes.create_string_buffer(24)

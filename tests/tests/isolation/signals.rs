@@ -59,19 +59,19 @@ if not seen[0]: time.sleep(0.35)"),
     case("a timer of processor time", Rewind, "signal.signal(signal.SIGPROF, signal.SIG_IGN); signal.setitimer(signal.ITIMER_PROF, 0.001, 0.001)", "seen.append(bool(signal.getitimer(signal.ITIMER_PROF)[1]))"),
     case("an alarm", Rewind, "signal.alarm(100)", "left = signal.alarm(0); seen.append(left > 0); signal.alarm(left)"),
     case("a POSIX timer", Refork(&["timers"]), "libc.timer_create(1, None, ctypes.byref(ctypes.c_void_p()))", "seen.append(open('/proc/self/timers').read())"),
-    case("a POSIX timer that fires after the restore", Refork(&["timers", "unknown"]), "
+    case("a POSIX timer that fires after the restore", Refork(&["timers"]), "
 timer = ctypes.c_void_p()
 assert libc.timer_create(1, None, ctypes.byref(timer)) == 0
 libc.timer_settime(timer, 0, struct.pack('<4q', 0, 0, 0, 300_000_000), None)", "
 seen.append(open('/proc/self/timers').read())
 if not seen[0]: time.sleep(0.35)"),
-    case("a POSIX timer that runs a thread", Refork(&["timers", "unknown"]), "
+    case("a POSIX timer that runs a thread", Refork(&["timers"]), "
 string.held = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda _: setattr(string, 'fired', 1))
 event = struct.pack('<qii', 0, 0, 2) + struct.pack('<q', ctypes.cast(string.held, ctypes.c_void_p).value) + bytes(64)
 timer = ctypes.c_void_p()
 assert libc.timer_create(1, ctypes.create_string_buffer(event), ctypes.byref(timer)) == 0
 libc.timer_settime(timer, 0, struct.pack('<4q', 0, 20_000_000, 0, 20_000_000), None)", "seen.append(len(os.listdir('/proc/self/task'))); seen.append(open('/proc/self/timers').read().count('ID'))"),
-    case("a timer of processor time that is POSIX's", Refork(&["timers", "unknown"]), "
+    case("a timer of processor time that is POSIX's", Refork(&["timers"]), "
 timer = ctypes.c_void_p()
 assert libc.timer_create(2, None, ctypes.byref(timer)) == 0
 libc.timer_settime(timer, 0, struct.pack('<4q', 0, 0, 100, 0), None)", "seen.append(open('/proc/self/timers').read())"),
