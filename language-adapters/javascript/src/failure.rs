@@ -110,7 +110,7 @@ fn is_error(thing: &Object<'_>) -> bool {
 }
 
 fn head(shared: &Shared, error: &Object<'_>) -> (String, String) {
-    let name = get(error, "name").filter(|it| !it.is_undefined());
+    let name = get(error, "name").filter(|it| !it.is_undefined() && !it.is_object());
     let name = name.map_or_else(|| "Error".into(), |it| text(shared, &it));
     let message = get(error, "message").filter(|it| !it.is_undefined());
     let message = message.map_or_else(String::new, |it| text(shared, &it));
@@ -126,10 +126,7 @@ fn head(shared: &Shared, error: &Object<'_>) -> (String, String) {
 
 /// The frames that are the tenant's.
 fn frames(shared: &Shared, error: &Object<'_>) -> Vec<String> {
-    let Some(stack) = get(error, "stack").filter(Value::is_string) else {
-        return Vec::new();
-    };
-    let stack = text(shared, &stack);
+    let stack = told_by(shared, "framesOf", error.as_value());
     let wrapped = shared.wrapped.borrow();
     let mut frames: Vec<String> = stack
         .lines()
@@ -163,11 +160,14 @@ fn place(frame: &str) -> Option<(&str, usize, usize)> {
     Some((file, line.parse().ok()?, column.parse().ok()?))
 }
 
-/// Where a text could not be read any further: line and column.
-pub(crate) fn syntax_error_place(error: &Value<'_>) -> Option<(usize, usize)> {
-    let stack: String = get(error.as_object()?, "stack")?.get().ok()?;
-    let (_, line, column) = place(stack.lines().next()?)?;
-    Some((line, column))
+/// Where this text could not be read any further, if that is what the error says: line
+/// and column.
+pub(crate) fn syntax_error_place(error: &Value<'_>, name: &str) -> Option<(usize, usize)> {
+    let error = error.as_object()?;
+    let kind: String = get(error, "name")?.get().ok()?;
+    let stack: String = get(error, "stack")?.get().ok()?;
+    let (file, line, column) = place(stack.lines().next()?)?;
+    (kind == "SyntaxError" && file == name).then_some((line, column))
 }
 
 /// A property, unless looking at it throws.

@@ -76,14 +76,13 @@ fn either<'js>(
     }
     let as_module = ctx.catch();
     // The reading that got further is the one that was meant.
-    let (mut script_at, module_at) = (
-        syntax_error_place(&as_script),
-        syntax_error_place(&as_module),
-    );
+    let mut script_at = syntax_error_place(&as_script, name);
     if let Some((1, column)) = &mut script_at {
         *column = column.saturating_sub(WRAPPER_BEGIN.len());
     }
-    Err(ctx.throw(if script_at > module_at {
+    let is_script =
+        syntax_error_place(&as_module, name).is_some_and(|place| script_at > Some(place));
+    Err(ctx.throw(if is_script {
         shared.wrapped.borrow_mut().insert(name.to_owned());
         as_script
     } else {

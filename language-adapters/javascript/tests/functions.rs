@@ -504,7 +504,7 @@ fn only_the_tenants_frames_are_shown(javascript: &mut JavaScript) {
     );
     let error = refused(javascript, &source("const x = 1;\nx();\n"));
     assert_eq!(error.stack.matches("    at ").count(), 1, "{}", error.stack);
-    assert!(error.stack.contains("(function.js:2:2)"), "{}", error.stack);
+    assert!(error.stack.contains("(function.js:2:1)"), "{}", error.stack);
     for code in [
         "import './missing.js'",
         "require('./missing.js')",

@@ -2,10 +2,12 @@
 (function (natives, own, tools) {
   "use strict";
   const {
-    ArrayPrototype, ObjectPrototype, String, TypeError, apply, getPrototypeOf, isArray, keys, slice,
+    ArrayPrototype, ObjectPrototype, String, TypeError, apply, errorStack, getPrototypeOf, isArray, keys, slice,
     stringify, tagOf, toWellFormed,
   } = own;
 
+  // No text here is a template: QuickJS makes it by calling `String.prototype.concat`.
+  const NOT_JSON = "the result is not JSON: ";
   const PENDING = 0;
   const FULFILLED = 1;
   const FAILED = 2;
@@ -67,8 +69,8 @@
       this.functionName = name;
       this.functionVersion = environment("AWS_LAMBDA_FUNCTION_VERSION") ?? "$LATEST";
       this.memoryLimitInMB = environment("AWS_LAMBDA_FUNCTION_MEMORY_SIZE") ?? "128";
-      this.invokedFunctionArn = `arn:aws:lambda:${region}:${account}:function:${name}`;
-      this.logGroupName = environment("AWS_LAMBDA_LOG_GROUP_NAME") ?? `/aws/lambda/${name}`;
+      this.invokedFunctionArn = "arn:aws:lambda:" + region + ":" + account + ":function:" + name;
+      this.logGroupName = environment("AWS_LAMBDA_LOG_GROUP_NAME") ?? "/aws/lambda/" + name;
       this.logStreamName = environment("AWS_LAMBDA_LOG_STREAM_NAME") ?? "$LATEST";
       this.callbackWaitsForEmptyEventLoop = true;
       this.clientContext = undefined;
@@ -99,7 +101,7 @@
       }
       const cycle = findCycle(result, "result", []);
       if (cycle !== undefined) {
-        throw new TypeError(`the result is not JSON: ${cycle} contains itself`);
+        throw new TypeError(NOT_JSON + cycle + " contains itself");
       }
       throw error;
     }
@@ -164,7 +166,7 @@
     }
     const kind = unencodable(value);
     if (kind !== undefined) {
-      throw new TypeError(`the result is not JSON: ${path} is ${kind}`);
+      throw new TypeError(NOT_JSON + path + " is " + kind);
     }
     each(value, path, above, find);
   }
@@ -191,7 +193,7 @@
     below[above.length] = value;
     if (isArray(value)) {
       for (let index = 0; index < value.length; index++) {
-        const found = look(value[index], `${path}[${index}]`, below);
+        const found = look(value[index], path + "[" + index + "]", below);
         if (found !== undefined) {
           return found;
         }
@@ -201,7 +203,7 @@
     const names = keys(value);
     for (let index = 0; index < names.length; index++) {
       const name = names[index];
-      const found = look(value[name], `${path}[${quoted(name)}]`, below);
+      const found = look(value[name], path + "[" + quoted(name) + "]", below);
       if (found !== undefined) {
         return found;
       }
@@ -211,7 +213,7 @@
 
   function quoted(name) {
     const text = stringify(name);
-    return text.length <= 80 ? text : `${slice(text, 0, 77)}..."`;
+    return text.length <= 80 ? text : slice(text, 0, 77) + '..."';
   }
 
   return {
@@ -239,6 +241,15 @@
         const result = apply(entry, undefined, [argument, context, callback]);
         return result === undefined ? WAITING : result;
       });
+    },
+    // What QuickJS noted down of an error, whatever the function made of `stack`.
+    framesOf(error) {
+      try {
+        const stack = natives.isError(error) ? errorStack(error) : error.stack;
+        return typeof stack === "string" ? toWellFormed(stack) : "";
+      } catch {
+        return "";
+      }
     },
     // Any value as text that has a UTF-8 form.
     text(value) {

@@ -66,6 +66,7 @@
     numberToString: uncurry(Number.prototype.toString),
     numberToFixed: uncurry(Number.prototype.toFixed),
     bigintToString: uncurry(BigInt.prototype.toString),
+    errorStack: getter(Error.prototype, "stack"),
     functionToString: uncurry(Function.prototype.toString),
     symbolToString: uncurry(Symbol.prototype.toString),
     symbolDescription: getter(Symbol.prototype, "description"),
