@@ -37,10 +37,7 @@ pub static LANGUAGES: &[Language] = &[
         extension: "js",
         exception: "RangeError",
         handler: "function.handler",
-        archive: &[
-            ("index.js", "zip_main"),
-            ("parts/helper.js", "zip_helper"),
-        ],
+        archive: &[("index.js", "zip_main"), ("parts/helper.js", "zip_helper")],
     },
 ];
 
