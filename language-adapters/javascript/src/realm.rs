@@ -251,6 +251,8 @@ impl Realm {
         let Some(entry) = &self.entry else {
             return Err(refusal("NotLoaded", "no function is loaded"));
         };
+        // What a call that ended early left is not this one's.
+        self.shared.rejections.borrow_mut().clear();
         let token = self.with(|ctx| {
             let function = entry.function.clone().restore(ctx)?;
             let argument = ctx.json_parse(invocation.data.get())?;
@@ -284,7 +286,9 @@ impl Realm {
             let next = self.shared.timers.borrow_mut().next(now);
             match next {
                 Next::Fire(id) => {
-                    self.with(|ctx| self.shared.call::<()>(ctx, "fire", (id as f64,)))?;
+                    let fired = self.with(|ctx| self.shared.call::<()>(ctx, "fire", (id as f64,)));
+                    // What it put off before it threw is still this call's.
+                    self.run_jobs().and(fired)?;
                 }
                 Next::Wait(time) => std::thread::sleep(time),
                 Next::Nothing => {

@@ -417,6 +417,24 @@ fn what_nobody_catches_fails_the_call(javascript: &mut JavaScript) {
     ] {
         assert_eq!(call(javascript, code, "{}"), json!(1), "{code}");
     }
+    // What failed one call does not fail the next.
+    for failing in [
+        "Promise.reject(new Error('x')); queueMicrotask(() => { throw 1; });",
+        "setTimeout(() => { Promise.reject(2); queueMicrotask(() => { ran = true; }); throw 1; }, 1);",
+        "Promise.reject(1); Promise.reject(2);",
+    ] {
+        load(
+            javascript,
+            &source(&format!(
+                "let ran = false;\nasync function main(fail) {{ if (fail) {{ {failing} await new Promise((done) => setTimeout(done, 20)); }} return ran; }}"
+            )),
+        );
+        try_invoke(javascript, "true").expect_err(failing);
+        assert_eq!(
+            try_invoke(javascript, "false"),
+            Ok(json!(failing.contains("ran")))
+        );
+    }
     let error = refused(
         javascript,
         &source("Promise.reject(new TypeError('at import'));\nexport const main = () => 1"),
