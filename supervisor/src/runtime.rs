@@ -10,6 +10,11 @@ pub(crate) enum RuntimeName {
     #[cfg(feature = "python")]
     #[cfg_attr(feature = "python", default)]
     Python,
+    /// QuickJS.
+    #[cfg(feature = "javascript")]
+    #[cfg_attr(not(feature = "python"), default)]
+    #[value(name = "javascript")]
+    JavaScript,
 }
 
 impl RuntimeName {
@@ -18,6 +23,8 @@ impl RuntimeName {
         match self {
             #[cfg(feature = "python")]
             Self::Python => Box::new(refunction_python::Python::new()),
+            #[cfg(feature = "javascript")]
+            Self::JavaScript => Box::new(refunction_javascript::JavaScript::new()),
         }
     }
 }

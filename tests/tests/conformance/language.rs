@@ -20,17 +20,26 @@ pub struct Language {
 }
 
 /// All of them.
-pub static LANGUAGES: &[Language] = &[Language {
-    name: "python",
-    extension: "py",
-    exception: "ValueError",
-    handler: "function.handler",
-    archive: &[
-        ("__main__.py", "zip_main"),
-        ("parts/__init__.py", "zip_empty"),
-        ("parts/helper.py", "zip_helper"),
-    ],
-}];
+pub static LANGUAGES: &[Language] = &[
+    Language {
+        name: "python",
+        extension: "py",
+        exception: "ValueError",
+        handler: "function.handler",
+        archive: &[
+            ("__main__.py", "zip_main"),
+            ("parts/__init__.py", "zip_empty"),
+            ("parts/helper.py", "zip_helper"),
+        ],
+    },
+    Language {
+        name: "javascript",
+        extension: "js",
+        exception: "RangeError",
+        handler: "function.handler",
+        archive: &[("index.js", "zip_main"), ("parts/helper.js", "zip_helper")],
+    },
+];
 
 impl Language {
     /// A supervisor with this runtime, each rewind of which is verified.
