@@ -1,5 +1,7 @@
 //! The runtimes that this supervisor was built with.
 
+use std::process::Command;
+
 use clap::ValueEnum;
 use refunction_adapter::Adapter;
 
@@ -10,14 +12,42 @@ pub(crate) enum RuntimeName {
     #[cfg(feature = "python")]
     #[cfg_attr(feature = "python", default)]
     Python,
+    /// Node.js.
+    #[cfg(feature = "node")]
+    #[cfg_attr(not(feature = "python"), default)]
+    Node,
+}
+
+/// How a runtime's workers come about.
+pub(crate) enum Origin {
+    /// Forked from a template into which this adapter loaded the runtime.
+    Template(Box<dyn Adapter>),
+    /// This program, snapshotted where it stands: it has threads, and a fork would
+    /// lose them.
+    Program(Command),
 }
 
 impl RuntimeName {
-    /// The adapter, not yet booted.
-    pub(crate) fn adapter(self) -> Box<dyn Adapter> {
+    /// The runtime, not yet booted; a program loads these libraries by itself.
+    pub(crate) fn origin(self, libraries: &[String]) -> Origin {
         match self {
             #[cfg(feature = "python")]
-            Self::Python => Box::new(refunction_python::Python::new()),
+            Self::Python => {
+                let _ = libraries;
+                Origin::Template(Box::new(refunction_python::Python::new()))
+            }
+            #[cfg(feature = "node")]
+            Self::Node => Origin::Program(refunction_node::command(libraries)),
+        }
+    }
+
+    /// True if its workers are programs of their own.
+    pub(crate) fn is_program(self) -> bool {
+        match self {
+            #[cfg(feature = "python")]
+            Self::Python => false,
+            #[cfg(feature = "node")]
+            Self::Node => true,
         }
     }
 }
