@@ -1,6 +1,7 @@
 //! The same program in the place of a runtime that is a program of its own: it gives up
 //! what a worker may not have, and is replaced by the runtime.
 
+use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
@@ -10,7 +11,10 @@ use crate::sandbox::Sandbox;
 use crate::settings::Settings;
 use crate::template::Description;
 
-pub(crate) fn run(settings: &Settings, program: Command) -> ExitCode {
+/// Makes a runtime that loads these libraries.
+type Program = fn(&[String]) -> io::Result<Command>;
+
+pub(crate) fn run(settings: &Settings, program: Program) -> ExitCode {
     let launch = match Launch::adopt() {
         Ok(launch) => launch,
         Err(error) => {
@@ -26,7 +30,7 @@ pub(crate) fn run(settings: &Settings, program: Command) -> ExitCode {
 }
 
 /// Comes back only with the reason why it could not.
-fn become_runtime(settings: &Settings, mut program: Command, launch: &Launch) -> String {
+fn become_runtime(settings: &Settings, program: Program, launch: &Launch) -> String {
     let sandbox = Sandbox::close(settings.worker_uid, settings.private_directory.as_deref())
         .and_then(|sandbox| sandbox.enter_before_exec().map(|()| sandbox));
     let sandbox = match sandbox {
@@ -44,6 +48,12 @@ fn become_runtime(settings: &Settings, mut program: Command, launch: &Launch) ->
     if let Err(error) = announced {
         return error.to_string();
     }
-    let error = program.exec();
-    format!("starting {}: {error}", program.get_program().display())
+    // Not before: what it opens is not to be where the worker's descriptors belong.
+    match program(&settings.libraries()) {
+        Ok(mut program) => {
+            let error = program.exec();
+            format!("starting {}: {error}", program.get_program().display())
+        }
+        Err(error) => format!("preparing the runtime: {error}"),
+    }
 }

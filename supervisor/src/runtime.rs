@@ -1,5 +1,6 @@
 //! The runtimes that this supervisor was built with.
 
+use std::io;
 use std::process::Command;
 
 use clap::ValueEnum;
@@ -22,32 +23,24 @@ pub(crate) enum RuntimeName {
 pub(crate) enum Origin {
     /// Forked from a template into which this adapter loaded the runtime.
     Template(Box<dyn Adapter>),
-    /// This program, snapshotted where it stands: it has threads, and a fork would
-    /// lose them.
-    Program(Command),
+    /// The program that this makes, which loads the libraries given by itself. It is
+    /// snapshotted where it stands: it has threads, and a fork would lose them.
+    Program(fn(&[String]) -> io::Result<Command>),
 }
 
 impl RuntimeName {
-    /// The runtime, not yet booted; a program loads these libraries by itself.
-    pub(crate) fn origin(self, libraries: &[String]) -> Origin {
+    /// The runtime, not yet booted.
+    pub(crate) fn origin(self) -> Origin {
         match self {
             #[cfg(feature = "python")]
-            Self::Python => {
-                let _ = libraries;
-                Origin::Template(Box::new(refunction_python::Python::new()))
-            }
+            Self::Python => Origin::Template(Box::new(refunction_python::Python::new())),
             #[cfg(feature = "node")]
-            Self::Node => Origin::Program(refunction_node::command(libraries)),
+            Self::Node => Origin::Program(refunction_node::command),
         }
     }
 
     /// True if its workers are programs of their own.
     pub(crate) fn is_program(self) -> bool {
-        match self {
-            #[cfg(feature = "python")]
-            Self::Python => false,
-            #[cfg(feature = "node")]
-            Self::Node => true,
-        }
+        matches!(self.origin(), Origin::Program(_))
     }
 }

@@ -50,7 +50,7 @@ pub(crate) fn run(settings: &Settings) -> ExitCode {
         eprintln!("refunction-supervisor: unblocking signals: {errno}");
         return ExitCode::FAILURE;
     }
-    let mut adapter = match settings.runtime.origin(&settings.libraries()) {
+    let mut adapter = match settings.runtime.origin() {
         Origin::Template(adapter) => adapter,
         Origin::Program(program) => return launch::run(settings, program),
     };

@@ -378,9 +378,9 @@ function boot() {
     const own = Object.getOwnPropertyDescriptor(globalThis, name);
     if (own?.configurable && !['console', 'process', 'crypto'].includes(name)) delete globalThis[name];
   }
-  // OpenSSL's own generators are memory, and a rewind makes them say again what they
-  // said to the last tenant. The processor's are not.
-  crypto.setEngine('rdrand', crypto.constants.ENGINE_METHOD_RAND);
+  // Where OpenSSL was told to find randomness: no business of a function's children.
+  fs.closeSync(Number(path.basename(process.env.OPENSSL_CONF)));
+  delete process.env.OPENSSL_CONF;
   for (const name of COMMON) Module.createRequire(path.join(root, 'x'))(`node:${name}`);
   const require = Module.createRequire(path.join(root, 'index.js'));
   for (const name of packages) require(name);
