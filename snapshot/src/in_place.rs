@@ -16,7 +16,7 @@ use nix::unistd::{Gid, Pid, Uid, geteuid};
 use crate::birth::create_table;
 use crate::engine::{Engine, EngineError, Holding, io_error};
 use crate::image::{Image, StoppedCalls, reopen_to_read};
-use crate::inside::{self, FAILED, MAX_DESCRIPTORS, MAX_MESSAGE, PLACE, READY, WIDEST_TABLE};
+use crate::inside::{self, FAILED, MAX_DESCRIPTORS, MAX_MESSAGE, PLACE, READY, TABLE_NUMBER, WIDEST_TABLE};
 use crate::process::Process;
 use crate::ptrace;
 use crate::report::{Refused, Rewound};
@@ -186,7 +186,7 @@ impl Engine {
         let calls = StoppedCalls::before_call(&mut self.tracer, pid, main.general);
         let image = Image::freeze(image, &process, &mut self.scanner, calls, image_number)?;
         StoppedCalls::before_call(&mut self.tracer, pid, main.general)
-            .map_table(&image.annex, image_number + 1)?;
+            .map_table(&image.annex, TABLE_NUMBER)?;
         for tid in threads.iter().chain([&pid]) {
             let registers = ReadyRegisters::of(*tid).map_err(|error| failed(error.into()))?;
             let program = settling(&process, owner, *tid == pid)?;

@@ -38,6 +38,9 @@ pub(crate) const MAX_MESSAGE: usize = 64 * 1024;
 /// Numbers from here on are out of the way of the descriptors that workers get.
 const OUT_OF_THE_WAY: RawFd = 64;
 
+/// Where a program that is to become a runtime finds the table, until it is mapped.
+pub(crate) const TABLE_NUMBER: RawFd = OUT_OF_THE_WAY - 1;
+
 /// The template's end of its conversation with the engine.
 pub struct Template {
     socket: OwnedFd,
@@ -212,10 +215,16 @@ impl Launch {
         {
             return Err(io::Error::last_os_error());
         }
+        let last = descriptors.len().saturating_sub(1);
         for (number, descriptor) in descriptors.iter().enumerate() {
+            let number = if number == last {
+                TABLE_NUMBER
+            } else {
+                number as RawFd
+            };
             // SAFETY: the numbers below OUT_OF_THE_WAY belong to this function, as in
             // `Template::be_born`.
-            if unsafe { libc::dup2(descriptor.as_raw_fd(), number as RawFd) } < 0 {
+            if unsafe { libc::dup2(descriptor.as_raw_fd(), number) } < 0 {
                 return Err(io::Error::last_os_error());
             }
         }

@@ -25,6 +25,7 @@ mod maps;
 mod mend;
 mod pagemap;
 mod pages;
+mod pipe;
 mod process;
 mod ptrace;
 mod report;

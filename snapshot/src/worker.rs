@@ -170,7 +170,7 @@ impl Worker {
         program.append(&self.ready.kernel.checks);
         let descriptors_closed = self
             .descriptors
-            .mend(&self.process, self.owner, &mut program)
+            .mend(&self.process, &mut program)
             .map_err(|taint| vec![taint])?;
         watch.lap("descriptors");
 
@@ -224,6 +224,9 @@ impl Worker {
                 .map_err(|taint| vec![taint])?;
         }
         watch.lap("copy");
+        self.descriptors
+            .check_epoll()
+            .map_err(|taint| vec![taint])?;
         self.put_threads_back(image, tracer)
             .map_err(|taint| vec![taint])?;
 
