@@ -240,7 +240,8 @@ impl Engine {
             if Instant::now() >= deadline {
                 return Err(EngineError::Freeze(format!("it does not rest: {busy}")));
             }
-            release(&mut self.tracer, pid)?;
+            let_go_on(&mut self.tracer, pid, &held.threads)
+                .map_err(|error| EngineError::Freeze(error.to_string()))?;
             std::thread::sleep(PAUSE);
         }
     }
@@ -291,10 +292,19 @@ impl Engine {
     }
 }
 
-fn release(tracer: &mut Tracer, pid: Pid) -> Result<(), EngineError> {
-    tracer
-        .release(pid)
-        .map_err(|error| EngineError::Freeze(error.to_string()))
+/// Lets a runtime go on that was stopped too early. Left to the kernel, a timed wait
+/// would go on as `restart_syscall`, which cannot be made again once it is over.
+fn let_go_on(tracer: &mut Tracer, pid: Pid, others: &[Pid]) -> Result<(), TraceError> {
+    for tid in others.iter().chain([&pid]) {
+        let registers = ptrace::registers(*tid)?;
+        if registers
+            .interrupted_call()
+            .is_some_and(|number| WAITS.contains(&number))
+        {
+            ptrace::set_registers(*tid, &registers.calling_again())?;
+        }
+    }
+    tracer.release(pid)
 }
 
 /// What the launcher said before it became the runtime.
