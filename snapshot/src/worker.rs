@@ -199,9 +199,7 @@ impl Worker {
             &[program_break],
             program_break.cast_signed(),
         );
-        if !leaves_out("mappings:stack-grows") {
-            program.append(&self.ready.stack);
-        }
+        program.append(&self.ready.stack);
         program.append(&self.ready.kernel.before_pages);
         let aging = self.rewinds % AGING_PERIOD == AGING_PERIOD - 1;
         let plan = self.plan_pages(image, &mends, aging, &mut program);

@@ -320,8 +320,14 @@ fn suites(built: &Built, handler: Option<&Handler>) -> Vec<Suite> {
         program: program.clone(),
         arguments: match handler.map(|it| it.part.as_str()) {
             // As above, and a refork has no use for it.
-            Some("engine") => &["--test-threads=2", "--skip=refork", "--skip=with_the_file"],
-            _ => &["--test-threads=2"],
+            Some("engine") => &[
+                "--test-threads=2",
+                "--skip=refork",
+                "--skip=with_the_file",
+                "--skip=container",
+            ],
+            // No image has what is tried here.
+            _ => &["--test-threads=2", "--skip=container"],
         },
         starts_supervisor: true,
         ends_early: false,

@@ -178,28 +178,26 @@ async function loadSource(code, file, name) {
   const module = new Module(filename, undefined);
   module.filename = filename;
   module.paths = Module._nodeModulePaths(root);
-  try {
-    module._compile(`${code}\n;module.declared = {${found.join(', ')}};`, filename);
-  } catch (error) {
-    if (error instanceof SyntaxError && IS_MODULE.test(code)) return loadModule(code, file);
-    throw error;
-  }
-  const { declared } = module;
-  const space = module.exports;
+  const source = `${code}\n;module.declared = {${found.join(', ')}};`;
+  if (IS_MODULE.test(code) && !isScript(source, filename)) return loadModule(code, file);
+  module._compile(source, filename);
+  const { declared, exports: exported } = module;
+  // What is exported goes before what is merely declared.
+  const space = { ...declared };
   for (const it of wanted) {
-    if (declared?.[it] !== undefined && typeof space?.[it] !== 'function') {
-      return Object.assign(Object.create(null), declared, pick(space, wanted));
-    }
+    if (exported?.[it] !== undefined) space[it] = exported[it];
   }
-  return space;
+  const is = wanted.some((it) => space[it] !== undefined);
+  return is ? space : exported;
 }
 
-function pick(space, names) {
-  const picked = {};
-  for (const name of names) {
-    if (typeof space?.[name] === 'function') picked[name] = space[name];
+function isScript(source, filename) {
+  try {
+    new vm.Script(Module.wrap(source), { filename });
+    return true;
+  } catch {
+    return false;
   }
-  return picked;
 }
 
 // An ES module has to be a file: only from one can it import what stands beside it. It
@@ -242,6 +240,92 @@ async function loadFile(directory, file) {
 
 function newDirectory() {
   return fs.mkdtempSync(path.join(os.tmpdir(), 'function-'));
+}
+
+// --- archives ------------------------------------------------------------------
+
+const ARCHIVE_LIMIT = 512 * 1024 * 1024;
+const ARCHIVE_ENTRIES = 50_000;
+const BASE64 = /^[A-Za-z0-9+/\s]*={0,2}\s*$/;
+
+// Node.js has the compression, but no reader of zip files (APPNOTE.TXT).
+function unpack(code, directory) {
+  if (!BASE64.test(code)) throw new Refusal('BadArchive', 'the code is not base64');
+  const archive = Buffer.from(code, 'base64');
+  let total = 0;
+  for (const entry of entriesOf(archive)) {
+    total += entry.size;
+    if (total > ARCHIVE_LIMIT) {
+      throw new Refusal('BadArchive', `the archive unpacks to more than ${ARCHIVE_LIMIT} bytes`);
+    }
+    writeEntry(archive, entry, directory);
+  }
+}
+
+function bad(what) {
+  return new Refusal('BadArchive', `the code is not a usable zip archive: ${what}`);
+}
+
+function* entriesOf(archive) {
+  const END_BYTES = 22;
+  let end = archive.length - END_BYTES;
+  const earliest = Math.max(0, end - 0xffff);
+  while (end >= earliest && archive.readUInt32LE(end) !== 0x06054b50) end--;
+  if (end < earliest) throw bad('it has no directory of what is in it');
+  const count = archive.readUInt16LE(end + 10);
+  if (count > ARCHIVE_ENTRIES) throw bad(`${count} entries; ${ARCHIVE_ENTRIES} are allowed`);
+  let at = archive.readUInt32LE(end + 16);
+  for (let number = 0; number < count; number++) {
+    if (at + 46 > archive.length || archive.readUInt32LE(at) !== 0x02014b50) {
+      throw bad('its directory is cut short');
+    }
+    const lengths = [28, 30, 32].map((offset) => archive.readUInt16LE(at + offset));
+    const name = archive.utf8Slice(at + 46, at + 46 + lengths[0]);
+    if (!name || name.startsWith('/') || name.includes('\\') || name.includes('\0') || name.split('/').includes('..')) {
+      throw new Refusal('BadArchive', `the archive's entry '${name}' would lie outside its directory`);
+    }
+    const mode = archive.readUInt16LE(at + 40);
+    const kind = mode & fs.constants.S_IFMT;
+    if (kind !== 0 && kind !== fs.constants.S_IFREG && kind !== fs.constants.S_IFDIR) {
+      throw new Refusal('BadArchive', `the archive's entry '${name}' is neither a file nor a directory`);
+    }
+    yield {
+      name,
+      mode,
+      method: archive.readUInt16LE(at + 10),
+      packed: archive.readUInt32LE(at + 20),
+      size: archive.readUInt32LE(at + 24),
+      at: archive.readUInt32LE(at + 42),
+    };
+    at += 46 + lengths[0] + lengths[1] + lengths[2];
+  }
+}
+
+function writeEntry(archive, { name, mode, method, packed, size, at }, directory) {
+  const target = path.join(directory, name);
+  if (name.endsWith('/')) {
+    fs.mkdirSync(target, { recursive: true });
+    return;
+  }
+  if (at + 30 > archive.length || archive.readUInt32LE(at) !== 0x04034b50) throw bad(`'${name}' is not where it should be`);
+  const from = at + 30 + archive.readUInt16LE(at + 26) + archive.readUInt16LE(at + 28);
+  const data = archive.subarray(from, from + packed);
+  let contents;
+  if (method === 0) {
+    contents = data;
+  } else if (method === 8) {
+    try {
+      // No more than it says: the sum of that is bounded.
+      contents = zlib.inflateRawSync(data, { maxOutputLength: size || 1 });
+    } catch (error) {
+      throw bad(`'${name}': ${error.message}`);
+    }
+  } else {
+    throw bad(`'${name}' is packed in a way that is not known here`);
+  }
+  if (contents.length !== size) throw bad(`'${name}' is not as long as it says`);
+  fs.mkdirSync(path.dirname(target), { recursive: true });
+  fs.writeFileSync(target, contents, { mode: mode & 0o111 ? 0o755 : 0o644 });
 }
 
 function find(space, name, isHandler) {
@@ -322,7 +406,8 @@ function invoke(invocation) {
     try {
       text = encode(result);
     } catch (error) {
-      return answer('x', stringify(describe(error)));
+      const { error_type, message } = describe(error);
+      return answer('x', stringify({ error_type, message: `the result is not JSON: ${message}`, stack: '' }));
     }
     answer('v', text);
   });

@@ -142,7 +142,10 @@ const NAMED: &[(&str, &str)] = &[
     ("mappings:diff-shared", MAPPINGS),
     ("mappings:diff-backing", MAPPINGS),
     ("mappings:unmap", MAPPINGS),
-    ("mappings:stack-grows", MAPPINGS),
+    (
+        "mappings:stack-grows",
+        "the stack replaced by ordinary memory",
+    ),
     ("mappings:protect", MAPPINGS),
     ("mappings:map-from-the-image", MAPPINGS),
     ("mappings:map-anonymous", MAPPINGS),
@@ -174,6 +177,8 @@ const NAMED: &[(&str, &str)] = &[
         "descriptors:unread",
         "… what waits in pipes that lead from the worker to itself",
     ),
+    ("descriptors:direction", "… the way they are open"),
+    ("descriptors:table-size", "size of the table of descriptors"),
     ("descriptors:offset", "… their offset"),
     ("descriptors:flock", "… `flock` locks"),
     (
@@ -187,7 +192,7 @@ const NAMED: &[(&str, &str)] = &[
     ("descriptors:times", "… times of the output pipes"),
     (
         "descriptors:fdinfo",
-        "epoll, eventfd, timerfd, sockets of the worker's own",
+        "epoll, eventfd, timerfd, signalfd, inotify, sockets of the worker's own",
     ),
     ("signals:mask", "signal mask"),
     ("signals:standard-dispositions", "signal dispositions"),

@@ -91,6 +91,7 @@ fn called(row: Row, number: c_long, step: &Step) -> Option<&'static [&'static st
         (Row::Children, libc::SYS_wait4) => &["children:reap"],
         (Row::Break, libc::SYS_brk) if step.is_checked => &["break"],
         (Row::Break, libc::SYS_brk) => &["break:first"],
+        (Row::Mappings, libc::SYS_getcpu) => &["mappings:stack-grows"],
         (Row::Mappings, libc::SYS_munmap) => &["mappings:unmap"],
         (Row::Mappings, libc::SYS_mprotect) => &["mappings:protect"],
         (Row::Mappings, libc::SYS_mmap) if fourth & libc::MAP_ANONYMOUS as u64 != 0 => {
@@ -109,6 +110,7 @@ fn called(row: Row, number: c_long, step: &Step) -> Option<&'static [&'static st
         (Row::Descriptors, libc::SYS_utimensat) => &["descriptors:times"],
         (Row::Descriptors, libc::SYS_fcntl) => match second as i32 {
             libc::F_SETFL => &["descriptors:flags"],
+            libc::F_GETFL => &["descriptors:direction"],
             libc::F_SETFD => &["descriptors:close-on-exec"],
             // Nothing sets them but what is recorded.
             libc::F_GETOWN | F_GETSIG => &[],

@@ -33,7 +33,10 @@ pub const ALL: &[Mutation] = &[
         super::leave_threads_spinning();
         let own = std::process::id().into();
         call(libc::SYS_kill, [own, libc::SIGSTOP.into(), 0, 0]);
-        0
+        // Another thread may be the one that takes it.
+        loop {
+            call(libc::SYS_pause, [0; 4]);
+        }
     }),
     Mutation::new("be_stopped_and_continued", Either, be_stopped_and_continued),
     Mutation::new("be_signalled_by_a_child", Rewound, || {

@@ -1,0 +1,35 @@
+//! Tenants that follow each other in one process.
+
+use refunction_tests::supervisor::Supervisor;
+use serde_json::json;
+
+use crate::Case;
+use crate::language::Language;
+
+pub const CASES: &[Case] = &[(
+    "two hundred alternations of ten functions",
+    two_hundred_alternations,
+)];
+
+/// Loads the n-th of ten functions, calls it, and puts the container back.
+fn serve(supervisor: &mut Supervisor, source: &str, number: u32) {
+    let function = number % 10;
+    supervisor.load(&source.replace("NUMBER", &function.to_string()));
+    for call in 1..=2 {
+        let expected = json!([function, {"turn": number}, call]);
+        assert_eq!(supervisor.call(&json!({"turn": number})), expected);
+    }
+    let restored = supervisor.restore();
+    assert_eq!(restored.method, "rewind", "{}", restored.report);
+}
+
+fn two_hundred_alternations(language: &Language) {
+    let mut supervisor = language.start(&[]);
+    let source = language.program("count");
+    let worker = supervisor.worker();
+    for number in 0..200 {
+        serve(&mut supervisor, &source, number);
+    }
+    assert_eq!(supervisor.worker(), worker);
+    assert_eq!(supervisor.status()["rewinds"], 200);
+}

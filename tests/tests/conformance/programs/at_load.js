@@ -1,0 +1,5 @@
+throw new RangeError("not to be loaded");
+
+function main(args) {
+  return args;
+}

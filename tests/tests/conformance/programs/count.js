@@ -1,0 +1,6 @@
+let calls = 0;
+
+function main(args) {
+  calls += 1;
+  return [NUMBER, args, calls];
+}

@@ -1,0 +1,4 @@
+function main(args) {
+  while (args) {}
+  return "over";
+}

@@ -1,0 +1,4 @@
+def main(args):
+    while args:
+        pass
+    return "over"

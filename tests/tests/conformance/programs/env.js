@@ -1,0 +1,3 @@
+export default function (names) {
+  return names.map((name) => process.env[name] ?? null);
+}

@@ -1,0 +1,1 @@
+exports.main = (args) => "x".repeat(args);

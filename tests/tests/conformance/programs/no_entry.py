@@ -1,0 +1,2 @@
+def another(args):
+    return args

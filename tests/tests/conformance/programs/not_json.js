@@ -1,0 +1,3 @@
+function main() {
+  return { inside: 1n };
+}

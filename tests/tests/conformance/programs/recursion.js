@@ -1,0 +1,3 @@
+function main(args) {
+  return args && main(args) + 1;
+}

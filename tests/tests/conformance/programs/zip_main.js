@@ -1,0 +1,3 @@
+const { join } = require("./parts/helper");
+
+exports.main = (args) => join(args);

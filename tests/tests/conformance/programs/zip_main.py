@@ -1,0 +1,5 @@
+from parts.helper import join
+
+
+def main(args):
+    return join(args)
