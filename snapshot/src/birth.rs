@@ -83,7 +83,11 @@ impl Worker {
         scanner: &mut PageScanner,
     ) -> Result<Self, BirthError> {
         let pid = process.pid;
-        if threads.iter().chain([&pid]).any(|tid| ptrace::has_shadow_stack(*tid)) {
+        if threads
+            .iter()
+            .chain([&pid])
+            .any(|tid| ptrace::has_shadow_stack(*tid))
+        {
             return Err(BirthError::ShadowStack);
         }
         let registers = ReadyRegisters::of(pid)?;

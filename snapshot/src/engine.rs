@@ -286,8 +286,7 @@ impl Engine {
             .rewind(image, &mut self.tracer, &mut self.scanner, &mut watch)
             .and_then(|mut rewound| {
                 if self.verifies {
-                    let different =
-                        worker.differences(image, &mut self.tracer, &mut self.scanner);
+                    let different = worker.differences(image, &mut self.tracer, &mut self.scanner);
                     watch.lap("verify");
                     if !different.is_empty() {
                         return Err(different);

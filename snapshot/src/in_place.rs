@@ -16,7 +16,9 @@ use nix::unistd::{Gid, Pid, Uid, geteuid};
 use crate::birth::create_table;
 use crate::engine::{Engine, EngineError, Holding, io_error};
 use crate::image::{Image, StoppedCalls, reopen_to_read};
-use crate::inside::{self, FAILED, MAX_DESCRIPTORS, MAX_MESSAGE, PLACE, READY, TABLE_NUMBER, WIDEST_TABLE};
+use crate::inside::{
+    self, FAILED, MAX_DESCRIPTORS, MAX_MESSAGE, PLACE, READY, TABLE_NUMBER, WIDEST_TABLE,
+};
 use crate::process::Process;
 use crate::ptrace;
 use crate::report::{Refused, Rewound};

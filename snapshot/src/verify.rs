@@ -13,8 +13,8 @@ use crate::pagemap::PageScanner;
 use crate::pages::scan;
 use crate::ptrace;
 use crate::row::{Row, Taint};
-use crate::span::PAGE;
 use crate::runner::Runner;
+use crate::span::PAGE;
 use crate::stub::{OVERLAY_OFFSET, Program};
 use crate::tracer::Tracer;
 use crate::worker::Worker;
@@ -155,9 +155,10 @@ impl Worker {
     /// The words of the rseq area that the kernel writes by itself.
     fn is_kernels_own(&self, address: u64) -> bool {
         let others = self.ready.threads.iter().map(|thread| thread.rseq);
-        others.chain([self.ready.rseq]).flatten().any(|rseq| {
-            (rseq.pointer..rseq.pointer + u64::from(rseq.size)).contains(&address)
-        })
+        others
+            .chain([self.ready.rseq])
+            .flatten()
+            .any(|rseq| (rseq.pointer..rseq.pointer + u64::from(rseq.size)).contains(&address))
     }
 
     fn kernel_differences(&mut self, image: &Image, tracer: &mut Tracer) -> io::Result<Vec<Taint>> {

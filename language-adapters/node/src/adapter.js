@@ -354,15 +354,19 @@ function find(space, name, isHandler) {
 
 // What ends the call or the load in hand; later words of it count for nothing.
 let settle = null;
+// What then answers, when all that was printed is out.
+let finish = null;
 
 function begin(done) {
   const mine = (...outcome) => {
     if (settle !== mine) return;
     settle = null;
-    flush(() => {
+    finish = () => {
+      finish = null;
       done(...outcome);
       after(wait);
-    });
+    };
+    flush(finish);
   };
   settle = mine;
   return mine;
@@ -370,10 +374,11 @@ function begin(done) {
 
 // Answers come after all that was printed before them.
 function flush(then) {
-  const streams = [process.stdout, process.stderr].filter((it) => it.writableLength > 0);
+  const streams = [process.stdout, process.stderr].filter((it) => it?.writableLength > 0);
   let left = streams.length;
   if (left === 0) return then();
   for (const stream of streams) {
+    while (stream.writableCorked > 0) stream.uncork();
     stream.write('', () => {
       if (--left === 0) then();
     });
@@ -420,7 +425,7 @@ function invoke(invocation) {
       : entry(invocation.data);
     if (call !== null && typeof call === 'object' && typeof call.then === 'function') {
       call.then(succeed, fail);
-    } else if (!(takesContext && entry.length > 2 && call === undefined)) {
+    } else if (!(takesContext && entry.length > 2)) {
       succeed(call);
     }
   } catch (error) {
@@ -451,6 +456,8 @@ process.on('beforeExit', () => {
     'the call will never end: nothing is left that could settle its promise or call its callback',
   );
   settle?.({ thrown: error });
+  // A stream that a function broke has nothing more to say.
+  finish?.();
 });
 
 // --- boot ----------------------------------------------------------------------

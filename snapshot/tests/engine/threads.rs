@@ -26,7 +26,10 @@ pub const ALL: &[(&str, fn())] = &[
     ("threads_wait_on_after_a_rewind", threads_wait_on),
     ("a_thread_of_the_snapshot_is_gone", a_thread_is_gone),
     ("a_thread_more_is_ended", a_thread_more),
-    ("a_thread_takes_the_place_of_another", a_thread_in_anothers_place),
+    (
+        "a_thread_takes_the_place_of_another",
+        a_thread_in_anothers_place,
+    ),
     ("stacks_and_areas_of_all_threads", stacks_and_areas),
     ("signals_for_one_thread", signals_for_one_thread),
     ("a_runtime_that_does_not_rest", a_runtime_that_does_not_rest),
@@ -148,7 +151,10 @@ pub fn runtime(how: &str) -> ! {
             // On the thread's own stack, where nothing but a rewind writes it again.
             let mark = std::hint::black_box(MARK);
             AREA.set(MARK);
-            MARKS.lock().expect("marks").push((&raw const mark as usize, AREA.with(std::cell::Cell::as_ptr) as usize));
+            MARKS.lock().expect("marks").push((
+                &raw const mark as usize,
+                AREA.with(std::cell::Cell::as_ptr) as usize,
+            ));
             loop {
                 wait();
                 WAKES.fetch_add(1, Ordering::Relaxed);
@@ -350,7 +356,11 @@ fn threads_wait_on() {
     assert_eq!(host.in_place().threads(), 9);
     let seen = host.observe();
     for round in 0..50 {
-        assert_eq!(host.ask("wakes"), "0", "round {round}: one came back by itself");
+        assert_eq!(
+            host.ask("wakes"),
+            "0",
+            "round {round}: one came back by itself"
+        );
         assert_eq!(host.ask("wake_all"), "0");
         let rewound = host.rewind().expect("rewound");
         assert_eq!(rewound.threads_ended, 0);
@@ -424,7 +434,10 @@ fn a_runtime_that_does_not_rest() {
 
 fn a_runtime_that_was_signalled() {
     let refusal = refusal("signalled");
-    assert!(refusal.contains(&format!("signal {}", libc::SIGURG)), "{refusal}");
+    assert!(
+        refusal.contains(&format!("signal {}", libc::SIGURG)),
+        "{refusal}"
+    );
 }
 
 fn a_runtime_that_ends() {
