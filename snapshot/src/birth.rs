@@ -6,11 +6,11 @@ use std::io;
 use std::os::fd::RawFd;
 use std::os::unix::fs::FileExt;
 
-use nix::unistd::{Gid, Uid};
+use nix::unistd::{Gid, Pid, Uid};
 
 use crate::descriptors::Descriptors;
 use crate::image::{Image, reopen_to_read};
-use crate::kernel_state::{self, KernelState};
+use crate::kernel_state::{self, KernelState, ThreadState};
 use crate::maps::{self, Mapping};
 use crate::pagemap::PageScanner;
 use crate::pages::scan;
@@ -22,6 +22,7 @@ use crate::sabotage::leaves_out;
 use crate::span::{PAGE, Span};
 use crate::stack;
 use crate::stub::{Constants, OVERLAY_BYTES, OVERLAY_OFFSET, Program, TABLE_BYTES};
+use crate::threads::{ReadyRegisters, ReadyThread};
 use crate::tracer::{TraceError, Tracer};
 use crate::worker::{ReadyPoint, Worker};
 
@@ -77,23 +78,26 @@ impl Worker {
         table: File,
         image_number: RawFd,
         image: &Image,
+        threads: &[Pid],
         tracer: &mut Tracer,
         scanner: &mut PageScanner,
     ) -> Result<Self, BirthError> {
         let pid = process.pid;
-        if ptrace::has_shadow_stack(pid) {
+        if threads
+            .iter()
+            .chain([&pid])
+            .any(|tid| ptrace::has_shadow_stack(*tid))
+        {
             return Err(BirthError::ShadowStack);
         }
-        let registers = ptrace::registers(pid)?;
-        let extended = ptrace::extended_state(pid)?;
-        let signal_mask = ptrace::signal_mask(pid)?;
+        let registers = ReadyRegisters::of(pid)?;
         let rseq = ptrace::rseq_configuration(pid);
 
         let mut bytes = Vec::new();
         let mut runner = Runner {
-            tracer,
+            tracer: &mut *tracer,
             pid,
-            registers: &registers,
+            registers: &registers.general,
             table: &table,
             image,
             bytes: &mut bytes,
@@ -106,6 +110,32 @@ impl Worker {
             .map_err(io_error("reading the worker's kernel state"))?;
         let descriptors = Descriptors::capture(&process, owner, &image.annex, &mut constants)
             .map_err(io_error("reading the worker's descriptors"))?;
+        let threads = threads
+            .iter()
+            .map(|tid| {
+                let registers = ReadyRegisters::of(*tid)?;
+                let rseq = ptrace::rseq_configuration(*tid);
+                let mut runner = Runner {
+                    tracer: &mut *tracer,
+                    pid: *tid,
+                    registers: &registers.general,
+                    table: &table,
+                    image,
+                    bytes: &mut bytes,
+                };
+                runner
+                    .run(&kernel_state::capturing(&image.annex))
+                    .map_err(BirthError::State)?;
+                let state = ThreadState::read(&process, *tid, &image.annex, &mut constants, rseq)
+                    .map_err(io_error("reading a thread's kernel state"))?;
+                Ok(ReadyThread {
+                    tid: *tid,
+                    registers,
+                    rseq,
+                    state,
+                })
+            })
+            .collect::<Result<Vec<_>, BirthError>>()?;
         constants
             .write(&table)
             .map_err(io_error("writing the worker's table"))?;
@@ -116,6 +146,14 @@ impl Worker {
             .map_err(io_error("reading the worker's mappings"))?;
         let mappings = maps::parse(&maps_text)?;
         let mut stack = stack::growing(&mappings);
+        let mut runner = Runner {
+            tracer,
+            pid,
+            registers: &registers.general,
+            table: &table,
+            image,
+            bytes: &mut bytes,
+        };
         if runner.run(&stack).is_err() {
             // It did not grow before any tenant came, and is not asked again.
             stack.clear();
@@ -125,18 +163,14 @@ impl Worker {
             .map_err(io_error("scanning the worker's pages"))?;
         let overlay = take_overlay(&process, &table, image, &mappings, &own_pages)?;
 
-        ptrace::set_registers(pid, &registers)?;
-        ptrace::set_extended_state(pid, &extended)?;
-        ptrace::set_signal_mask(pid, signal_mask)?;
-        Ok(Self {
+        let worker = Self {
             process,
             owner,
             table,
             image_number,
             ready: ReadyPoint {
                 registers,
-                extended,
-                signal_mask,
+                threads,
                 rseq,
                 kernel,
                 maps_text,
@@ -153,7 +187,9 @@ impl Worker {
             program: Program::default(),
             bytes,
             own_pages,
-        })
+        };
+        worker.set_registers()?;
+        Ok(worker)
     }
 }
 

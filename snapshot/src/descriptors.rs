@@ -5,15 +5,17 @@
 //! stop: which inode, which owner; if it is the one it was, its flags and offset are
 //! set again. What has contents of its own (sockets, epoll, event and timer
 //! descriptors) is compared by the text of its `fdinfo` (proc_pid_fdinfo(5)), which
-//! shows them.
+//! shows them; a count of events is put back. An epoll set is looked at when the
+//! function's own descriptors are closed, and its registrations gone with them.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::mem::offset_of;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 
 use nix::unistd::{Gid, Pid, Uid, setfsgid, setfsuid};
 
+use crate::pipe;
 use crate::process::Process;
 use crate::row::{Row, Taint};
 use crate::sabotage::leaves_out;
@@ -24,16 +26,62 @@ pub(crate) struct Descriptors {
     /// Ascending.
     numbers: Vec<i32>,
     /// Those that are compared by their `fdinfo`.
-    by_text: Vec<(i32, Vec<u8>)>,
+    by_text: Vec<ByText>,
     /// The `fdinfo` of all, to verify with.
     infos: Vec<Vec<u8>>,
     /// The comparison of all others, and what is set again.
     checks: Program,
     /// Where in a worker the `struct linger` stands that makes closing a reset.
     reset: u64,
+    /// Where there is room for what is read away.
+    room: u64,
     // Kept between rewinds so that one allocates nothing.
     open: Vec<i32>,
     text: Vec<u8>,
+}
+
+/// A descriptor with contents of its own.
+struct ByText {
+    number: i32,
+    /// Stays open: who may not open it again may still read it.
+    info: File,
+    expected: Vec<u8>,
+    kind: Contents,
+}
+
+enum Contents {
+    /// Where in a worker its count stands.
+    Events(u64),
+    Epoll,
+    Other,
+}
+
+impl ByText {
+    fn is_same(&self, text: &mut Vec<u8>) -> io::Result<bool> {
+        text.resize(self.expected.len() + 1, 0);
+        let mut filled = 0;
+        while filled < text.len() {
+            match self.info.read_at(&mut text[filled..], filled as u64)? {
+                0 => break,
+                got => filled += got,
+            }
+        }
+        text.truncate(filled);
+        Ok(*text == self.expected)
+    }
+}
+
+/// How many events an eventfd's `fdinfo` counts, and the text without that.
+fn events(text: &[u8]) -> Option<(u64, String)> {
+    const NAME: &str = "eventfd-count:";
+    let text = std::str::from_utf8(text).ok()?;
+    let line = text.lines().find(|line| line.starts_with(NAME))?;
+    // A semaphore gives them away one by one.
+    if text.lines().any(|line| line == "eventfd-semaphore: 1") {
+        return None;
+    }
+    let count = u64::from_str_radix(line[NAME.len()..].trim(), 16).ok()?;
+    Some((count, text.replace(line, "")))
 }
 
 /// `F_GETSIG` (`asm-generic/fcntl.h`).
@@ -61,17 +109,31 @@ impl Descriptors {
         let unlock = constants.add(annex, &unlock);
         // struct linger: on, for no time.
         let reset = constants.add(annex, &[1, 0, 0, 0, 0, 0, 0, 0]);
-        let _as_owner = AsOwner::switch(owner);
         for number in &numbers {
+            let as_owner = AsOwner::switch(owner);
             let target = std::fs::metadata(format!("/proc/{}/fd/{number}", process.pid))?;
             let kind = target.file_type();
             let mut text = Vec::new();
             read_info(process.pid, *number, &mut text)?;
             infos.push(text.clone());
             if !(kind.is_fifo() || kind.is_char_device() || kind.is_file()) {
-                by_text.push((*number, text));
+                let path = format!("/proc/{}/fdinfo/{number}", process.pid);
+                let kind = match events(&text) {
+                    Some((count, _)) => {
+                        Contents::Events(constants.add(annex, &count.to_ne_bytes()))
+                    }
+                    None if is_epoll(process.pid, *number) => Contents::Epoll,
+                    None => Contents::Other,
+                };
+                by_text.push(ByText {
+                    number: *number,
+                    info: File::open(path)?,
+                    expected: text,
+                    kind,
+                });
                 continue;
             }
+            drop(as_owner);
             let info = Info::parse(&text).ok_or_else(|| {
                 io::Error::other(format!("the fdinfo of descriptor {number} cannot be read"))
             })?;
@@ -119,6 +181,17 @@ impl Descriptors {
             for command in [libc::F_SETLK, libc::F_OFD_SETLK] {
                 checks.call(row, libc::SYS_fcntl, &[fd, command as u64, unlock]);
             }
+            if kind.is_fifo() && direction(flags) != libc::O_WRONLY {
+                let unread = pipe::contents(process.pid, *number, owner)?;
+                let writer = {
+                    let _as_owner = AsOwner::switch(owner);
+                    writer_of(process.pid, &numbers, target.ino())
+                };
+                if unread.is_empty() && flags & i64::from(libc::O_NONBLOCK) != 0 {
+                    pipe::empty(*number, annex, &mut checks);
+                }
+                pipe::refill(&unread, (*number, writer), annex, constants, &mut checks)?;
+            }
             if kind.is_fifo() {
                 // When it was last written to, or was said to be: now. The pipe may
                 // be somebody else's, which is as good.
@@ -131,6 +204,7 @@ impl Descriptors {
             infos,
             checks,
             reset,
+            room: annex.scratch.start,
             open: Vec::new(),
             text: Vec::new(),
         })
@@ -171,12 +245,7 @@ impl Descriptors {
     ///
     /// # Errors
     /// A descriptor of the ready point is gone or is another one.
-    pub(crate) fn mend(
-        &mut self,
-        process: &Process,
-        owner: (Uid, Gid),
-        program: &mut Program,
-    ) -> Result<u32, Taint> {
+    pub(crate) fn mend(&mut self, process: &Process, program: &mut Program) -> Result<u32, Taint> {
         let failed = |doing: &str, error: io::Error| {
             Taint::new(Row::Descriptors, format!("{doing}: {error}"))
         };
@@ -212,21 +281,98 @@ impl Descriptors {
             ));
         }
         program.append(&self.checks);
-        if !self.by_text.is_empty() && !leaves_out("descriptors:fdinfo") {
-            let _as_owner = AsOwner::switch(owner);
-            for (number, expected) in &self.by_text {
-                read_info(process.pid, *number, &mut self.text)
-                    .map_err(|error| failed("reading fdinfo", error))?;
-                if self.text != *expected {
-                    return Err(Taint::new(
-                        Row::Descriptors,
-                        format!("descriptor {number} is not what it was"),
-                    ));
+        if leaves_out("descriptors:fdinfo") {
+            return Ok(closed);
+        }
+        for it in &self.by_text {
+            let is_same = it
+                .is_same(&mut self.text)
+                .map_err(|error| failed("reading fdinfo", error))?;
+            match it.kind {
+                _ if is_same => {}
+                Contents::Epoll => {}
+                Contents::Events(count) => {
+                    recount(it, &self.text, (self.room, count), program)
+                        .ok_or_else(|| it.is_another())?;
                 }
+                Contents::Other => return Err(it.is_another()),
             }
         }
         Ok(closed)
     }
+
+    /// Looks at what changes by the closing of others, after that was done.
+    ///
+    /// # Errors
+    /// A set is not the one that it was.
+    pub(crate) fn check_epoll(&mut self) -> Result<(), Taint> {
+        for it in &self.by_text {
+            if !matches!(it.kind, Contents::Epoll) || leaves_out("descriptors:fdinfo") {
+                continue;
+            }
+            let is_same = it
+                .is_same(&mut self.text)
+                .map_err(|error| Taint::new(Row::Descriptors, error.to_string()))?;
+            if !is_same {
+                return Err(it.is_another());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl ByText {
+    fn is_another(&self) -> Taint {
+        let number = self.number;
+        Taint::new(
+            Row::Descriptors,
+            format!("descriptor {number} is not what it was"),
+        )
+    }
+}
+
+/// Adds what makes a counter of events count what it did; nothing if it is another one.
+fn recount(
+    it: &ByText,
+    text: &[u8],
+    (room, count_at): (u64, u64),
+    program: &mut Program,
+) -> Option<()> {
+    const BYTES: u64 = size_of::<u64>() as u64;
+    let (expected, others) = events(&it.expected)?;
+    let (count, others_now) = events(text)?;
+    if others != others_now {
+        return None;
+    }
+    let fd = it.number as u64;
+    let row = Row::Descriptors;
+    if count > 0 {
+        program.checked_call(row, libc::SYS_read, &[fd, room, BYTES], BYTES.cast_signed());
+    }
+    if expected > 0 {
+        let arguments = [fd, count_at, BYTES];
+        program.checked_call(row, libc::SYS_write, &arguments, BYTES.cast_signed());
+    }
+    Some(())
+}
+
+fn direction(flags: i64) -> libc::c_int {
+    flags as libc::c_int & libc::O_ACCMODE
+}
+
+/// Where a process can write to the pipe of this inode.
+fn writer_of(pid: Pid, numbers: &[i32], inode: u64) -> Option<i32> {
+    numbers.iter().copied().find(|number| {
+        let mut text = Vec::new();
+        std::fs::metadata(format!("/proc/{pid}/fd/{number}")).is_ok_and(|it| it.ino() == inode)
+            && read_info(pid, *number, &mut text).is_ok()
+            && Info::parse(&text).is_some_and(|it| direction(it.flags) != libc::O_RDONLY)
+    })
+}
+
+fn is_epoll(pid: Pid, number: i32) -> bool {
+    std::fs::read_link(format!("/proc/{pid}/fd/{number}"))
+        .is_ok_and(|target| target.as_os_str() == "anon_inode:[eventpoll]")
 }
 
 /// The two lines of `fdinfo` that the stub's calls answer too.
@@ -260,10 +406,10 @@ fn read_info(pid: Pid, number: i32, text: &mut Vec<u8>) -> io::Result<()> {
 /// Looks as the worker's user: the kernel shows descriptors to who could trace the
 /// process, and without `CAP_SYS_PTRACE` that is its own user. Only the filesystem
 /// ids change, which give nobody a right over this process.
-struct AsOwner(Uid, Gid);
+pub(crate) struct AsOwner(Uid, Gid);
 
 impl AsOwner {
-    fn switch((uid, gid): (Uid, Gid)) -> Self {
+    pub(crate) fn switch((uid, gid): (Uid, Gid)) -> Self {
         let gid = setfsgid(gid);
         Self(setfsuid(uid), gid)
     }

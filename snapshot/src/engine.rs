@@ -8,7 +8,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::{Gid, Pid, Uid};
 
 use crate::birth::{BirthError, create_table};
-use crate::image::{Image, ImageError};
+use crate::image::{Image, ImageError, StoppedCalls};
 use crate::inside::{self, FAILED, FORK, IMAGE, MAX_DESCRIPTORS, MAX_MESSAGE, READY};
 use crate::pagemap::{PageScanner, Scan};
 use crate::process::Process;
@@ -39,7 +39,7 @@ pub enum EngineError {
     },
 }
 
-fn io_error(doing: &'static str) -> impl FnOnce(io::Error) -> EngineError {
+pub(crate) fn io_error(doing: &'static str) -> impl FnOnce(io::Error) -> EngineError {
     move |cause| EngineError::Io { doing, cause }
 }
 
@@ -58,8 +58,8 @@ impl From<BirthError> for EngineError {
 /// Follows, freezes, forks, and puts back. Belongs to one thread, and must be made
 /// before the process has others: SIGCHLD is to be blocked in all of them.
 pub struct Engine {
-    tracer: Tracer,
-    scanner: PageScanner,
+    pub(crate) tracer: Tracer,
+    pub(crate) scanner: PageScanner,
     verifies: bool,
 }
 
@@ -163,7 +163,8 @@ impl Engine {
             .wait_for_trap(pid, "waiting for the template to park")
             .map_err(|error| EngineError::Template(error.to_string()))?;
         let process = Process::open(pid).map_err(io_error("opening the template's /proc files"))?;
-        let image = Image::freeze(image, &mut self.tracer, &process, &mut self.scanner, number)?;
+        let calls = StoppedCalls::parked(&mut self.tracer, pid)?;
+        let image = Image::freeze(image, &process, &mut self.scanner, calls, number)?;
         self.tracer.is_frozen(pid);
         self.tracer
             .release(pid)
@@ -236,6 +237,7 @@ impl Engine {
             table,
             image_number,
             &template.image,
+            &[],
             &mut self.tracer,
             &mut self.scanner,
         )?;
@@ -270,18 +272,21 @@ impl Engine {
         worker: &mut Worker,
         holding: Holding,
     ) -> Result<Rewound, Refused> {
+        self.put_back(&template.image, worker, holding)
+    }
+
+    pub(crate) fn put_back(
+        &mut self,
+        image: &Image,
+        worker: &mut Worker,
+        holding: Holding,
+    ) -> Result<Rewound, Refused> {
         let mut watch = holding.0;
         let rewound = worker
-            .rewind(
-                &template.image,
-                &mut self.tracer,
-                &mut self.scanner,
-                &mut watch,
-            )
+            .rewind(image, &mut self.tracer, &mut self.scanner, &mut watch)
             .and_then(|mut rewound| {
                 if self.verifies {
-                    let different =
-                        worker.differences(&template.image, &mut self.tracer, &mut self.scanner);
+                    let different = worker.differences(image, &mut self.tracer, &mut self.scanner);
                     watch.lap("verify");
                     if !different.is_empty() {
                         return Err(different);

@@ -93,12 +93,12 @@ impl Image {
         Ok(file)
     }
 
-    /// Freezes a parked process. `descriptor` is the image's number inside it.
+    /// Freezes a stopped process. `descriptor` is the image's number inside it.
     pub(crate) fn freeze(
         file: File,
-        tracer: &mut Tracer,
         process: &Process,
         scanner: &mut PageScanner,
+        mut calls: StoppedCalls<'_>,
         descriptor: RawFd,
     ) -> Result<Self, ImageError> {
         let mut text = Vec::new();
@@ -156,7 +156,6 @@ impl Image {
         })
         .map_err(io_error("sealing the image"))?;
 
-        let mut calls = ParkedCalls::new(tracer, process.pid)?;
         let annex = calls.map_annex(descriptor, offset)?;
         for segment in &segments {
             let protection = mappings
@@ -300,20 +299,35 @@ fn fill(file: &File, process: &Process, segment: &Segment) -> io::Result<()> {
     Ok(())
 }
 
-/// System calls in a parked process, one stop each.
-pub(crate) struct ParkedCalls<'a> {
+/// System calls in a stopped process, one stop each.
+pub(crate) struct StoppedCalls<'a> {
     tracer: &'a mut Tracer,
     pid: Pid,
-    parked: Registers,
+    stopped: Registers,
+    /// Where a `syscall` instruction is.
+    at: u64,
 }
 
-impl<'a> ParkedCalls<'a> {
-    pub(crate) fn new(tracer: &'a mut Tracer, pid: Pid) -> Result<Self, ImageError> {
+impl<'a> StoppedCalls<'a> {
+    /// In a process that parked itself.
+    pub(crate) fn parked(tracer: &'a mut Tracer, pid: Pid) -> Result<Self, ImageError> {
+        let stopped = ptrace::registers(pid)?;
         Ok(Self {
-            parked: ptrace::registers(pid)?,
+            at: stopped.instruction() + PARKED_SYSCALL,
+            stopped,
             tracer,
             pid,
         })
+    }
+
+    /// In a process whose main thread, with these registers, is about to make a call.
+    pub(crate) fn before_call(tracer: &'a mut Tracer, pid: Pid, registers: Registers) -> Self {
+        Self {
+            at: registers.instruction(),
+            stopped: registers,
+            tracer,
+            pid,
+        }
     }
 
     fn call(
@@ -322,8 +336,7 @@ impl<'a> ParkedCalls<'a> {
         number: libc::c_long,
         args: [u64; 6],
     ) -> Result<u64, ImageError> {
-        let at = self.parked.instruction() + PARKED_SYSCALL;
-        ptrace::set_registers(self.pid, &self.parked.calling(at, number, args))?;
+        ptrace::set_registers(self.pid, &self.stopped.calling(self.at, number, args))?;
         self.tracer.step(self.pid, doing)?;
         let returned = ptrace::registers(self.pid)?.returned();
         if (-4095..0).contains(&returned) {
@@ -400,8 +413,29 @@ impl<'a> ParkedCalls<'a> {
         })
     }
 
+    /// Maps a worker's table, which the process has open under this number, into the
+    /// room for it, and closes the number.
+    pub(crate) fn map_table(&mut self, annex: &Annex, table: RawFd) -> Result<(), ImageError> {
+        self.map(
+            "mapping the table",
+            annex.table.start,
+            TABLE_BYTES,
+            libc::PROT_READ,
+            libc::MAP_SHARED | libc::MAP_FIXED,
+            table,
+            0,
+        )?;
+        let number = i64::from(table).cast_unsigned();
+        self.call(
+            "closing the table",
+            libc::SYS_close,
+            [number, 0, 0, 0, 0, 0],
+        )?;
+        Ok(())
+    }
+
     fn finish(self) -> Result<(), ImageError> {
-        Ok(ptrace::set_registers(self.pid, &self.parked)?)
+        Ok(ptrace::set_registers(self.pid, &self.stopped)?)
     }
 }
 

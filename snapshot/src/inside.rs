@@ -24,6 +24,9 @@ pub(crate) const IMAGE: u8 = b'I';
 /// Fork: 8 bytes of table address; with it come the table, the worker's
 /// descriptors, and the image's memfd for the worker.
 pub(crate) const FORK: u8 = b'F';
+/// Take these descriptors, from 0 on, with the image's memfd and the table behind them,
+/// and become a runtime.
+pub(crate) const PLACE: u8 = b'P';
 /// First byte of a message to the engine: ready. The image's number in this
 /// process follows (4 bytes), then what the caller says of itself.
 pub(crate) const READY: u8 = b'R';
@@ -35,6 +38,9 @@ pub(crate) const MAX_MESSAGE: usize = 64 * 1024;
 
 /// Numbers from here on are out of the way of the descriptors that workers get.
 const OUT_OF_THE_WAY: RawFd = 64;
+
+/// Where a program that is to become a runtime finds the table, until it is mapped.
+pub(crate) const TABLE_NUMBER: RawFd = OUT_OF_THE_WAY - 1;
 
 /// The template's end of its conversation with the engine.
 pub struct Template {
@@ -70,8 +76,7 @@ impl Template {
     /// Descriptor 0 is not such a socket.
     pub fn adopt() -> io::Result<Self> {
         forget_fault_handlers()?;
-        let stdin = io::stdin();
-        let socket = duplicate_at(stdin.as_fd(), OUT_OF_THE_WAY)?;
+        let socket = duplicate_at(io::stdin().as_fd(), OUT_OF_THE_WAY)?;
         let null = std::fs::File::options()
             .read(true)
             .write(true)
@@ -175,8 +180,76 @@ impl Template {
     }
 }
 
+/// A program that takes a runtime's place before it: it takes what the runtime is to
+/// have, gives up what that may not have, and is replaced by it (execve(2)).
+pub struct Launch {
+    socket: OwnedFd,
+}
+
+impl Launch {
+    /// Takes up the conversation that the engine opened on descriptor 0, and returns
+    /// once the engine has attached and given the descriptors, which are then where they
+    /// belong. All others are closed by the exec to come.
+    ///
+    /// # Errors
+    /// Descriptor 0 is not such a socket.
+    pub fn adopt() -> io::Result<Self> {
+        let socket = duplicate_at(io::stdin().as_fd(), OUT_OF_THE_WAY)?;
+        let mut message = [0; 1];
+        let (length, descriptors) = receive(socket.as_fd(), &mut message)?;
+        if length != 1 || message[0] != PLACE {
+            return Err(io::Error::other("descriptor 0 does not lead to an engine"));
+        }
+        let descriptors = descriptors
+            .into_iter()
+            .map(|descriptor| duplicate_at(descriptor.as_fd(), OUT_OF_THE_WAY))
+            .collect::<io::Result<Vec<_>>>()?;
+        // SAFETY: marks descriptors; what is placed below is marked anew.
+        if unsafe {
+            libc::syscall(
+                libc::SYS_close_range,
+                0,
+                u32::MAX,
+                libc::CLOSE_RANGE_CLOEXEC,
+            )
+        } < 0
+        {
+            return Err(io::Error::last_os_error());
+        }
+        let last = descriptors.len().saturating_sub(1);
+        for (number, descriptor) in descriptors.iter().enumerate() {
+            let number = if number == last {
+                TABLE_NUMBER
+            } else {
+                number as RawFd
+            };
+            // SAFETY: the numbers below OUT_OF_THE_WAY belong to this function, as in
+            // `Template::be_born`.
+            if unsafe { libc::dup2(descriptor.as_raw_fd(), number) } < 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        Ok(Self { socket })
+    }
+
+    /// Tells the engine what there is to say of the runtime before it runs.
+    ///
+    /// # Errors
+    /// The engine is gone.
+    pub fn announce(&self, description: &[u8]) -> io::Result<()> {
+        send(self.socket.as_fd(), &[&[READY], description], &[])
+    }
+
+    /// Tells the engine that there will be no runtime.
+    pub fn fail(self, reason: &str) {
+        let reason = &reason.as_bytes()[..reason.len().min(MAX_MESSAGE - 1)];
+        // If the engine is gone there is nobody to tell.
+        let _ = send(self.socket.as_fd(), &[&[FAILED], reason], &[]);
+    }
+}
+
 /// The most entries that a worker's table of descriptors is given at its birth.
-const WIDEST_TABLE: u64 = 4096;
+pub(crate) const WIDEST_TABLE: u64 = 4096;
 
 /// Makes the table of descriptors as large as it can become. It never shrinks, and its
 /// size (`FDSize`, proc_pid_status(5)) would tell the highest number that a tenant had.

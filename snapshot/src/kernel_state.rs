@@ -7,10 +7,12 @@
 
 use std::io;
 
+use nix::unistd::Pid;
+
 use crate::process::Process;
 use crate::ptrace::RseqConfiguration;
 use crate::row::{Row, Taint};
-use crate::stub::{Annex, Constants, Program};
+use crate::stub::{Annex, Constants, Program, SCRATCH_RESULTS};
 
 /// `struct kernel_sigaction`: handler, flags, restorer, mask.
 const SIGACTION_BYTES: u64 = 32;
@@ -61,6 +63,61 @@ const IOPRIO_WHO_PROCESS: u64 = 1;
 fn signals() -> impl Iterator<Item = u64> {
     (1..=64).filter(|signal| ![libc::SIGKILL as u64, libc::SIGSTOP as u64].contains(signal))
 }
+
+/// Something that [`capturing`] reads.
+struct Reading {
+    row: Row,
+    what: &'static str,
+    from: u64,
+    length: u64,
+}
+
+impl Reading {
+    const fn new(row: Row, what: &'static str, from: u64, length: u64) -> Self {
+        Self {
+            row,
+            what,
+            from,
+            length,
+        }
+    }
+
+    const fn number(row: Row, what: &'static str, index: u64) -> Self {
+        Self::new(row, what, NUMBERS + index * 8, 8)
+    }
+
+    fn compare(&self, now: &Captured, then: &Captured, taints: &mut Vec<Taint>) {
+        let (now, then) = (
+            now.piece(self.from, self.length),
+            then.piece(self.from, self.length),
+        );
+        if now != then {
+            let detail = format!("{}: {now:?} instead of {then:?}", self.what);
+            taints.push(Taint::new(self.row, detail));
+        }
+    }
+}
+
+/// What is each thread's own.
+const THREAD_READINGS: &[Reading] = &[
+    Reading::new(Row::Signals, "alternate stack", ALTSTACK, STACK_T_BYTES),
+    Reading::new(Row::Scheduling, "policy", SCHED_ATTR, SCHED_ATTR_BYTES),
+    Reading::new(Row::Scheduling, "affinity", AFFINITY, AFFINITY_BYTES),
+    Reading::new(Row::Attributes, "name", COMM, COMM_BYTES),
+    Reading::number(Row::Scheduling, "I/O priority", IO_PRIORITY),
+    Reading::number(Row::ThreadAreas, "robust list", ROBUST_HEAD),
+    Reading::number(Row::ThreadAreas, "tid address", TID_ADDRESS),
+];
+
+/// What all threads share, beside the dispositions of signals.
+const PROCESS_READINGS: &[Reading] = &[
+    Reading::new(Row::Limits, "limits", LIMITS, RLIMITS * RLIMIT_BYTES),
+    Reading::new(Row::Attributes, "working directory", CWD, CWD_BYTES),
+    Reading::number(Row::Break, "break", BREAK),
+    Reading::number(Row::Attributes, "session", SESSION),
+    Reading::number(Row::Attributes, "process group", GROUP),
+    Reading::number(Row::Attributes, "umask", OLD_UMASK),
+];
 
 /// The calls that read the state, into the scratch area.
 pub(crate) fn capturing(annex: &Annex) -> Program {
@@ -139,10 +196,39 @@ fn reading_scheduling(program: &mut Program, annex: &Annex) {
     );
 }
 
-fn captured(process: &Process, annex: &Annex) -> io::Result<Vec<u8>> {
-    let mut scratch = vec![0; END as usize];
-    process.read_memory(annex.scratch.start, &mut scratch)?;
-    Ok(scratch)
+/// What [`capturing`] left in the scratch area.
+struct Captured(Vec<u8>);
+
+impl Captured {
+    fn read(process: &Process, annex: &Annex) -> io::Result<Self> {
+        let mut scratch = vec![0; END as usize];
+        process.read_memory(annex.scratch.start, &mut scratch)?;
+        Ok(Self(scratch))
+    }
+
+    fn piece(&self, offset: u64, length: u64) -> &[u8] {
+        &self.0[offset as usize..(offset + length) as usize]
+    }
+
+    fn number(&self, index: u64) -> u64 {
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(self.piece(NUMBERS + index * 8, 8));
+        u64::from_ne_bytes(bytes)
+    }
+
+    /// Adds the comparison of what `read` reads to there.
+    fn must_stay(
+        &self,
+        checks: &mut Program,
+        (annex, constants): (&Annex, &mut Constants),
+        row: Row,
+        (offset, length): (u64, u64),
+        read: impl FnOnce(&mut Program),
+    ) {
+        let expected = constants.add(annex, self.piece(offset, length));
+        read(checks);
+        checks.must_equal(row, annex.scratch.start + offset, expected, length);
+    }
 }
 
 /// The state at the ready point, as the work that brings it back.
@@ -157,7 +243,155 @@ pub(crate) struct KernelState {
     pub(crate) program_break: u64,
     ignoring: u64,
     /// All that [`capturing`] read.
-    captured: Vec<u8>,
+    captured: Captured,
+}
+
+/// What of it is each thread's own, of one beside the main thread.
+pub(crate) struct ThreadState {
+    /// Compares, and puts back, in one stop.
+    pub(crate) program: Program,
+    captured: Captured,
+}
+
+fn unregistering(rseq: RseqConfiguration, program: &mut Program) {
+    program.checked_call(
+        Row::ThreadAreas,
+        libc::SYS_rseq,
+        &[
+            rseq.pointer,
+            u64::from(rseq.size),
+            RSEQ_FLAG_UNREGISTER,
+            u64::from(rseq.signature),
+        ],
+        0,
+    );
+}
+
+fn registering(rseq: RseqConfiguration, program: &mut Program) {
+    program.checked_call(
+        Row::ThreadAreas,
+        libc::SYS_rseq,
+        &[
+            rseq.pointer,
+            u64::from(rseq.size),
+            u64::from(rseq.flags),
+            u64::from(rseq.signature),
+        ],
+        0,
+    );
+}
+
+/// Comparisons of what is a thread's own and cannot be put back.
+fn thread_checks(
+    captured: &Captured,
+    annex: &Annex,
+    constants: &mut Constants,
+    checks: &mut Program,
+) -> io::Result<()> {
+    let affinity_length = captured.number(AFFINITY_LENGTH);
+    if affinity_length > AFFINITY_BYTES {
+        return Err(io::Error::other("the worker's affinity cannot be read"));
+    }
+    captured.must_stay(
+        checks,
+        (annex, constants),
+        Row::Scheduling,
+        (SCHED_ATTR, SCHED_ATTR_BYTES),
+        |program| reading_scheduling(program, annex),
+    );
+    captured.must_stay(
+        checks,
+        (annex, constants),
+        Row::Scheduling,
+        (AFFINITY, affinity_length),
+        |program| {
+            program.checked_call(
+                Row::Scheduling,
+                libc::SYS_sched_getaffinity,
+                &[0, AFFINITY_BYTES, annex.scratch.start + AFFINITY],
+                affinity_length.cast_signed(),
+            );
+        },
+    );
+    checks.checked_call(
+        Row::Scheduling,
+        libc::SYS_ioprio_get,
+        &[IOPRIO_WHO_PROCESS, 0],
+        captured.number(IO_PRIORITY).cast_signed(),
+    );
+    Ok(())
+}
+
+/// What is a thread's own and is put back always.
+fn thread_attributes(
+    captured: &Captured,
+    tid: Pid,
+    annex: &Annex,
+    constants: &mut Constants,
+    program: &mut Program,
+) {
+    let altstack = constants.add(annex, captured.piece(ALTSTACK, STACK_T_BYTES));
+    program.checked_call(Row::Signals, libc::SYS_sigaltstack, &[altstack, 0], 0);
+    let robust = [captured.number(ROBUST_HEAD), captured.number(ROBUST_LENGTH)];
+    program.checked_call(Row::ThreadAreas, libc::SYS_set_robust_list, &robust, 0);
+    program.checked_call(
+        Row::ThreadAreas,
+        libc::SYS_set_tid_address,
+        &[captured.number(TID_ADDRESS)],
+        i64::from(tid.as_raw()),
+    );
+    let comm = constants.add(annex, captured.piece(COMM, COMM_BYTES));
+    for (option, argument) in [
+        (libc::PR_SET_NAME, comm),
+        (libc::PR_SET_PDEATHSIG, 0),
+        (libc::PR_SET_TIMERSLACK, 0),
+    ] {
+        set_attribute(program, option, argument);
+    }
+}
+
+fn set_attribute(program: &mut Program, option: libc::c_int, argument: u64) {
+    program.checked_call(
+        Row::Attributes,
+        libc::SYS_prctl,
+        &[option as u64, argument, 0, 0, 0],
+        0,
+    );
+}
+
+impl ThreadState {
+    /// Reads what [`capturing`] left in the scratch area when this thread ran it.
+    pub(crate) fn read(
+        process: &Process,
+        tid: Pid,
+        annex: &Annex,
+        constants: &mut Constants,
+        rseq: Option<RseqConfiguration>,
+    ) -> io::Result<Self> {
+        let captured = Captured::read(process, annex)?;
+        let mut program = Program::default();
+        thread_checks(&captured, annex, constants, &mut program)?;
+        if let Some(rseq) = rseq {
+            // Pages are as they were by now: what the kernel has in mind is not what
+            // stands there, until it is registered afresh.
+            unregistering(rseq, &mut program);
+            registering(rseq, &mut program);
+        }
+        thread_attributes(&captured, tid, annex, constants, &mut program);
+        // The main thread did that when it was done; this one came later.
+        program.zero(Row::Pages, annex.scratch.start, SCRATCH_RESULTS);
+        Ok(Self { program, captured })
+    }
+
+    /// What reads otherwise than at the ready point, after [`capturing`] ran again.
+    pub(crate) fn differences(&self, process: &Process, annex: &Annex) -> io::Result<Vec<Taint>> {
+        let now = Captured::read(process, annex)?;
+        let mut taints = Vec::new();
+        for reading in THREAD_READINGS {
+            reading.compare(&now, &self.captured, &mut taints);
+        }
+        Ok(taints)
+    }
 }
 
 impl KernelState {
@@ -168,90 +402,39 @@ impl KernelState {
         constants: &mut Constants,
         rseq: Option<RseqConfiguration>,
     ) -> io::Result<Self> {
-        let scratch = captured(process, annex)?;
-        let number = |index: u64| {
-            let at = (NUMBERS + index * 8) as usize;
-            let mut bytes = [0; 8];
-            bytes.copy_from_slice(&scratch[at..at + 8]);
-            u64::from_ne_bytes(bytes)
-        };
-        let piece =
-            |offset: u64, length: u64| &scratch[offset as usize..(offset + length) as usize];
-        let affinity_length = number(AFFINITY_LENGTH);
-        let cwd_length = number(CWD_LENGTH);
-        if affinity_length > AFFINITY_BYTES || cwd_length > CWD_BYTES {
+        let captured = Captured::read(process, annex)?;
+        let cwd_length = captured.number(CWD_LENGTH);
+        if cwd_length > CWD_BYTES {
             return Err(io::Error::other(
-                "the worker's affinity or working directory cannot be read",
+                "the worker's working directory cannot be read",
             ));
         }
 
         let mut checks = Program::default();
-        let mut same = |row, offset: u64, length: u64, read: &dyn Fn(&mut Program)| {
-            let expected = constants.add(annex, piece(offset, length));
-            read(&mut checks);
-            checks.must_equal(row, annex.scratch.start + offset, expected, length);
-        };
-        same(Row::Limits, LIMITS, RLIMITS * RLIMIT_BYTES, &|program| {
-            reading_limits(program, annex);
-        });
-        same(Row::Scheduling, SCHED_ATTR, SCHED_ATTR_BYTES, &|program| {
-            reading_scheduling(program, annex);
-        });
-        same(Row::Scheduling, AFFINITY, affinity_length, &|program| {
-            program.checked_call(
-                Row::Scheduling,
-                libc::SYS_sched_getaffinity,
-                &[0, AFFINITY_BYTES, annex.scratch.start + AFFINITY],
-                affinity_length.cast_signed(),
-            );
-        });
-        for (row, call, args, index) in [
-            (
-                Row::Scheduling,
-                libc::SYS_ioprio_get,
-                [IOPRIO_WHO_PROCESS, 0],
-                IO_PRIORITY,
-            ),
-            (Row::Attributes, libc::SYS_getsid, [0, 0], SESSION),
-            (Row::Attributes, libc::SYS_getpgid, [0, 0], GROUP),
-        ] {
-            checks.checked_call(row, call, &args, number(index).cast_signed());
+        captured.must_stay(
+            &mut checks,
+            (annex, constants),
+            Row::Limits,
+            (LIMITS, RLIMITS * RLIMIT_BYTES),
+            |program| reading_limits(program, annex),
+        );
+        thread_checks(&captured, annex, constants, &mut checks)?;
+        for (call, index) in [(libc::SYS_getsid, SESSION), (libc::SYS_getpgid, GROUP)] {
+            let expected = captured.number(index).cast_signed();
+            checks.checked_call(Row::Attributes, call, &[0], expected);
         }
 
         let mut before_pages = Program::default();
+        let mut after = Program::default();
         if let Some(rseq) = rseq {
             // Its words are the kernel's, which may keep what it wrote there in
             // mind: away while the page is copied, registered afresh afterwards.
-            before_pages.checked_call(
-                Row::ThreadAreas,
-                libc::SYS_rseq,
-                &[
-                    rseq.pointer,
-                    u64::from(rseq.size),
-                    RSEQ_FLAG_UNREGISTER,
-                    u64::from(rseq.signature),
-                ],
-                0,
-            );
-        }
-
-        let mut after = Program::default();
-        if let Some(rseq) = rseq {
-            after.checked_call(
-                Row::ThreadAreas,
-                libc::SYS_rseq,
-                &[
-                    rseq.pointer,
-                    u64::from(rseq.size),
-                    u64::from(rseq.flags),
-                    u64::from(rseq.signature),
-                ],
-                0,
-            );
+            unregistering(rseq, &mut before_pages);
+            registering(rseq, &mut after);
         }
         let mut actions = 0;
         for signal in 0..=64 {
-            let action = piece(SIGACTIONS + signal * SIGACTION_BYTES, SIGACTION_BYTES);
+            let action = captured.piece(SIGACTIONS + signal * SIGACTION_BYTES, SIGACTION_BYTES);
             let at = constants.add(annex, action);
             if signal == 0 {
                 actions = at;
@@ -269,8 +452,6 @@ impl KernelState {
         let mut ignore = [0; SIGACTION_BYTES as usize];
         ignore[..8].copy_from_slice(&libc::SIG_IGN.to_ne_bytes());
         let ignoring = constants.add(annex, &ignore);
-        let altstack = constants.add(annex, piece(ALTSTACK, STACK_T_BYTES));
-        after.checked_call(Row::Signals, libc::SYS_sigaltstack, &[altstack, 0], 0);
         let no_timer = constants.add(annex, &[0; 32]);
         for timer in [libc::ITIMER_REAL, libc::ITIMER_VIRTUAL, libc::ITIMER_PROF] {
             after.checked_call(
@@ -280,94 +461,37 @@ impl KernelState {
                 0,
             );
         }
-        let robust = [number(ROBUST_HEAD), number(ROBUST_LENGTH)];
-        after.checked_call(Row::ThreadAreas, libc::SYS_set_robust_list, &robust, 0);
-        after.checked_call(
-            Row::ThreadAreas,
-            libc::SYS_set_tid_address,
-            &[number(TID_ADDRESS)],
-            i64::from(process.pid.as_raw()),
-        );
+        thread_attributes(&captured, process.pid, annex, constants, &mut after);
         after.call(Row::Attributes, libc::SYS_umask, &[UMASK]);
-        let cwd = constants.add(annex, piece(CWD, cwd_length));
+        let cwd = constants.add(annex, captured.piece(CWD, cwd_length));
         after.checked_call(Row::Attributes, libc::SYS_chdir, &[cwd], 0);
-        let comm = constants.add(annex, piece(COMM, COMM_BYTES));
-        for (option, argument) in [
-            (libc::PR_SET_NAME, comm),
-            (libc::PR_SET_PDEATHSIG, 0),
-            (libc::PR_SET_TIMERSLACK, 0),
-            (libc::PR_SET_CHILD_SUBREAPER, 0),
-            (libc::PR_SET_DUMPABLE, 1),
-        ] {
-            after.checked_call(
-                Row::Attributes,
-                libc::SYS_prctl,
-                &[option as u64, argument, 0, 0, 0],
-                0,
-            );
-        }
+        set_attribute(&mut after, libc::PR_SET_CHILD_SUBREAPER, 0);
+        set_attribute(&mut after, libc::PR_SET_DUMPABLE, 1);
         Ok(Self {
             checks,
             before_pages,
             after_pages: after,
-            program_break: number(BREAK),
+            program_break: captured.number(BREAK),
             ignoring,
-            captured: scratch,
+            captured,
         })
     }
 
     /// What reads otherwise than at the ready point, after [`capturing`] ran again.
     pub(crate) fn differences(&self, process: &Process, annex: &Annex) -> io::Result<Vec<Taint>> {
-        let now = captured(process, annex)?;
-        let then = &self.captured;
+        let now = Captured::read(process, annex)?;
         let mut taints = Vec::new();
-        let mut compare = |row: Row, what: String, from: u64, length: u64| {
-            let range = from as usize..(from + length) as usize;
-            if now[range.clone()] != then[range.clone()] {
-                taints.push(Taint::new(
-                    row,
-                    format!(
-                        "{what}: {:?} instead of {:?}",
-                        &now[range.clone()],
-                        &then[range]
-                    ),
-                ));
-            }
-        };
         for signal in signals() {
-            compare(
-                Row::Signals,
-                format!("disposition of signal {signal}"),
-                SIGACTIONS + signal * SIGACTION_BYTES,
-                SIGACTION_BYTES,
-            );
+            let reading = Reading {
+                row: Row::Signals,
+                what: "disposition of a signal",
+                from: SIGACTIONS + signal * SIGACTION_BYTES,
+                length: SIGACTION_BYTES,
+            };
+            reading.compare(&now, &self.captured, &mut taints);
         }
-        compare(
-            Row::Signals,
-            "alternate stack".into(),
-            ALTSTACK,
-            STACK_T_BYTES,
-        );
-        compare(Row::Limits, "limits".into(), LIMITS, RLIMITS * RLIMIT_BYTES);
-        compare(
-            Row::Scheduling,
-            "policy".into(),
-            SCHED_ATTR,
-            SCHED_ATTR_BYTES,
-        );
-        compare(Row::Scheduling, "affinity".into(), AFFINITY, AFFINITY_BYTES);
-        compare(Row::Attributes, "name".into(), COMM, COMM_BYTES);
-        compare(Row::Attributes, "working directory".into(), CWD, CWD_BYTES);
-        for (row, what, index) in [
-            (Row::Break, "break", BREAK),
-            (Row::Attributes, "session", SESSION),
-            (Row::Attributes, "process group", GROUP),
-            (Row::Scheduling, "I/O priority", IO_PRIORITY),
-            (Row::ThreadAreas, "robust list", ROBUST_HEAD),
-            (Row::ThreadAreas, "tid address", TID_ADDRESS),
-            (Row::Attributes, "umask", OLD_UMASK),
-        ] {
-            compare(row, what.into(), NUMBERS + index * 8, 8);
+        for reading in THREAD_READINGS.iter().chain(PROCESS_READINGS) {
+            reading.compare(&now, &self.captured, &mut taints);
         }
         Ok(taints)
     }

@@ -114,6 +114,27 @@ impl Process {
         }
     }
 
+    /// How many descriptors it may have.
+    pub(crate) fn descriptor_limit(&self) -> io::Result<u64> {
+        let mut limit = libc::rlimit {
+            rlim_cur: 0,
+            rlim_max: 0,
+        };
+        // SAFETY: writes one struct, reads none (prlimit(2)).
+        let asked = unsafe {
+            libc::prlimit(
+                self.pid.as_raw(),
+                libc::RLIMIT_NOFILE,
+                std::ptr::null(),
+                &raw mut limit,
+            )
+        };
+        if asked != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(limit.rlim_cur)
+    }
+
     /// Reads one memory range, whatever its protection.
     pub(crate) fn read_memory(&self, address: u64, into: &mut [u8]) -> io::Result<()> {
         self.memory.read_exact_at(into, address)

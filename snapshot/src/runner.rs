@@ -13,7 +13,7 @@ use crate::stub::Program;
 use crate::tracer::Tracer;
 
 /// All signals but the breakpoint's: nothing interrupts the stub.
-const ALL_BUT_TRAP: u64 = !(1 << (libc::SIGTRAP - 1));
+pub(crate) const ALL_BUT_TRAP: u64 = !(1 << (libc::SIGTRAP - 1));
 
 /// Signals of the breakpoint's number that can wait: one for the thread, one for its
 /// process.

@@ -87,6 +87,8 @@ pub(crate) struct Evidence {
     pub(crate) recorded: BTreeSet<Recorded>,
     /// Processes that the worker itself started.
     pub(crate) children: u32,
+    /// Signals that it took while it was still booting.
+    pub(crate) boot_signals: BTreeSet<i32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,8 +97,8 @@ enum Mode {
     Free,
     /// Whatever stops stays stopped, and is to be asked to.
     Held,
-    /// Runs until the main thread meets a breakpoint.
-    UntilTrap,
+    /// Runs until this thread meets a breakpoint.
+    UntilTrap(Pid),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,6 +123,8 @@ struct Task {
     /// Its own process (thread group).
     process: Pid,
     stopped: Option<Change>,
+    /// It is a thread of the snapshot: whatever else has its number is another.
+    is_of_snapshot: bool,
     /// It was sent to its end; whatever stops it on the way there is passed over.
     is_ending: bool,
 }
@@ -143,7 +147,10 @@ pub(crate) enum TraceError {
 /// What stopping everything found.
 pub(crate) struct Held {
     pub(crate) processes_ended: u32,
+    /// Threads beside the main one that are not of the snapshot.
     pub(crate) threads: Vec<Pid>,
+    /// Those that are.
+    pub(crate) threads_of_snapshot: Vec<Pid>,
 }
 
 /// The engine's view of all it follows. Lives on one thread: ptrace requests count
@@ -175,7 +182,14 @@ impl Tracer {
     /// Attaches to a child that is to become a template.
     pub(crate) fn adopt_template(&mut self, pid: Pid) -> Result<(), PtraceError> {
         ptrace::seize(pid)?;
-        self.insert_subject(pid, Mode::UntilTrap, Kind::Booting);
+        self.insert_subject(pid, Mode::UntilTrap(pid), Kind::Booting);
+        Ok(())
+    }
+
+    /// Attaches to a child that is to become a worker where it stands.
+    pub(crate) fn adopt_runtime(&mut self, pid: Pid) -> Result<(), PtraceError> {
+        ptrace::seize(pid)?;
+        self.insert_subject(pid, Mode::Free, Kind::Booting);
         Ok(())
     }
 
@@ -194,6 +208,7 @@ impl Tracer {
                 subject: pid,
                 process: pid,
                 stopped: None,
+                is_of_snapshot: false,
                 is_ending: false,
             },
         );
@@ -203,6 +218,16 @@ impl Tracer {
     pub(crate) fn is_frozen(&mut self, template: Pid) {
         if let Some(subject) = self.subjects.get_mut(&template) {
             subject.kind = Kind::Template;
+        }
+    }
+
+    /// From now on this process, with the threads that it has, is a worker.
+    pub(crate) fn is_snapshotted(&mut self, runtime: Pid) {
+        if let Some(subject) = self.subjects.get_mut(&runtime) {
+            subject.kind = Kind::Worker;
+        }
+        for task in self.tasks.values_mut() {
+            task.is_of_snapshot |= task.subject == runtime;
         }
     }
 
@@ -246,42 +271,48 @@ impl Tracer {
         })
     }
 
-    /// Lets the main thread go and waits until it stands at a breakpoint.
+    /// Lets a stopped thread go, and waits until it stands at a breakpoint.
     pub(crate) fn run_until_trap(
         &mut self,
-        subject: Pid,
+        tid: Pid,
         doing: &'static str,
     ) -> Result<(), TraceError> {
-        self.set_mode(subject, Mode::UntilTrap);
-        self.let_go(subject)?;
-        self.wait_for_trap(subject, doing)
+        self.set_mode_of(tid, Mode::UntilTrap(tid));
+        self.let_go(tid)?;
+        self.wait_for_trap(tid, doing)
     }
 
-    /// Waits for the breakpoint of a subject that is already on its way there.
+    /// Waits for the breakpoint of a thread that is already on its way there.
     pub(crate) fn wait_for_trap(
         &mut self,
-        subject: Pid,
+        tid: Pid,
         doing: &'static str,
     ) -> Result<(), TraceError> {
-        self.wait_until(doing, subject, |tracer| {
-            tracer.tasks.get(&subject)?.stopped.map(drop)
+        self.wait_until(doing, tid, |tracer| {
+            tracer.tasks.get(&tid)?.stopped.map(drop)
         })
     }
 
-    /// Executes one instruction of a stopped main thread.
-    pub(crate) fn step(&mut self, subject: Pid, doing: &'static str) -> Result<(), TraceError> {
-        self.set_mode(subject, Mode::UntilTrap);
-        if let Some(task) = self.tasks.get_mut(&subject) {
+    /// Executes one instruction of a stopped thread.
+    pub(crate) fn step(&mut self, tid: Pid, doing: &'static str) -> Result<(), TraceError> {
+        self.set_mode_of(tid, Mode::UntilTrap(tid));
+        if let Some(task) = self.tasks.get_mut(&tid) {
             task.stopped = None;
         }
-        ptrace::step(subject)?;
-        self.wait_for_trap(subject, doing)
+        ptrace::step(tid)?;
+        self.wait_for_trap(tid, doing)
     }
 
-    /// Lets a stopped subject's main thread go, for good.
+    /// Lets every stopped thread of a subject go, for good.
     pub(crate) fn release(&mut self, subject: Pid) -> Result<(), TraceError> {
         self.set_mode(subject, Mode::Free);
-        self.let_go(subject)
+        let stopped: Vec<Pid> = self
+            .tasks
+            .iter()
+            .filter(|(_, task)| task.subject == subject && task.stopped.is_some())
+            .map(|(tid, _)| *tid)
+            .collect();
+        stopped.into_iter().try_for_each(|tid| self.let_go(tid))
     }
 
     fn let_go(&mut self, tid: Pid) -> Result<(), TraceError> {
@@ -289,6 +320,12 @@ impl Tracer {
             task.stopped = None;
         }
         Ok(ptrace::resume(tid, 0)?)
+    }
+
+    fn set_mode_of(&mut self, tid: Pid, mode: Mode) {
+        if let Some(task) = self.tasks.get(&tid) {
+            self.set_mode(task.subject, mode);
+        }
     }
 
     fn set_mode(&mut self, subject: Pid, mode: Mode) {
@@ -344,7 +381,7 @@ impl Tracer {
                 self.take_in(pid, change);
             }
         }
-        let mut threads = Vec::new();
+        let (mut threads, mut threads_of_snapshot) = (Vec::new(), Vec::new());
         for (tid, task) in &self.tasks {
             if task.subject != worker {
                 continue;
@@ -357,13 +394,16 @@ impl Tracer {
                     format!("stopped by signal {signal}"),
                 ));
             }
-            if *tid != worker {
+            if task.is_of_snapshot && *tid != worker {
+                threads_of_snapshot.push(*tid);
+            } else if *tid != worker {
                 threads.push(*tid);
             }
         }
         Ok(Held {
             processes_ended: processes_ended.len() as u32,
             threads,
+            threads_of_snapshot,
         })
     }
 
@@ -529,6 +569,9 @@ impl Tracer {
                     });
                 }
             }
+            Change::Signal(signal) if subject.kind == Kind::Booting => {
+                subject.evidence.boot_signals.insert(signal);
+            }
             Change::Executed => {
                 // Every other thread of the process vanished without a word, and
                 // the one that called goes on under the process's id.
@@ -555,12 +598,12 @@ impl Tracer {
                 self.ask_to_stop(tid);
                 self.go_on(tid, 0);
             }
-            (Mode::UntilTrap, Change::Signal(libc::SIGTRAP)) if tid == owner => {
+            (Mode::UntilTrap(running), Change::Signal(libc::SIGTRAP)) if tid == running => {
                 self.mark_stopped(tid, change);
             }
             // What stands on the way to a breakpoint is ours. This signal cannot be
             // blocked meanwhile, and let through it would stop the way there.
-            (Mode::UntilTrap, Change::Signal(libc::SIGSTOP)) => self.go_on(tid, 0),
+            (Mode::UntilTrap(_), Change::Signal(libc::SIGSTOP)) => self.go_on(tid, 0),
             (_, Change::Signal(signal)) => self.go_on(tid, signal),
             (_, Change::GroupStop(signal)) => {
                 if process == owner && tid == owner && !leaves_out("signals:stopped-meanwhile") {
@@ -618,6 +661,7 @@ impl Tracer {
                     subject: owner,
                     process,
                     stopped: None,
+                    is_of_snapshot: false,
                     is_ending: false,
                 },
             );

@@ -13,6 +13,7 @@ use crate::pagemap::PageScanner;
 use crate::pages::scan;
 use crate::ptrace;
 use crate::row::{Row, Taint};
+use crate::runner::Runner;
 use crate::span::PAGE;
 use crate::stub::{OVERLAY_OFFSET, Program};
 use crate::tracer::Tracer;
@@ -47,24 +48,17 @@ impl Worker {
 
     fn register_differences(&self) -> io::Result<Vec<Taint>> {
         let pid = self.pid();
+        let ready = &self.ready;
+        let threads = ready
+            .threads
+            .iter()
+            .map(|thread| (thread.tid, &thread.registers, thread.rseq));
         let mut taints = Vec::new();
-        let registers = ptrace::registers(pid).map_err(io::Error::other)?;
-        if !registers.is_same(&self.ready.registers) {
-            taints.push(Taint::new(Row::Registers, "general registers differ"));
-        }
-        let extended = ptrace::extended_state(pid).map_err(io::Error::other)?;
-        if extended != self.ready.extended {
-            taints.push(Taint::new(Row::Registers, "extended registers differ"));
-        }
-        if ptrace::signal_mask(pid).map_err(io::Error::other)? != self.ready.signal_mask {
-            taints.push(Taint::new(Row::Signals, "the signal mask differs"));
-        }
-        let pending = ptrace::pending_signals(pid).map_err(io::Error::other)?;
-        if !pending.is_empty() {
-            taints.push(Taint::new(Row::Signals, format!("{pending:?} are pending")));
-        }
-        if ptrace::rseq_configuration(pid) != self.ready.rseq {
-            taints.push(Taint::new(Row::ThreadAreas, "rseq is registered otherwise"));
+        for (tid, registers, rseq) in threads.chain([(pid, &ready.registers, ready.rseq)]) {
+            taints.extend(registers.differences(tid).map_err(io::Error::other)?);
+            if ptrace::rseq_configuration(tid) != rseq {
+                taints.push(Taint::new(Row::ThreadAreas, "rseq is registered otherwise"));
+            }
         }
         Ok(taints)
     }
@@ -73,7 +67,7 @@ impl Worker {
         let pid = self.pid();
         let mut taints = Vec::new();
         let threads = std::fs::read_dir(format!("/proc/{pid}/task"))?.count();
-        if threads != 1 {
+        if threads != 1 + self.ready.threads.len() {
             taints.push(Taint::new(Row::Threads, format!("there are {threads}")));
         }
         // Only with CONFIG_PROC_CHILDREN, and CONFIG_POSIX_TIMERS below.
@@ -162,9 +156,11 @@ impl Worker {
 
     /// The words of the rseq area that the kernel writes by itself.
     fn is_kernels_own(&self, address: u64) -> bool {
-        self.ready.rseq.is_some_and(|rseq| {
-            (rseq.pointer..rseq.pointer + u64::from(rseq.size)).contains(&address)
-        })
+        let others = self.ready.threads.iter().map(|thread| thread.rseq);
+        others
+            .chain([self.ready.rseq])
+            .flatten()
+            .any(|rseq| (rseq.pointer..rseq.pointer + u64::from(rseq.size)).contains(&address))
     }
 
     fn kernel_differences(&mut self, image: &Image, tracer: &mut Tracer) -> io::Result<Vec<Taint>> {
@@ -173,7 +169,21 @@ impl Worker {
         if let Err(taint) = runner.run(&program) {
             return Ok(vec![taint]);
         }
-        let taints = self.ready.kernel.differences(&self.process, &image.annex)?;
+        let mut taints = self.ready.kernel.differences(&self.process, &image.annex)?;
+        for thread in &self.ready.threads {
+            let mut runner = Runner {
+                tracer: &mut *tracer,
+                pid: thread.tid,
+                registers: &thread.registers.general,
+                table: &self.table,
+                image,
+                bytes: &mut self.bytes,
+            };
+            if let Err(taint) = runner.run(&program) {
+                return Ok(vec![taint]);
+            }
+            taints.extend(thread.state.differences(&self.process, &image.annex)?);
+        }
         let mut wipe = Program::default();
         let scratch = image.annex.scratch;
         wipe.zero(Row::Pages, scratch.start, scratch.len());

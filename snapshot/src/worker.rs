@@ -17,7 +17,7 @@ use crate::mend::{plan_mend, touches_annex};
 use crate::pagemap::PageScanner;
 use crate::pages::{AGING_PERIOD, Spared, scan};
 use crate::process::Process;
-use crate::ptrace::{self, ExtendedState, RseqConfiguration};
+use crate::ptrace::{self, RseqConfiguration};
 use crate::report::{Refused, Rewound, Stopwatch};
 use crate::row::{Row, Taint};
 use crate::runner::Runner;
@@ -25,6 +25,7 @@ use crate::sabotage::leaves_out;
 use crate::span::Span;
 use crate::stub::{Program, SCRATCH_RESULTS};
 use crate::syscalls;
+use crate::threads::{ReadyRegisters, ReadyThread, missing};
 use crate::tracer::{Held, TraceError, Tracer};
 
 /// Children of a worker that one rewind reaps.
@@ -53,9 +54,9 @@ pub struct Worker {
 
 /// Everything a rewind goes back to, beside the image.
 pub(crate) struct ReadyPoint {
-    pub(crate) registers: Registers,
-    pub(crate) extended: ExtendedState,
-    pub(crate) signal_mask: u64,
+    pub(crate) registers: ReadyRegisters,
+    /// Beside the main one.
+    pub(crate) threads: Vec<ReadyThread>,
     pub(crate) rseq: Option<RseqConfiguration>,
     pub(crate) kernel: KernelState,
     pub(crate) maps_text: Vec<u8>,
@@ -143,15 +144,25 @@ impl Worker {
         }
         watch.lap("mappings");
 
+        let missing = missing(&self.ready.threads, &held.threads_of_snapshot);
+        if !missing.is_empty() && !leaves_out("threads:of-the-snapshot") {
+            return Err(missing);
+        }
         for tid in held.threads.iter().filter(|_| !leaves_out("threads:end")) {
-            end_thread(tracer, pid, *tid, &self.ready.registers, image)
+            end_thread(tracer, pid, *tid, &self.ready.registers.general, image)
                 .map_err(|error| one(Row::Threads, &error))?;
         }
         if !held.threads.is_empty() {
             watch.lap("threads");
         }
 
-        let pending = ptrace::pending_signals(pid).map_err(|error| one(Row::Signals, &error))?;
+        let mut pending =
+            ptrace::pending_signals(pid).map_err(|error| one(Row::Signals, &error))?;
+        for thread in &self.ready.threads {
+            pending.extend(
+                ptrace::pending_signals(thread.tid).map_err(|error| one(Row::Signals, &error))?,
+            );
+        }
         if !leaves_out("signals:pending") {
             self.ready.kernel.drop_pending(&pending, &mut program);
         }
@@ -159,7 +170,7 @@ impl Worker {
         program.append(&self.ready.kernel.checks);
         let descriptors_closed = self
             .descriptors
-            .mend(&self.process, self.owner, &mut program)
+            .mend(&self.process, &mut program)
             .map_err(|taint| vec![taint])?;
         watch.lap("descriptors");
 
@@ -211,6 +222,11 @@ impl Worker {
                 .map_err(|taint| vec![taint])?;
         }
         watch.lap("copy");
+        self.descriptors
+            .check_epoll()
+            .map_err(|taint| vec![taint])?;
+        self.put_threads_back(image, tracer)
+            .map_err(|taint| vec![taint])?;
 
         if are_mappings_otherwise && !leaves_out("mappings:pieces") {
             self.accept_mappings()?;
@@ -237,6 +253,14 @@ impl Worker {
             mappings_mended,
             descriptors_closed,
         })
+    }
+
+    /// Has every thread but the main one put back what only it can.
+    fn put_threads_back(&mut self, image: &Image, tracer: &mut Tracer) -> Result<(), Taint> {
+        for thread in &self.ready.threads {
+            thread.put_back(&self.table, image, tracer, &mut self.bytes)?;
+        }
+        Ok(())
     }
 
     /// Looks at a mapping list once more that was not what it was. It may be cut into
@@ -268,17 +292,11 @@ impl Worker {
         maps::parse(&self.bytes).map(Some).map_err(io::Error::other)
     }
 
-    /// Everything of the main thread that ptrace itself can set.
+    /// Everything of its threads that ptrace itself can set.
     pub(crate) fn set_registers(&self) -> Result<(), TraceError> {
-        let pid = self.process.pid;
-        if !leaves_out("registers:general") {
-            ptrace::set_registers(pid, &self.ready.registers)?;
-        }
-        if !leaves_out("registers:extended") {
-            ptrace::set_extended_state(pid, &self.ready.extended)?;
-        }
-        if !leaves_out("signals:mask") {
-            ptrace::set_signal_mask(pid, self.ready.signal_mask)?;
+        self.ready.registers.set(self.process.pid)?;
+        for thread in &self.ready.threads {
+            thread.registers.set(thread.tid)?;
         }
         Ok(())
     }
@@ -289,7 +307,7 @@ impl Worker {
         Runner {
             tracer,
             pid: self.process.pid,
-            registers: &self.ready.registers,
+            registers: &self.ready.registers.general,
             table: &self.table,
             image,
             bytes: &mut self.bytes,

@@ -296,6 +296,7 @@ fn arguments_decide() {
     const GUARD_REMOVE: i32 = 103;
     for advice in [
         libc::MADV_FREE,
+        libc::MADV_DONTFORK,
         libc::MADV_MERGEABLE,
         libc::MADV_HWPOISON,
         libc::MADV_SOFT_OFFLINE,
@@ -306,7 +307,6 @@ fn arguments_decide() {
         assert_eq!(made, refuse(libc::EINVAL), "advice {advice}");
     }
     for advice in [
-        libc::MADV_DONTFORK,
         libc::MADV_DONTDUMP,
         libc::MADV_HUGEPAGE,
         libc::MADV_WIPEONFORK,

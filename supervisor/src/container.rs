@@ -7,10 +7,9 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::{Gid, Pid, Uid, geteuid, getpid};
 use refunction_adapter::Runtime;
+use refunction_adapter::channel::REQUEST_FD;
 use refunction_protocol::{Method, Phase, Restored, Taint};
-use refunction_snapshot::{
-    Booting, Engine, EngineError, News, Phases, Refused, Row, Template, Worker,
-};
+use refunction_snapshot::{Booting, Engine, EngineError, News, Phases, Refused, Row, Template};
 
 use crate::memory;
 use crate::pipes::Pipes;
@@ -18,6 +17,7 @@ use crate::private::PrivateDirectory;
 use crate::sabotage::leaves_out;
 use crate::sandbox;
 use crate::settings::{MethodChoice, Settings};
+use crate::staff::{Candidate, Source, Staff, Standing, Word};
 use crate::sweep::{Scope, Sweep, SweepError};
 use crate::template::Description;
 
@@ -26,6 +26,9 @@ const SLICE: Duration = Duration::from_millis(100);
 
 /// Restores after which the memory that is held is looked at once more.
 const MEMORY_EVERY: u64 = 64;
+
+/// How many workers in reserve are given up before the container is.
+const MOST_REFUSED: u32 = 3;
 
 const MIB: u64 = 1024 * 1024;
 
@@ -45,12 +48,10 @@ pub(crate) enum ContainerError {
     Description(#[from] serde_json::Error),
     #[error("there is no template")]
     NoTemplate,
-}
-
-/// A worker and its pipes.
-struct Staff {
-    worker: Worker,
-    pipes: Pipes,
+    #[error("the template did not say which runtime it is")]
+    Nameless,
+    #[error("the runtime did not start: {0}")]
+    Runtime(String),
 }
 
 /// One function container.
@@ -63,12 +64,16 @@ pub(crate) struct Container {
     sweep: Option<Sweep>,
     /// Where workers make files that have the supervisor's user; not read, but dropped.
     private: Option<PrivateDirectory>,
-    /// A template to come: the first, or one that is to take over.
-    booting: Option<Booting>,
+    /// A template to come: the first, or one that is to take over. Or a spare.
+    booting: Option<Coming>,
     template: Option<Serving>,
     /// The template of the worker there is, when another has taken over since.
     retired: Option<Template>,
     staff: Option<Staff>,
+    /// A worker that stands still and has met no tenant, where each is its own template.
+    spare: Option<Staff>,
+    /// How many of those in a row were not as they should be when they were needed.
+    refused_spares: u32,
     /// A refork that has the last tenant's files still to remove.
     clearing: Option<Clearing>,
     /// Why another template was started, or has taken over.
@@ -85,16 +90,51 @@ struct Clearing {
 }
 
 impl Clearing {
+    /// One that nobody asked for.
+    fn of_nobody() -> Self {
+        let now = Instant::now();
+        Self {
+            began: now,
+            since: now,
+            phases: Phases::default(),
+            taints: Vec::new(),
+            is_restore: false,
+        }
+    }
+
     fn lap(&mut self, name: &'static str) {
         self.phases.add(name, self.since.elapsed());
         self.since = Instant::now();
     }
 }
 
-/// The template that workers are forked from.
+/// Something that boots.
+enum Coming {
+    Template(Booting),
+    Spare(Candidate),
+}
+
+impl Coming {
+    fn pid(&self) -> Pid {
+        match self {
+            Self::Template(booting) => booting.pid(),
+            Self::Spare(candidate) => candidate.starting.pid(),
+        }
+    }
+
+    /// Readable once there is something to hear.
+    fn voice(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Template(booting) => booting.socket(),
+            Self::Spare(candidate) => candidate.pipes.response(),
+        }
+    }
+}
+
+/// Where workers come from, and for how long they have.
 struct Serving {
-    template: Template,
-    description: Description,
+    source: Source,
+    runtime: Runtime,
     since: Instant,
     restores: u64,
     /// Bytes of memory that the container held when it had its first worker.
@@ -108,6 +148,10 @@ pub(crate) enum Arrival {
     First,
     /// It takes over with the next worker.
     Successor,
+    /// It takes the place of the worker there is when that has to go.
+    Spare,
+    /// It has not said all of it.
+    NotYet,
 }
 
 impl Container {
@@ -127,7 +171,7 @@ impl Container {
         } else {
             (Scope::Shared, None)
         };
-        let booting = start_template(&mut engine, &settings, private.as_ref())?;
+        let booting = start(&mut engine, &settings, owner, private.as_ref())?;
         Ok(Self {
             settings,
             owner,
@@ -139,6 +183,8 @@ impl Container {
             template: None,
             retired: None,
             staff: None,
+            spare: None,
+            refused_spares: 0,
             clearing: None,
             rotation: None,
         })
@@ -146,19 +192,27 @@ impl Container {
 
     /// True if this is the template to come.
     pub(crate) fn is_booting(&self, template: Pid) -> bool {
-        self.booting.as_ref().map(Booting::pid) == Some(template)
+        self.booting.as_ref().map(Coming::pid) == Some(template)
+    }
+
+    /// True if this is the worker in reserve.
+    pub(crate) fn is_spare(&self, worker: Pid) -> bool {
+        self.spare.as_ref().map(|staff| staff.worker.pid()) == Some(worker)
     }
 
     /// True if this is the template that workers are forked from.
     pub(crate) fn is_serving(&self, template: Pid) -> bool {
-        self.template
-            .as_ref()
-            .is_some_and(|serving| serving.template.pid() == template)
+        let serving = self.template.as_ref();
+        serving.and_then(|serving| Some(serving.source.template()?.pid())) == Some(template)
     }
 
-    /// True if there is one that workers are forked from.
-    pub(crate) fn has_template(&self) -> bool {
-        self.template.is_some()
+    /// True if there can be a worker though the one to come does not.
+    pub(crate) fn can_do_without(&self) -> bool {
+        match self.template.as_ref().map(|serving| &serving.source) {
+            Some(Source::Template(_)) => true,
+            Some(Source::Spares(_)) => self.staff.is_some(),
+            None => false,
+        }
     }
 
     /// True while files of the last tenant are being removed, and there is no worker.
@@ -168,15 +222,92 @@ impl Container {
 
     /// Where the template to come is heard from.
     pub(crate) fn booting(&self) -> Option<BorrowedFd<'_>> {
-        self.booting.as_ref().map(Booting::socket)
+        self.booting.as_ref().map(Coming::voice)
     }
 
     /// Freezes the template to come. The first has a worker at once; a successor has
     /// to wait until the worker there is can go.
     pub(crate) fn freeze(&mut self) -> Result<Arrival, ContainerError> {
-        let booting = self.booting.take().ok_or(ContainerError::NoTemplate)?;
+        match self.booting.take() {
+            Some(Coming::Template(booting)) => self.freeze_template(booting),
+            Some(Coming::Spare(candidate)) => self.freeze_spare(candidate),
+            None => Err(ContainerError::NoTemplate),
+        }
+    }
+
+    fn freeze_template(&mut self, booting: Booting) -> Result<Arrival, ContainerError> {
         let template = self.engine.freeze(booting)?;
         let description: Description = serde_json::from_slice(&template.description)?;
+        self.take_description(&description)?;
+        let serving = Serving {
+            source: Source::Template(template),
+            runtime: description.runtime.ok_or(ContainerError::Nameless)?,
+            since: Instant::now(),
+            restores: 0,
+            held: None,
+        };
+        match self.template.replace(serving) {
+            Some(predecessor) => {
+                let predecessor = predecessor.source.into_template();
+                if self.retired.is_none() {
+                    self.retired = predecessor;
+                } else if let Some(predecessor) = predecessor {
+                    // The worker is of one that retired before; this one has none.
+                    self.engine.discard_template(predecessor)?;
+                }
+                Ok(Arrival::Successor)
+            }
+            None => {
+                // Otherwise there is a tenant's file left, and a worker comes after it.
+                if self.clearing.is_none() {
+                    self.fork()?;
+                }
+                Ok(Arrival::First)
+            }
+        }
+    }
+
+    fn freeze_spare(&mut self, mut candidate: Candidate) -> Result<Arrival, ContainerError> {
+        let runtime = match candidate.hear() {
+            Word::NotYet => {
+                self.booting = Some(Coming::Spare(candidate));
+                return Ok(Arrival::NotYet);
+            }
+            Word::Failed(reason) => {
+                self.engine.discard_starting(candidate.starting)?;
+                return Err(ContainerError::Runtime(reason));
+            }
+            Word::Ended => {
+                let reason = self.engine.last_words(candidate.starting)?;
+                return Err(ContainerError::Runtime(reason));
+            }
+            Word::Ready(runtime) => runtime,
+        };
+        let worker = self
+            .engine
+            .freeze_in_place(candidate.starting, REQUEST_FD, self.owner)?;
+        let description: Description = serde_json::from_slice(&worker.description)?;
+        self.take_description(&description)?;
+        let bytes = worker.bytes();
+        self.spare = Some(Staff {
+            worker: Standing::InPlace(Box::new(worker)),
+            pipes: candidate.pipes,
+        });
+        if self.template.is_some() {
+            return Ok(Arrival::Spare);
+        }
+        self.template = Some(Serving {
+            source: Source::Spares(bytes),
+            runtime,
+            since: Instant::now(),
+            restores: 0,
+            held: None,
+        });
+        self.fork()?;
+        Ok(Arrival::First)
+    }
+
+    fn take_description(&mut self, description: &Description) -> Result<(), ContainerError> {
         if !description.closes_proc && self.settings.method != MethodChoice::Refork {
             eprintln!(
                 "refunction-supervisor: this kernel has no Landlock to close /proc with: every restore is a refork"
@@ -193,50 +324,43 @@ impl Container {
             }
             self.sweep = Some(Sweep::prepare(&self.scope, self.owner)?);
         }
-        let serving = Serving {
-            template,
-            description,
-            since: Instant::now(),
-            restores: 0,
-            held: None,
-        };
-        match self.template.replace(serving) {
-            Some(predecessor) => {
-                if self.retired.is_none() {
-                    self.retired = Some(predecessor.template);
-                } else {
-                    // The worker is of one that retired before; this one has none.
-                    self.engine.discard_template(predecessor.template)?;
-                }
-                Ok(Arrival::Successor)
-            }
-            None => {
-                // Otherwise there is a tenant's file left, and a worker comes after it.
-                if self.clearing.is_none() {
-                    self.fork()?;
-                }
-                Ok(Arrival::First)
-            }
+        Ok(())
+    }
+
+    /// The worker in reserve is gone: another is to come.
+    pub(crate) fn lose_spare(&mut self) -> Result<(), ContainerError> {
+        if let Some(spare) = self.spare.take() {
+            spare.worker.discard(&mut self.engine)?;
         }
+        self.start_spare()
+    }
+
+    /// Has a spare on its way, where there are any and none is.
+    fn start_spare(&mut self) -> Result<(), ContainerError> {
+        let is_wanted =
+            self.settings.runtime.is_program() && self.spare.is_none() && self.booting.is_none();
+        if is_wanted {
+            self.booting = Some(self.start()?);
+        }
+        Ok(())
+    }
+
+    fn start(&mut self) -> Result<Coming, ContainerError> {
+        let private = self.private.as_ref();
+        start(&mut self.engine, &self.settings, self.owner, private)
     }
 
     /// Starts another template in the place of one that ended.
     pub(crate) fn reboot(&mut self) -> Result<(), ContainerError> {
         self.dismiss()?;
-        if let Some(serving) = self.template.take() {
-            self.engine.discard_template(serving.template)?;
+        let served = self.template.take();
+        if let Some(template) = served.and_then(|it| it.source.into_template()) {
+            self.engine.discard_template(template)?;
         }
         if self.booting.is_none() {
-            let private = self.private.as_ref();
-            self.booting = Some(start_template(&mut self.engine, &self.settings, private)?);
+            self.booting = Some(self.start()?);
         }
-        self.clearing.get_or_insert_with(|| Clearing {
-            began: Instant::now(),
-            since: Instant::now(),
-            phases: Phases::default(),
-            taints: Vec::new(),
-            is_restore: false,
-        });
+        self.clearing.get_or_insert_with(Clearing::of_nobody);
         Ok(())
     }
 
@@ -255,9 +379,14 @@ impl Container {
         } else {
             return Ok(());
         };
-        if self.booting.is_none() && !leaves_out("template:rotation") {
-            let private = self.private.as_ref();
-            self.booting = Some(start_template(&mut self.engine, &self.settings, private)?);
+        if leaves_out("template:rotation") {
+            return Ok(());
+        }
+        if let Source::Spares(_) = serving.source {
+            // There is one, or it is on its way.
+            self.rotation = Some(why);
+        } else if self.booting.is_none() {
+            self.booting = Some(self.start()?);
             self.rotation = Some(why);
         }
         Ok(())
@@ -286,7 +415,7 @@ impl Container {
     /// The runtime, and the bytes of its snapshot.
     pub(crate) fn runtime(&self) -> Option<(&Runtime, u64)> {
         let serving = self.template.as_ref()?;
-        Some((&serving.description.runtime, serving.template.bytes()))
+        Some((&serving.runtime, serving.source.bytes()))
     }
 
     pub(crate) fn worker_pid(&self) -> Option<Pid> {
@@ -307,8 +436,9 @@ impl Container {
     }
 
     fn fork(&mut self) -> Result<(), ContainerError> {
-        let template = match &self.template {
-            Some(serving) => &serving.template,
+        let template = match self.template.as_ref().map(|serving| &serving.source) {
+            Some(Source::Template(template)) => template,
+            Some(Source::Spares(_)) => return self.employ_spare(),
             None => return Err(ContainerError::NoTemplate),
         };
         let (mut pipes, ends) = Pipes::open(self.owner).map_err(|cause| ContainerError::Io {
@@ -334,15 +464,55 @@ impl Container {
         {
             serving.held = memory::held(worker.pid());
         }
-        self.staff = Some(Staff { worker, pipes });
+        self.staff = Some(Staff {
+            worker: Standing::Forked(worker),
+            pipes,
+        });
         Ok(())
+    }
+
+    /// Lets the worker in reserve go, and has another come in its place.
+    fn employ_spare(&mut self) -> Result<(), ContainerError> {
+        let (Some(mut staff), Some(serving)) = (self.spare.take(), &mut self.template) else {
+            return Err(ContainerError::NoTemplate);
+        };
+        let engine = &mut self.engine;
+        // It stood still since its snapshot; what others sent it meanwhile goes.
+        let employed = staff
+            .worker
+            .hold(engine)
+            .and_then(|holding| staff.rewind(engine, &serving.source, holding));
+        if let Err(refused) = employed {
+            staff.worker.discard(engine)?;
+            return self.wait_for_another_spare(&refused);
+        }
+        self.refused_spares = 0;
+        serving.since = Instant::now();
+        serving.restores = 0;
+        if self.settings.rotate_memory_mib > 0 {
+            serving.held = memory::held(staff.worker.pid());
+        }
+        self.staff = Some(staff);
+        self.start_spare()
+    }
+
+    /// A tenant has the user of a worker in reserve, too: it cannot look into it, but it
+    /// can change its limits and priorities.
+    fn wait_for_another_spare(&mut self, refused: &Refused) -> Result<(), ContainerError> {
+        self.refused_spares += 1;
+        if self.refused_spares > MOST_REFUSED {
+            return Err(ContainerError::Runtime(refused.to_string()));
+        }
+        eprintln!("refunction-supervisor: the worker in reserve: {refused}");
+        self.clearing.get_or_insert_with(Clearing::of_nobody);
+        self.start_spare()
     }
 
     /// Kills the worker, if there is one, with all it started, and its template if
     /// that serves no more.
     pub(crate) fn dismiss(&mut self) -> Result<(), ContainerError> {
         if let Some(staff) = self.staff.take() {
-            self.engine.discard(staff.worker)?;
+            staff.worker.discard(&mut self.engine)?;
         }
         if let Some(template) = self.retired.take()
             && !leaves_out("template:ends-with-its-worker")
@@ -355,22 +525,15 @@ impl Container {
     /// Kills the worker and forks another; nothing of it is left. Where its files take
     /// long to remove there is no worker until [`go_on`](Self::go_on) has done it.
     pub(crate) fn refork(&mut self) -> Result<(), ContainerError> {
-        let now = Instant::now();
-        self.clear(Clearing {
-            began: now,
-            since: now,
-            phases: Phases::default(),
-            taints: Vec::new(),
-            is_restore: false,
-        })
-        .map(drop)
+        self.clear(Clearing::of_nobody()).map(drop)
     }
 
     /// Brings the worker back, in place if it can be; nothing as long as
     /// [`go_on`](Self::go_on) has files to remove.
     pub(crate) fn restore(&mut self) -> Result<Option<Restored>, ContainerError> {
         let began = Instant::now();
-        let is_rotation = self.retired.is_some();
+        let is_rotation =
+            self.retired.is_some() || (self.rotation.is_some() && self.spare.is_some());
         let always = self.settings.method == MethodChoice::Refork
             && !leaves_out("restore:when-told-to-refork");
         let tried = if is_rotation || always {
@@ -431,6 +594,10 @@ impl Container {
         if self.clearing.is_some() && !self.sweep_until(Instant::now() + SLICE)? {
             return Ok(None);
         }
+        if self.awaits_spare() {
+            self.start_spare()?;
+            return Ok(None);
+        }
         let Some(mut clearing) = self.clearing.take() else {
             return Ok(None);
         };
@@ -441,6 +608,11 @@ impl Container {
             self.fork()?;
             clearing.lap("fork");
         }
+        if self.awaits_spare() {
+            // The one there was could not be had.
+            self.clearing = Some(clearing);
+            return Ok(None);
+        }
         if !clearing.is_restore {
             return Ok(None);
         }
@@ -448,6 +620,13 @@ impl Container {
         let restored = report(Method::Refork, began, &phases, 0, clearing.taints);
         self.count_restore()?;
         Ok(Some(restored))
+    }
+
+    /// True if a worker comes as soon as there is one in reserve, and not before.
+    pub(crate) fn awaits_spare(&self) -> bool {
+        let serving = self.template.as_ref();
+        let are_spares = serving.is_some_and(|it| matches!(it.source, Source::Spares(_)));
+        self.clearing.is_some() && are_spares && self.spare.is_none()
     }
 
     /// True if all that a tenant left is gone.
@@ -475,7 +654,7 @@ impl Container {
         let (Some(serving), Some(staff)) = (&self.template, &mut self.staff) else {
             return Err(refused(Row::Worker, "there is none".into()));
         };
-        let mut holding = self.engine.hold(&mut staff.worker)?;
+        let mut holding = staff.worker.hold(&mut self.engine)?;
         staff
             .pipes
             .drain()
@@ -494,8 +673,7 @@ impl Container {
             }
         }
         holding.lap("files");
-        self.engine
-            .rewind(&serving.template, &mut staff.worker, holding)
+        staff.rewind(&mut self.engine, &serving.source, holding)
     }
 }
 
@@ -521,13 +699,14 @@ fn report(
     }
 }
 
-/// Runs this very program as the template. Its standard output leads nowhere (ours
-/// is the control channel), its errors go where ours go.
-fn start_template(
+/// Runs this very program as the template, or in the place of a spare. Its standard
+/// output leads nowhere (ours is the control channel), its errors go where ours go.
+fn start(
     engine: &mut Engine,
     settings: &Settings,
+    owner: (Uid, Gid),
     private: Option<&PrivateDirectory>,
-) -> Result<Booting, ContainerError> {
+) -> Result<Coming, ContainerError> {
     let (ours, theirs) = Engine::conversation()?;
     let mut command = Command::new("/proc/self/exe");
     command
@@ -546,9 +725,13 @@ fn start_template(
             command.env_remove(name);
         }
     }
-    let child = command.spawn().map_err(|cause| ContainerError::Io {
-        doing: "starting the template",
-        cause,
-    })?;
-    Ok(engine.adopt(Pid::from_raw(child.id().cast_signed()), ours)?)
+    let io = |doing| move |cause| ContainerError::Io { doing, cause };
+    let child = command.spawn().map_err(io("starting the template"))?;
+    let pid = Pid::from_raw(child.id().cast_signed());
+    if !settings.runtime.is_program() {
+        return Ok(Coming::Template(engine.adopt(pid, ours)?));
+    }
+    let (pipes, ends) = Pipes::open(owner).map_err(io("opening a worker's pipes"))?;
+    let starting = engine.adopt_runtime(pid, ours, &ends.as_fds())?;
+    Ok(Coming::Spare(Candidate { starting, pipes }))
 }

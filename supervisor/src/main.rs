@@ -7,6 +7,7 @@
 mod cause;
 mod container;
 mod init;
+mod launch;
 mod lifecycle;
 mod logs;
 mod memory;
@@ -17,6 +18,7 @@ mod runtime;
 mod sabotage;
 mod sandbox;
 mod settings;
+mod staff;
 mod sweep;
 mod template;
 

@@ -1,5 +1,8 @@
 //! The runtimes that this supervisor was built with.
 
+use std::io;
+use std::process::Command;
+
 use clap::ValueEnum;
 use refunction_adapter::Adapter;
 
@@ -15,16 +18,38 @@ pub(crate) enum RuntimeName {
     #[cfg_attr(not(feature = "python"), default)]
     #[value(name = "javascript")]
     JavaScript,
+    /// Node.js.
+    #[cfg(feature = "node")]
+    #[cfg_attr(not(any(feature = "python", feature = "javascript")), default)]
+    Node,
+}
+
+/// How a runtime's workers come about.
+pub(crate) enum Origin {
+    /// Forked from a template into which this adapter loaded the runtime.
+    Template(Box<dyn Adapter>),
+    /// The program that this makes, which loads the libraries given by itself. It is
+    /// snapshotted where it stands: it has threads, and a fork would lose them.
+    Program(fn(&[String]) -> io::Result<Command>),
 }
 
 impl RuntimeName {
-    /// The adapter, not yet booted.
-    pub(crate) fn adapter(self) -> Box<dyn Adapter> {
+    /// The runtime, not yet booted.
+    pub(crate) fn origin(self) -> Origin {
         match self {
             #[cfg(feature = "python")]
-            Self::Python => Box::new(refunction_python::Python::new()),
+            Self::Python => Origin::Template(Box::new(refunction_python::Python::new())),
             #[cfg(feature = "javascript")]
-            Self::JavaScript => Box::new(refunction_javascript::JavaScript::new()),
+            Self::JavaScript => {
+                Origin::Template(Box::new(refunction_javascript::JavaScript::new()))
+            }
+            #[cfg(feature = "node")]
+            Self::Node => Origin::Program(refunction_node::command),
         }
+    }
+
+    /// True if its workers are programs of their own.
+    pub(crate) fn is_program(self) -> bool {
+        matches!(self.origin(), Origin::Program(_))
     }
 }

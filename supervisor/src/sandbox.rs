@@ -48,6 +48,10 @@ pub(crate) enum SandboxError {
         "not started as root, and this kernel has no Landlock: nothing would keep tenants from leaving files to each other; start it as root"
     )]
     Unconfined,
+    #[error(
+        "this kernel has no Landlock: a tenant could write to the memory of the worker that comes after its own"
+    )]
+    NoLandlock,
     #[error("listing the root directory: {0}")]
     Root(#[from] std::io::Error),
     #[error("{doing}: {errno}")]
@@ -64,6 +68,9 @@ fn call(doing: &'static str) -> impl FnOnce(nix::Error) -> SandboxError {
 /// The usual soft limit of an interactive system. A table of descriptors that is larger
 /// has to be wiped, and can be told from a smaller one.
 const DESCRIPTORS: u64 = 1024;
+
+/// What a runtime may raise that to.
+const MOST_DESCRIPTORS: u64 = 4096;
 
 fn limit_descriptors() -> nix::Result<()> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
@@ -130,6 +137,10 @@ impl Sandbox {
             // A domain of its own, which the supervisor and the template are outside of.
             ruleset.create()?.restrict_self()?;
         }
+        self.set_up()
+    }
+
+    fn set_up(&self) -> Result<(), SandboxError> {
         if !leaves_out("sandbox:umask") {
             umask(Mode::from_bits_truncate(0o022));
         }
@@ -137,6 +148,23 @@ impl Sandbox {
             return Ok(());
         }
         chdir(&self.directory).map_err(call("changing the working directory"))
+    }
+
+    /// Prepares a program that is to become a worker. It stays the supervisor's user as
+    /// long as it boots, and out of every tenant's reach: the engine gives it its own.
+    pub(crate) fn enter_before_exec(&self) -> Result<(), SandboxError> {
+        if !self.closes_proc {
+            return Err(SandboxError::NoLandlock);
+        }
+        // What comes after it boots beside it, and will have its user.
+        if let Ok(ruleset) = signals_inside() {
+            ruleset.create()?.restrict_self()?;
+        }
+        // Runtimes raise the one limit to the other.
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(call("reading limits"))?;
+        setrlimit(Resource::RLIMIT_NOFILE, soft, hard.min(MOST_DESCRIPTORS))
+            .map_err(call("limiting the number of descriptors"))?;
+        self.set_up()
     }
 }
 

@@ -18,6 +18,8 @@ use refunction_snapshot::inside::{self, Newborn};
 
 use serde::{Deserialize, Serialize};
 
+use crate::launch;
+use crate::runtime::Origin;
 use crate::sandbox::Sandbox;
 use crate::settings::Settings;
 
@@ -27,13 +29,15 @@ pub(crate) const CHANNEL_BROKE: u8 = 70;
 /// What the template says of itself when it is ready.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Description {
-    pub(crate) runtime: Runtime,
+    /// A runtime that is a program of its own says so later.
+    pub(crate) runtime: Option<Runtime>,
     /// See [`Sandbox`].
     pub(crate) closes_proc: bool,
     /// See [`Sandbox`].
     pub(crate) leaves_open: Vec<String>,
 }
 
+/// Runs as what `--as-template` is for with this runtime.
 pub(crate) fn run(settings: &Settings) -> ExitCode {
     // A terminal that the supervisor was started from is no tenant's, and a Ctrl-C in it
     // is for the supervisor to act on.
@@ -46,6 +50,10 @@ pub(crate) fn run(settings: &Settings) -> ExitCode {
         eprintln!("refunction-supervisor: unblocking signals: {errno}");
         return ExitCode::FAILURE;
     }
+    let mut adapter = match settings.runtime.origin() {
+        Origin::Template(adapter) => adapter,
+        Origin::Program(program) => return launch::run(settings, program),
+    };
     let template = match inside::Template::adopt() {
         Ok(template) => template,
         Err(error) => {
@@ -55,7 +63,6 @@ pub(crate) fn run(settings: &Settings) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let mut adapter = settings.runtime.adapter();
     let sandbox = match boot(adapter.as_mut(), settings) {
         Ok(sandbox) => sandbox,
         Err(reason) => {
@@ -64,7 +71,7 @@ pub(crate) fn run(settings: &Settings) -> ExitCode {
         }
     };
     let description = Description {
-        runtime: adapter.runtime(),
+        runtime: Some(adapter.runtime()),
         closes_proc: sandbox.closes_proc,
         leaves_open: sandbox.leaves_open.clone(),
     };

@@ -6,6 +6,11 @@
 //! | `L` load | a [`Function`](refunction_protocol::Function) | `l` loaded | `null`, or an [`Exception`](crate::Exception) |
 //! | `I` invoke | an [`Invocation`](crate::Invocation) | `v` value | the result |
 //! | | | `x` exception | an [`Exception`](crate::Exception) |
+//! | | | `r` ready | a [`Runtime`](crate::Runtime) |
+//!
+//! A worker that is forked says nothing before it is asked. A runtime that becomes one
+//! where it stands says once that it is ready, or `x` why it will not be, and waits to
+//! read from then on.
 //!
 //! What a worker writes is a tenant's word: the supervisor bounds it, checks it,
 //! and takes it only as the answer to what it asked.
@@ -38,6 +43,8 @@ pub enum Kind {
     Value = b'v',
     /// From the worker: the call raised.
     Exception = b'x',
+    /// From a runtime that is to become a worker: it waits for its first request.
+    Ready = b'r',
 }
 
 impl Kind {
@@ -50,6 +57,7 @@ impl Kind {
             Self::Loaded,
             Self::Value,
             Self::Exception,
+            Self::Ready,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == byte)

@@ -31,7 +31,7 @@ pub fn serve(
                     Err(exception) => answer(responses, Kind::Exception, &exception)?,
                 }
             }
-            Kind::Loaded | Kind::Value | Kind::Exception => {
+            Kind::Loaded | Kind::Value | Kind::Exception | Kind::Ready => {
                 return Err(io::Error::new(
                     io::ErrorKind::InvalidData,
                     "the supervisor sent a worker's frame",

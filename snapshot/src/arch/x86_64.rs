@@ -9,6 +9,13 @@ use libc::user_regs_struct;
 #[derive(Clone, Copy)]
 pub(crate) struct Registers(pub(crate) user_regs_struct);
 
+/// Bytes of a `syscall` instruction.
+const SYSCALL_BYTES: u64 = 2;
+
+/// What a call returns that was interrupted (`linux/errno.h`): ERESTARTSYS,
+/// ERESTARTNOINTR, ERESTARTNOHAND, ERESTART_RESTARTBLOCK, and EINTR, which epoll says.
+const INTERRUPTED: [i64; 5] = [-512, -513, -514, -516, -(libc::EINTR as i64)];
+
 /// Interrupts on and the always-one bit: direction and trap flags are clear.
 const CLEAR_FLAGS: u64 = 0x202;
 
@@ -33,6 +40,26 @@ impl Registers {
         regs.rax = number.cast_unsigned();
         [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9] = args;
         regs.orig_rax = u64::MAX;
+        Self(regs)
+    }
+
+    /// The system call that the thread was called out of before it came to anything, if
+    /// there is one: with these registers it has to be made again.
+    pub(crate) fn interrupted_call(&self) -> Option<i64> {
+        let number = self.0.orig_rax.cast_signed();
+        (number >= 0 && INTERRUPTED.contains(&self.returned())).then_some(number)
+    }
+
+    /// The same thread about to make the call again that it was called out of. What
+    /// the kernel itself remembers of such a call (a timed wait's end) it remembers
+    /// once, and a rewind would come too late for it.
+    pub(crate) fn calling_again(&self) -> Self {
+        let mut regs = self.0;
+        if self.interrupted_call().is_some() {
+            regs.rip -= SYSCALL_BYTES;
+            regs.rax = regs.orig_rax;
+            regs.orig_rax = u64::MAX;
+        }
         Self(regs)
     }
 

@@ -128,6 +128,10 @@ const NAMED: &[(&str, &str)] = &[
     ("image:sealed", PAGES),
     ("pages:peak", "resource usage"),
     ("image:no-shared-memory", "a tenant's shared mappings"),
+    (
+        "threads:of-the-snapshot",
+        "threads of a worker that was not forked",
+    ),
     ("mappings:compared", MAPPINGS),
     ("mappings:query-protection", MAPPINGS),
     ("mappings:query-shared", MAPPINGS),
@@ -165,6 +169,14 @@ const NAMED: &[(&str, &str)] = &[
     ("descriptors:mode", "… mode and owner of the output pipes"),
     ("descriptors:flags", "… their flags"),
     ("descriptors:close-on-exec", "… their flags"),
+    (
+        "descriptors:counts",
+        "epoll, eventfd, timerfd, signalfd, inotify, sockets of the worker's own",
+    ),
+    (
+        "descriptors:unread",
+        "… what waits in pipes that lead from the worker to itself",
+    ),
     ("descriptors:direction", "… the way they are open"),
     ("descriptors:table-size", "size of the table of descriptors"),
     ("descriptors:offset", "… their offset"),

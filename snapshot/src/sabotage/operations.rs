@@ -56,6 +56,7 @@ fn compared(before: c_long, offset: u64) -> Option<&'static [&'static str]> {
         libc::SYS_prlimit64 => &["limits"],
         libc::SYS_sched_getattr => &["scheduling:policy"],
         libc::SYS_sched_getaffinity => &["scheduling:affinity"],
+        libc::SYS_ioctl => &["descriptors:unread"],
         libc::SYS_fstat if offset == MODE => &["descriptors:mode"],
         // Device, inode, owner and group, which vouch for each other.
         libc::SYS_fstat => &["descriptors:identity"],
@@ -101,6 +102,9 @@ fn called(row: Row, number: c_long, step: &Step) -> Option<&'static [&'static st
         (Row::Pages, libc::SYS_mprotect) => &["pages:open-read-only-overlay"],
         (Row::Descriptors, libc::SYS_close) => &["descriptors:close"],
         (Row::Descriptors, libc::SYS_setsockopt) => &["descriptors:cut-connections-off"],
+        // Counts of events, and what is in a pipe.
+        (Row::Descriptors, libc::SYS_read | libc::SYS_write) => &["descriptors:counts"],
+        (Row::Descriptors, libc::SYS_ioctl) => &[],
         (Row::Descriptors, libc::SYS_lseek) => &["descriptors:offset"],
         (Row::Descriptors, libc::SYS_flock) => &["descriptors:flock"],
         (Row::Descriptors, libc::SYS_utimensat) => &["descriptors:times"],

@@ -37,9 +37,11 @@ pub(super) const FREE_ADVICE: &[u32] = &[
 ];
 
 /// Refused: pages may vanish later (allocators fall back), be merged with another
-/// tenant's, or be poisoned.
+/// tenant's, be poisoned, or be missing in forks (V8 asks for that with each page that it
+/// allocates, and goes on without).
 pub(super) const DENIED_ADVICE: &[u32] = &[
     libc::MADV_FREE as u32,
+    libc::MADV_DONTFORK as u32,
     libc::MADV_MERGEABLE as u32,
     libc::MADV_HWPOISON as u32,
     libc::MADV_SOFT_OFFLINE as u32,

@@ -435,7 +435,8 @@ mod tests {
             };
             advise(libc::MADV_DONTNEED, Verdict::Free);
             advise(libc::MADV_FREE, denied(libc::EINVAL));
-            advise(libc::MADV_DONTFORK, Verdict::Recorded);
+            advise(libc::MADV_DONTFORK, denied(libc::EINVAL));
+            advise(libc::MADV_DONTDUMP, Verdict::Recorded);
 
             let dumpable = |value, expected| {
                 let args = [libc::PR_SET_DUMPABLE as u64, value, 0, 0, 0, 0];

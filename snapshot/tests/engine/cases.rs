@@ -13,7 +13,7 @@ use refunction_snapshot::{Refused, Scan};
 
 use crate::host::Host;
 use crate::mutations::{self, Expect, Mutation};
-use crate::unseen;
+use crate::{threads, unseen};
 
 /// A case: its name, and what it does.
 pub struct Case {
@@ -60,6 +60,25 @@ pub fn all() -> Vec<Case> {
             patience: PATIENCE,
         }));
     }
+    cases.extend(threads::ALL.iter().map(|(name, run)| case(name, *run)));
+    let in_place = mutations::all().filter(|it| !threads::OTHERWISE_IN_PLACE.contains(&it.name));
+    cases.extend(in_place.map(|mutation| Case {
+        name: format!("{}_in_place", mutation.name),
+        run: Box::new(move || {
+            is_undone_by(mutation, mutation.name, Host::start_in_place(Scan::Auto))
+        }),
+        known: mutation.known,
+        patience: PATIENCE,
+    }));
+    cases.extend(threads::mutations().map(|mutation| Case {
+        name: format!("{}_in_another_thread", mutation.name),
+        run: Box::new(move || {
+            let what = format!("{} {}", threads::IN_A_THREAD, mutation.name);
+            is_undone_by(mutation, &what, Host::start_in_place(Scan::Auto));
+        }),
+        known: mutation.known,
+        patience: PATIENCE,
+    }));
     cases
 }
 
@@ -77,7 +96,7 @@ pub fn act(what: &str) -> String {
     if what == "look" {
         return mutations::look();
     }
-    if let Some(answer) = unseen::act(what) {
+    if let Some(answer) = unseen::act(what).or_else(|| threads::act(what)) {
         return answer;
     }
     match mutations::all().find(|mutation| mutation.name == what) {
@@ -87,16 +106,16 @@ pub fn act(what: &str) -> String {
 }
 
 fn is_undone(mutation: &Mutation, scan: Scan) {
-    let mut host = Host::start(scan);
-    // The first look touches what every look touches.
-    host.ask("look");
-    host.rewind().expect("rewound before anything happened");
-    let seen_inside = host.ask("look");
-    host.rewind().expect("rewound after a look");
-    let seen_outside = host.observe();
+    is_undone_by(mutation, mutation.name, Host::start(scan));
+}
+
+/// What a worker of this host did when it was told `what` is undone as its mutation
+/// expects.
+fn is_undone_by(mutation: &Mutation, what: &str, mut host: Host) {
+    let (mut seen_inside, mut seen_outside) = seen(&mut host);
     // Twice: what the first rewind left behind would show in the second.
     for round in 0..2 {
-        let answer = host.ask(mutation.name);
+        let answer = host.ask(what);
         match mutation.expect {
             Expect::Lost(news) => assert!(answer.starts_with(news), "{answer}, not {news}"),
             Expect::Denied(error) => assert_eq!(answer, error.to_string(), "round {round}"),
@@ -107,6 +126,10 @@ fn is_undone(mutation: &Mutation, scan: Scan) {
         if let Err(refused) = host.rewind() {
             assert!(mutation.expect.allows(&refused), "{refused}");
             host.replace_worker();
+            if !host.forks() {
+                // Another program, elsewhere in its memory.
+                (seen_inside, seen_outside) = seen(&mut host);
+            }
         } else {
             assert!(!mutation.expect.is_refusal(), "{LEAK}");
         }
@@ -114,6 +137,16 @@ fn is_undone(mutation: &Mutation, scan: Scan) {
         assert_eq!(host.ask("look"), seen_inside, "round {round}, from inside");
         host.rewind().expect("rewound after a look");
     }
+}
+
+/// What a worker looks like that did nothing, from inside and from outside.
+fn seen(host: &mut Host) -> (String, String) {
+    // The first look touches what every look touches.
+    host.ask("look");
+    host.rewind().expect("rewound before anything happened");
+    let inside = host.ask("look");
+    host.rewind().expect("rewound after a look");
+    (inside, host.observe())
 }
 
 impl Expect {

@@ -65,10 +65,15 @@ pub fn main() -> ! {
     privileges();
     inside::ready_point();
     let mut descriptors = newborn.descriptors.into_iter().map(File::from);
-    let (Some(input), Some(mut output)) = (descriptors.next(), descriptors.next()) else {
+    let (Some(input), Some(output)) = (descriptors.next(), descriptors.next()) else {
         panic!("the host gave no pipes");
     };
     descriptors.for_each(std::mem::forget);
+    serve(input, output)
+}
+
+/// Does what it is told and says what came of it.
+pub fn serve(input: File, mut output: File) -> ! {
     let mut lines = BufReader::new(input).lines();
     while let Some(Ok(line)) = lines.next() {
         // In one piece: the host does not expect to be kept waiting for the rest.
@@ -90,7 +95,7 @@ fn privileges() {
 }
 
 /// Areas with something in them that no worker may ever see.
-fn wiped_areas() {
+pub fn wiped_areas() {
     let map = |flags: i32| {
         // SAFETY: new memory.
         let at = unsafe {
@@ -120,7 +125,7 @@ fn wiped_areas() {
     }
 }
 
-fn open_descriptors() {
+pub fn open_descriptors() {
     use libc::c_int;
     let is = |number: c_int, expected: c_int| assert_eq!(number, expected, "another number");
     // SAFETY: opens descriptors that this program never closes; pointers are to live

@@ -9,16 +9,24 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{Gid, Pid, Uid, pipe};
-use refunction_snapshot::{Engine, News, Refused, Rewound, Scan, Template, Worker};
+use refunction_snapshot::{
+    Engine, EngineError, InPlace, News, Refused, Rewound, Scan, Template, Worker,
+};
 
-use crate::{TEMPLATE, cases, guest};
+use crate::{LAUNCH, TEMPLATE, cases, guest};
 
-/// An engine, a frozen template and one worker.
+/// An engine and one worker.
 pub struct Host {
     engine: Engine,
-    template: Template,
-    worker: Option<Worker>,
+    /// What it is forked from; a worker in place has nothing.
+    template: Option<Template>,
+    worker: Option<Kept>,
     pipes: Option<(File, BufReader<File>)>,
+}
+
+enum Kept {
+    Forked(Worker),
+    InPlace(Box<InPlace>),
 }
 
 fn owner() -> (Uid, Gid) {
@@ -54,12 +62,78 @@ impl Host {
         nix::sys::prctl::set_child_subreaper(true).expect("subreaper");
         let mut host = Self {
             engine,
-            template,
+            template: Some(template),
             worker: None,
             pipes: None,
         };
         host.fork();
         host
+    }
+
+    /// With a worker that is its own template, and has threads.
+    pub fn start_in_place(scan: Scan) -> Self {
+        let engine = Engine::new(scan).expect("engine").verifying(true);
+        nix::sys::prctl::set_child_subreaper(true).expect("subreaper");
+        let mut host = Self {
+            engine,
+            template: None,
+            worker: None,
+            pipes: None,
+        };
+        host.boot("").expect("a runtime");
+        host
+    }
+
+    /// Boots a runtime like `how`, and makes a worker of it.
+    pub fn boot(&mut self, how: &str) -> Result<(), EngineError> {
+        let (ours, theirs) = Engine::conversation().expect("conversation");
+        #[expect(clippy::zombie_processes, reason = "the engine reaps it")]
+        let child = Command::new(std::env::current_exe().expect("own path"))
+            .args([LAUNCH, how])
+            .env("PADDING", "x".repeat(8192))
+            .stdin(Stdio::from(theirs))
+            .spawn()
+            .expect("launcher");
+        let pid = Pid::from_raw(child.id().cast_signed());
+        let (request_read, request_write) = pipe().expect("pipe");
+        let (response_read, response_write) = pipe().expect("pipe");
+        let (stderr_read, stderr_write) = pipe().expect("pipe");
+        forget(stderr_read);
+        nix::unistd::fchown(&stderr_write, Some(owner().0), Some(owner().1)).expect("chown");
+        let descriptors = [
+            request_read.as_fd(),
+            response_write.as_fd(),
+            stderr_write.as_fd(),
+        ];
+        let starting = self
+            .engine
+            .adopt_runtime(pid, ours, &descriptors)
+            .expect("adopt");
+        drop(response_write);
+        let mut responses = BufReader::new(File::from(response_read));
+        let deadline = Instant::now() + PATIENCE;
+        while !is_readable(responses.get_ref().as_fd()) {
+            while self.engine.poll().is_some() {}
+            assert!(Instant::now() < deadline, "the runtime does not boot");
+        }
+        let mut ready = String::new();
+        responses.read_line(&mut ready).expect("a word");
+        let frozen = self.engine.freeze_in_place(starting, 0, owner())?;
+        assert_eq!(ready, "ready\n");
+        assert_eq!(frozen.description, b"guest");
+        self.worker = Some(Kept::InPlace(Box::new(frozen)));
+        self.pipes = Some((request_write.into(), responses));
+        // It stands still until then.
+        self.rewind().expect("let go");
+        Ok(())
+    }
+
+    /// The worker, if it is its own template.
+    pub fn in_place(&self) -> &InPlace {
+        match &self.worker {
+            Some(Kept::InPlace(worker)) => worker,
+            _ => panic!("there is none in place"),
+        }
     }
 
     fn fork(&mut self) {
@@ -74,30 +148,55 @@ impl Host {
             response_write.as_fd(),
             stderr_write.as_fd(),
         ];
-        let worker = self.engine.fork(&self.template, &descriptors, owner());
-        self.worker = Some(worker.expect("fork"));
+        let template = self.template.as_ref().expect("a template");
+        let worker = self.engine.fork(template, &descriptors, owner());
+        self.worker = Some(Kept::Forked(worker.expect("fork")));
         self.pipes = Some((request_write.into(), BufReader::new(response_read.into())));
     }
 
     pub fn worker(&self) -> &Worker {
-        self.worker.as_ref().expect("a worker")
+        match &self.worker {
+            Some(Kept::Forked(worker)) => worker,
+            _ => panic!("there is none that was forked"),
+        }
+    }
+
+    pub fn pid(&self) -> Pid {
+        match self.worker.as_ref().expect("a worker") {
+            Kept::Forked(worker) => worker.pid(),
+            Kept::InPlace(worker) => worker.pid(),
+        }
+    }
+
+    /// True if another worker comes from the same template.
+    pub fn forks(&self) -> bool {
+        self.template.is_some()
     }
 
     pub fn template_bytes(&self) -> u64 {
-        self.template.bytes()
+        self.template.as_ref().map_or(0, Template::bytes)
     }
 
-    /// Kills the worker and forks another.
+    /// Kills the worker and has another come.
     pub fn replace_worker(&mut self) {
-        if let Some(worker) = self.worker.take() {
-            let pid = worker.pid();
-            self.engine.discard(worker).expect("discarded");
+        if self.worker.is_some() {
+            let pid = self.pid();
+            match self.worker.take() {
+                Some(Kept::Forked(worker)) => self.engine.discard(worker),
+                Some(Kept::InPlace(worker)) => self.engine.discard_in_place(*worker),
+                None => Ok(()),
+            }
+            .expect("discarded");
             assert!(
                 !fs::exists(format!("/proc/{pid}")).expect("proc"),
                 "not reaped"
             );
         }
-        self.fork();
+        if self.template.is_some() {
+            self.fork();
+        } else {
+            self.boot("").expect("a runtime");
+        }
     }
 
     /// Asks the worker to do something; what it answers.
@@ -163,9 +262,18 @@ impl Host {
     }
 
     pub fn rewind(&mut self) -> Result<Rewound, Refused> {
-        let worker = self.worker.as_mut().expect("a worker");
-        let holding = self.engine.hold(worker)?;
-        let rewound = self.engine.rewind(&self.template, worker, holding);
+        let engine = &mut self.engine;
+        let rewound = match self.worker.as_mut().expect("a worker") {
+            Kept::Forked(worker) => {
+                let holding = engine.hold(worker)?;
+                let template = self.template.as_ref().expect("a template");
+                engine.rewind(template, worker, holding)
+            }
+            Kept::InPlace(worker) => {
+                let holding = engine.hold(worker.worker())?;
+                engine.rewind_in_place(worker, holding)
+            }
+        };
         if let Err(refused) = &rewound {
             // A worker that only the second look refuses is one that the engine
             // would have let go.
@@ -182,7 +290,7 @@ impl Host {
 
     /// What anybody can see of the worker, less what names the very process.
     pub fn observe(&self) -> String {
-        let pid = self.worker().pid();
+        let pid = self.pid();
         let read = |name: &str| {
             fs::read_to_string(format!("/proc/{pid}/{name}"))
                 .unwrap_or_else(|error| format!("{name}: {error}"))

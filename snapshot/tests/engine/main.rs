@@ -13,6 +13,7 @@ mod cases;
 mod guest;
 mod host;
 mod mutations;
+mod threads;
 mod unseen;
 
 use std::process::{Command, ExitCode};
@@ -21,11 +22,15 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 const CASE: &str = "--case";
 const TEMPLATE: &str = "--template";
+const LAUNCH: &str = "--launch";
+const RUNTIME: &str = "--runtime";
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
     match args.next().as_deref() {
         Some(TEMPLATE) => guest::main(),
+        Some(LAUNCH) => threads::launch(&args.next().unwrap_or_default()),
+        Some(RUNTIME) => threads::runtime(&args.next().unwrap_or_default()),
         Some(unseen::SHARING_TEMPLATE) => unseen::sharing_template(),
         Some(CASE) => return host::run_case(&args.next().unwrap_or_default()),
         _ => {}

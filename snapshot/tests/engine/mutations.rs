@@ -907,7 +907,7 @@ fn advise_on_memory() -> i64 {
         [
             ballast_page() as i64,
             PAGE as i64,
-            libc::MADV_DONTFORK.into(),
+            libc::MADV_DONTDUMP.into(),
             0,
         ],
     ))

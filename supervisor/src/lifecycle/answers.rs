@@ -253,6 +253,9 @@ impl Supervisor {
                         "the function replaced its process by another program (exec)",
                     ))?;
                 }
+                News::WorkerEnded { worker, .. } if self.container.is_spare(worker) => {
+                    self.container.lose_spare()?;
+                }
                 // It has said why, if it could: that is read like its readiness.
                 News::TemplateEnded { template, .. } if self.container.is_booting(template) => {
                     self.take_template()?;

@@ -229,7 +229,7 @@ impl Supervisor {
     }
 
     fn time_left(&self) -> PollTimeout {
-        if self.container.is_clearing() {
+        if self.container.is_clearing() && !self.container.awaits_spare() {
             return PollTimeout::ZERO;
         }
         let call = self
@@ -322,7 +322,7 @@ impl Supervisor {
 
     /// Takes up a template that is ready, or hears why it is not.
     fn take_template(&mut self) -> Result<(), Fatal> {
-        let is_first = !self.container.has_template();
+        let can_do_without = self.container.can_do_without();
         match self.container.freeze() {
             Ok(Arrival::First) => {
                 let boot = self.started.elapsed().as_micros();
@@ -335,8 +335,8 @@ impl Supervisor {
             Ok(Arrival::Successor) if !self.is_used && !self.container.is_clearing() => {
                 self.container.refork()?
             }
-            Ok(Arrival::Successor) => {}
-            Err(error) if is_first => return Err(error.into()),
+            Ok(Arrival::Successor | Arrival::Spare | Arrival::NotYet) => {}
+            Err(error) if !can_do_without => return Err(error.into()),
             Err(error) => {
                 eprintln!("refunction-supervisor: the template stays: {error}");
                 self.container.stay();

@@ -39,6 +39,13 @@ pub static LANGUAGES: &[Language] = &[
         handler: "function.handler",
         archive: &[("index.js", "zip_main"), ("parts/helper.js", "zip_helper")],
     },
+    Language {
+        name: "node",
+        extension: "js",
+        exception: "RangeError",
+        handler: "function.handler",
+        archive: &[("index.js", "zip_main"), ("parts/helper.js", "zip_helper")],
+    },
 ];
 
 impl Language {

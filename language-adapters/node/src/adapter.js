@@ -1,0 +1,499 @@
+'use strict';
+// The adapter's half that runs inside Node.js: loads one function at a time and calls
+// it. What it needs at tenant time it binds here: a function may replace JSON.stringify
+// or fs.readSync for its own use, and must not thereby change how it is called.
+
+const fs = require('node:fs');
+const os = require('node:os');
+const path = require('node:path');
+const url = require('node:url');
+const v8 = require('node:v8');
+const vm = require('node:vm');
+const zlib = require('node:zlib');
+const crypto = require('node:crypto');
+const Module = require('node:module');
+const inspect = require('node:util').inspect;
+
+const REQUESTS = 3;
+const ANSWERS = 4;
+const HEADER_BYTES = 5;
+const TEXT_LIMIT = 64 * 1024;
+
+const { readSync, writeSync } = fs;
+const { parse, stringify } = JSON;
+const { randomFillSync } = crypto;
+const { setFlagsFromString } = v8;
+const random = Math.random;
+const after = setImmediate;
+const exit = process.exit;
+const now = Date.now;
+const Failure = Error;
+
+// Loaded into every snapshot, because functions load them again and again.
+const COMMON = [
+  'assert', 'async_hooks', 'buffer', 'child_process', 'constants', 'dns',
+  'dns/promises', 'events', 'fs/promises', 'http', 'https', 'net',
+  'perf_hooks', 'process', 'querystring', 'readline', 'stream',
+  'stream/promises', 'string_decoder', 'timers', 'timers/promises', 'tls', 'tty',
+  'util', 'util/types', 'worker_threads', 'diagnostics_channel', 'console',
+];
+
+// --- frames --------------------------------------------------------------------
+
+const small = Buffer.allocUnsafeSlow(64 * 1024);
+
+function fill(buffer, length) {
+  for (let filled = 0; filled < length;) {
+    const got = readSync(REQUESTS, buffer, filled, length - filled, null);
+    // The supervisor is gone, and its workers with it.
+    if (got === 0) exit(0);
+    filled += got;
+  }
+}
+
+// Blocks the thread, and with it everything of the last call that still goes on.
+function nextFrame() {
+  fill(small, HEADER_BYTES);
+  const length = small.readUInt32LE(0);
+  const kind = small.latin1Slice(4, 5);
+  const payload = length <= small.length ? small : Buffer.allocUnsafeSlow(length);
+  fill(payload, length);
+  return { kind, value: parse(payload.utf8Slice(0, length)) };
+}
+
+function answer(kind, text) {
+  const length = Buffer.byteLength(text);
+  const frame = Buffer.allocUnsafe(HEADER_BYTES + length);
+  frame.writeUInt32LE(length, 0);
+  frame.latin1Write(kind, 4);
+  frame.utf8Write(text, HEADER_BYTES);
+  for (let written = 0; written < frame.length;) {
+    written += writeSync(ANSWERS, frame, written);
+  }
+}
+
+// --- failures ------------------------------------------------------------------
+
+// The adapter's own answer to what a tenant sent; has no frames to show.
+class Refusal extends Failure {
+  constructor(kind, message) {
+    super(message);
+    this.kind = kind;
+  }
+}
+
+function bounded(text) {
+  return text.length > TEXT_LIMIT ? text.slice(0, TEXT_LIMIT) + ' …' : text;
+}
+
+const OURS = /\(?(?:\[eval\]|node:|evalmachine)/;
+
+// Whatever a function throws, as text; a getter of it may throw in turn.
+function describe(thrown) {
+  try {
+    if (thrown instanceof Refusal) {
+      return { error_type: thrown.kind, message: thrown.message, stack: '' };
+    }
+    if (typeof thrown !== 'object' || thrown === null || typeof thrown.message !== 'string') {
+      return { error_type: 'Error', message: bounded(inspect(thrown)), stack: '' };
+    }
+    const name = String(thrown.name || thrown.constructor?.name || 'Error');
+    const lines = typeof thrown.stack === 'string' ? thrown.stack.split('\n') : [];
+    // A syntax error begins with the line that it is in.
+    const stack = lines.filter((line) => !OURS.test(line)).join('\n');
+    return {
+      error_type: bounded(name),
+      message: bounded(thrown.message),
+      stack: bounded(stack),
+    };
+  } catch {
+    return { error_type: 'Error', message: 'it cannot be described', stack: '' };
+  }
+}
+
+// --- what is fresh after a restore ----------------------------------------------
+
+const entropy = new Uint32Array(2);
+
+// V8 seeds each context's Math.random at its first use, from this flag if it is set: the
+// snapshot has never used one. The flag has 31 bits; where in the sequence the tenant
+// begins gives it some more.
+function afterRestore() {
+  randomFillSync(entropy);
+  setFlagsFromString(`--random-seed=${(entropy[0] >>> 1) || 1}`);
+  for (let skipped = entropy[1] & 0xfff; skipped > 0; skipped--) random();
+}
+
+// --- loading -------------------------------------------------------------------
+
+const root = process.env.FUNCTION_ROOT || process.env.LAMBDA_TASK_ROOT || process.cwd();
+let entry = null;
+let takesContext = false;
+
+async function load(given) {
+  entry = null;
+  if (given.env) Object.assign(process.env, given.env);
+  const { space, name, isHandler } = await resolve(given);
+  find(space, name, isHandler);
+}
+
+function splitHandler(handler) {
+  const dot = handler.lastIndexOf('.');
+  if (dot < 1 || dot === handler.length - 1) {
+    throw new Refusal('EntryNotFound', `the handler '${handler}' is not of the form module.function`);
+  }
+  return [handler.slice(0, dot), handler.slice(dot + 1)];
+}
+
+async function resolve({ code, binary, main, handler }) {
+  let [file, name] = handler ? splitHandler(handler) : [null, main ?? null];
+  if (binary) {
+    const directory = newDirectory();
+    unpack(code, directory);
+    // Archives expect to be run where their files are.
+    process.chdir(directory);
+    if (!file && name && name.includes('.')) [file, name] = splitHandler(name);
+    return { space: await loadFile(directory, file), name, isHandler: Boolean(handler) };
+  }
+  if (code.trim()) {
+    const space = await loadSource(code, file ?? 'function', name);
+    return { space, name, isHandler: Boolean(handler) };
+  }
+  if (handler) {
+    return { space: await loadFile(root, file), name, isHandler: true };
+  }
+  throw new Refusal('EntryNotFound', 'there is no code to load');
+}
+
+const IDENTIFIER = /^[\p{ID_Start}$_][\p{ID_Continue}$\u200c\u200d]*$/u;
+const IS_MODULE = /(?:^|[\s;}])(?:import[\s{*'"]|export[\s{*])/;
+
+// Source text is a CommonJS module, unless only an ES module can be written like that.
+async function loadSource(code, file, name) {
+  const filename = path.join(root, `${file}.js`);
+  const wanted = [...new Set([name, 'main', 'handler'])].filter((it) => it && IDENTIFIER.test(it));
+  // Functions that are declared and not exported are found, too: on the last line, so
+  // that the tenant's own keep their numbers.
+  const found = wanted.map((it) => `${it}: typeof ${it} === 'undefined' ? undefined : ${it}`);
+  const module = new Module(filename, undefined);
+  module.filename = filename;
+  module.paths = Module._nodeModulePaths(root);
+  const source = `${code}\n;module.declared = {${found.join(', ')}};`;
+  if (IS_MODULE.test(code) && !isScript(source, filename)) return loadModule(code, file);
+  module._compile(source, filename);
+  const { declared, exports: exported } = module;
+  // What is exported goes before what is merely declared.
+  const space = { ...declared };
+  for (const it of wanted) {
+    if (exported?.[it] !== undefined) space[it] = exported[it];
+  }
+  const is = wanted.some((it) => space[it] !== undefined);
+  return is ? space : exported;
+}
+
+function isScript(source, filename) {
+  try {
+    new vm.Script(Module.wrap(source), { filename });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+// An ES module has to be a file: only from one can it import what stands beside it. It
+// goes with all that a tenant leaves.
+async function loadModule(code, file) {
+  const directory = newDirectory();
+  const filename = path.join(directory, `${path.basename(file)}.mjs`);
+  fs.writeFileSync(filename, code);
+  // Packages are looked for in directories called node_modules above it.
+  const packages = path.join(root, 'node_modules');
+  if (fs.existsSync(packages)) fs.symlinkSync(packages, path.join(directory, 'node_modules'));
+  return import(url.pathToFileURL(filename).href);
+}
+
+// What a directory's package.json names as its main file, or the file that a handler names.
+async function loadFile(directory, file) {
+  const require = Module.createRequire(path.join(directory, 'index.js'));
+  const target = file ? path.join(directory, file) : directory;
+  let filename;
+  try {
+    filename = require.resolve(target);
+  } catch {
+    filename = ['.mjs', '.cjs', '/index.mjs', '/index.cjs']
+      .map((ending) => target + ending)
+      .find((candidate) => fs.existsSync(candidate));
+  }
+  if (!filename) {
+    const what = file ? `a module '${file}'` : 'an index.js, nor a package.json that names another file';
+    const listing = fs.readdirSync(directory).slice(0, 20).join(', ');
+    throw new Refusal('EntryNotFound', `there is not ${what}; there is ${listing}`);
+  }
+  if (filename.endsWith('.mjs')) return import(url.pathToFileURL(filename).href);
+  try {
+    return require(filename);
+  } catch (error) {
+    if (error?.code === 'ERR_REQUIRE_ESM') return import(url.pathToFileURL(filename).href);
+    throw error;
+  }
+}
+
+function newDirectory() {
+  return fs.mkdtempSync(path.join(os.tmpdir(), 'function-'));
+}
+
+// --- archives ------------------------------------------------------------------
+
+const ARCHIVE_LIMIT = 512 * 1024 * 1024;
+const ARCHIVE_ENTRIES = 50_000;
+const BASE64 = /^[A-Za-z0-9+/\s]*={0,2}\s*$/;
+
+// Node.js has the compression, but no reader of zip files (APPNOTE.TXT).
+function unpack(code, directory) {
+  if (!BASE64.test(code)) throw new Refusal('BadArchive', 'the code is not base64');
+  const archive = Buffer.from(code, 'base64');
+  let total = 0;
+  for (const entry of entriesOf(archive)) {
+    total += entry.size;
+    if (total > ARCHIVE_LIMIT) {
+      throw new Refusal('BadArchive', `the archive unpacks to more than ${ARCHIVE_LIMIT} bytes`);
+    }
+    writeEntry(archive, entry, directory);
+  }
+}
+
+function bad(what) {
+  return new Refusal('BadArchive', `the code is not a usable zip archive: ${what}`);
+}
+
+function* entriesOf(archive) {
+  const END_BYTES = 22;
+  let end = archive.length - END_BYTES;
+  const earliest = Math.max(0, end - 0xffff);
+  while (end >= earliest && archive.readUInt32LE(end) !== 0x06054b50) end--;
+  if (end < earliest) throw bad('it has no directory of what is in it');
+  const count = archive.readUInt16LE(end + 10);
+  if (count > ARCHIVE_ENTRIES) throw bad(`${count} entries; ${ARCHIVE_ENTRIES} are allowed`);
+  let at = archive.readUInt32LE(end + 16);
+  for (let number = 0; number < count; number++) {
+    if (at + 46 > archive.length || archive.readUInt32LE(at) !== 0x02014b50) {
+      throw bad('its directory is cut short');
+    }
+    const lengths = [28, 30, 32].map((offset) => archive.readUInt16LE(at + offset));
+    const name = archive.utf8Slice(at + 46, at + 46 + lengths[0]);
+    if (!name || name.startsWith('/') || name.includes('\\') || name.includes('\0') || name.split('/').includes('..')) {
+      throw new Refusal('BadArchive', `the archive's entry '${name}' would lie outside its directory`);
+    }
+    const mode = archive.readUInt16LE(at + 40);
+    const kind = mode & fs.constants.S_IFMT;
+    if (kind !== 0 && kind !== fs.constants.S_IFREG && kind !== fs.constants.S_IFDIR) {
+      throw new Refusal('BadArchive', `the archive's entry '${name}' is neither a file nor a directory`);
+    }
+    yield {
+      name,
+      mode,
+      method: archive.readUInt16LE(at + 10),
+      packed: archive.readUInt32LE(at + 20),
+      size: archive.readUInt32LE(at + 24),
+      at: archive.readUInt32LE(at + 42),
+    };
+    at += 46 + lengths[0] + lengths[1] + lengths[2];
+  }
+}
+
+function writeEntry(archive, { name, mode, method, packed, size, at }, directory) {
+  const target = path.join(directory, name);
+  if (name.endsWith('/')) {
+    fs.mkdirSync(target, { recursive: true });
+    return;
+  }
+  if (at + 30 > archive.length || archive.readUInt32LE(at) !== 0x04034b50) throw bad(`'${name}' is not where it should be`);
+  const from = at + 30 + archive.readUInt16LE(at + 26) + archive.readUInt16LE(at + 28);
+  const data = archive.subarray(from, from + packed);
+  let contents;
+  if (method === 0) {
+    contents = data;
+  } else if (method === 8) {
+    try {
+      // No more than it says: the sum of that is bounded.
+      contents = zlib.inflateRawSync(data, { maxOutputLength: size || 1 });
+    } catch (error) {
+      throw bad(`'${name}': ${error.message}`);
+    }
+  } else {
+    throw bad(`'${name}' is packed in a way that is not known here`);
+  }
+  if (contents.length !== size) throw bad(`'${name}' is not as long as it says`);
+  fs.mkdirSync(path.dirname(target), { recursive: true });
+  fs.writeFileSync(target, contents, { mode: mode & 0o111 ? 0o755 : 0o644 });
+}
+
+function find(space, name, isHandler) {
+  const inside = (key) => space?.[key] ?? space?.default?.[key];
+  if (name) {
+    entry = inside(name);
+  } else if (typeof inside('main') === 'function') {
+    entry = inside('main');
+  } else if (typeof inside('handler') === 'function') {
+    entry = inside('handler');
+    isHandler = true;
+  } else {
+    entry = typeof space === 'function' ? space : space?.default;
+  }
+  if (typeof entry !== 'function') {
+    const there = Object.keys(space ?? {}).filter((key) => typeof space[key] === 'function');
+    const listing = there.length ? there.join(', ') : 'none';
+    const wanted = name ?? 'main or handler';
+    entry = null;
+    throw new Refusal('EntryNotFound', `the function has no entry ${wanted}; it exports ${listing}`);
+  }
+  takesContext = isHandler;
+}
+
+// --- calling -------------------------------------------------------------------
+
+// What ends the call or the load in hand; later words of it count for nothing.
+let settle = null;
+// What then answers, when all that was printed is out.
+let finish = null;
+
+function begin(done) {
+  const mine = (...outcome) => {
+    if (settle !== mine) return;
+    settle = null;
+    finish = () => {
+      finish = null;
+      done(...outcome);
+      after(wait);
+    };
+    flush(finish);
+  };
+  settle = mine;
+  return mine;
+}
+
+// Answers come after all that was printed before them.
+function flush(then) {
+  const streams = [process.stdout, process.stderr].filter((it) => it?.writableLength > 0);
+  let left = streams.length;
+  if (left === 0) return then();
+  for (const stream of streams) {
+    while (stream.writableCorked > 0) stream.uncork();
+    stream.write('', () => {
+      if (--left === 0) then();
+    });
+  }
+}
+
+function contextOf({ id, deadline_unix_ms: deadline }) {
+  return {
+    functionName: process.env.AWS_LAMBDA_FUNCTION_NAME ?? 'function',
+    functionVersion: process.env.AWS_LAMBDA_FUNCTION_VERSION ?? '$LATEST',
+    memoryLimitInMB: process.env.AWS_LAMBDA_FUNCTION_MEMORY_SIZE ?? '128',
+    invokedFunctionArn: '',
+    logGroupName: '',
+    logStreamName: '',
+    awsRequestId: id,
+    callbackWaitsForEmptyEventLoop: false,
+    getRemainingTimeInMillis: () => (deadline ? Math.max(0, deadline - now()) : 60_000),
+  };
+}
+
+function encode(result) {
+  const text = stringify(result);
+  return text === undefined ? 'null' : text;
+}
+
+function invoke(invocation) {
+  const done = begin((failure, result) => {
+    if (failure) return answer('x', stringify(describe(failure.thrown)));
+    let text;
+    try {
+      text = encode(result);
+    } catch (error) {
+      const { error_type, message } = describe(error);
+      return answer('x', stringify({ error_type, message: `the result is not JSON: ${message}`, stack: '' }));
+    }
+    answer('v', text);
+  });
+  const fail = (thrown) => done({ thrown });
+  const succeed = (result) => done(null, result);
+  try {
+    if (!entry) throw new Refusal('NotLoaded', 'no function is loaded');
+    const call = takesContext
+      ? entry(invocation.data, contextOf(invocation), (error, result) => (error ? fail(error) : succeed(result)))
+      : entry(invocation.data);
+    if (call !== null && typeof call === 'object' && typeof call.then === 'function') {
+      call.then(succeed, fail);
+    } else if (!(takesContext && entry.length > 2)) {
+      succeed(call);
+    }
+  } catch (error) {
+    fail(error);
+  }
+}
+
+function handle({ kind, value }) {
+  if (kind === 'I') return invoke(value);
+  if (kind !== 'L') exit(70);
+  afterRestore();
+  const done = begin((failure) => {
+    answer('l', stringify(failure ? describe(failure.thrown) : null));
+  });
+  load(value).then(() => done(null), (thrown) => done({ thrown }));
+}
+
+// Here the snapshot is taken. The loop turns once before anything is done: it keeps the
+// time, and would tell a timer that of the snapshot.
+function wait() {
+  after(handle, nextFrame());
+}
+
+process.on('uncaughtException', (error) => settle?.({ thrown: error }));
+process.on('beforeExit', () => {
+  const error = new Refusal(
+    'Unsettled',
+    'the call will never end: nothing is left that could settle its promise or call its callback',
+  );
+  settle?.({ thrown: error });
+  // A stream that a function broke has nothing more to say.
+  finish?.();
+});
+
+// --- boot ----------------------------------------------------------------------
+
+function boot() {
+  const packages = process.argv.slice(1);
+  process.argv = [process.execPath, ''];
+  // What --eval leaves for its script is no function's.
+  for (const name of ['module', 'exports', '__filename', '__dirname', 'require', ...Module.builtinModules]) {
+    const own = Object.getOwnPropertyDescriptor(globalThis, name);
+    if (own?.configurable && !['console', 'process', 'crypto'].includes(name)) delete globalThis[name];
+  }
+  // Where OpenSSL was told to find randomness: no business of a function's children.
+  fs.closeSync(Number(path.basename(process.env.OPENSSL_CONF)));
+  delete process.env.OPENSSL_CONF;
+  for (const name of COMMON) Module.createRequire(path.join(root, 'x'))(`node:${name}`);
+  const require = Module.createRequire(path.join(root, 'index.js'));
+  for (const name of packages) require(name);
+  process.stdout;
+  process.stderr;
+}
+
+function ready() {
+  setFlagsFromString('--expose-gc');
+  const gc = vm.runInNewContext('gc');
+  setFlagsFromString('--no-expose-gc');
+  gc();
+  answer('r', stringify({ name: 'nodejs', version: process.versions.node }));
+  wait();
+}
+
+try {
+  boot();
+  // The first thing that is asked of a file starts the pool's threads.
+  fs.stat('/', () => after(ready));
+} catch (error) {
+  answer('x', stringify(describe(error)));
+  exit(1);
+}

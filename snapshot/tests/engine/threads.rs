@@ -1,0 +1,453 @@
+//! A worker that was not forked: a program with threads that wait in all the ways that
+//! runtimes wait, frozen where it stands.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::FromRawFd;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex};
+use std::time::Duration;
+
+use refunction_snapshot::inside::Launch;
+use refunction_snapshot::{Row, Scan, syscalls};
+
+use crate::guest::BALLAST;
+use crate::host::Host;
+use crate::mutations::{self, Mutation};
+use crate::{RUNTIME, guest, unseen};
+
+/// Tells a worker to do something in a thread of its snapshot.
+pub const IN_A_THREAD: &str = "in-a-thread";
+
+/// Each case's name, and what it does.
+pub const ALL: &[(&str, fn())] = &[
+    ("threads_wait_on_after_a_rewind", threads_wait_on),
+    ("a_thread_of_the_snapshot_is_gone", a_thread_is_gone),
+    ("a_thread_more_is_ended", a_thread_more),
+    (
+        "a_thread_takes_the_place_of_another",
+        a_thread_in_anothers_place,
+    ),
+    ("stacks_and_areas_of_all_threads", stacks_and_areas),
+    ("signals_for_one_thread", signals_for_one_thread),
+    ("a_runtime_that_does_not_rest", a_runtime_that_does_not_rest),
+    ("a_runtime_that_was_signalled", a_runtime_that_was_signalled),
+    ("a_runtime_that_ends", a_runtime_that_ends),
+    ("a_launcher_that_gives_up", a_launcher_that_gives_up),
+];
+
+/// Mutations that mean something else to a process with threads that was not forked:
+/// signals for the process are taken by a thread that does not block them, and the
+/// kernel joins mappings again that a fork would keep apart.
+pub const OTHERWISE_IN_PLACE: &[&str] = &[
+    "queue_signals",
+    "leave_every_signal_pending",
+    "cut_a_mapping_into_pieces",
+];
+
+/// Mutations of what is each thread's own, to be tried in another thread than the main
+/// one.
+pub fn mutations() -> impl Iterator<Item = &'static Mutation> {
+    const OWN: &[&str] = &[
+        "block_signals",
+        "use_an_alternate_stack",
+        "unregister_rseq",
+        "move_the_robust_list",
+        "move_the_tid_address",
+        "change_name",
+        "change_harmless_attributes",
+        "be_nice",
+        "pin_to_a_processor",
+        "change_io_priority",
+        "set_mxcsr",
+        "fill_vector_registers",
+        "fill_the_x87_stack",
+        "fill_every_register",
+        "scribble_on_heap",
+        "open_files",
+        "leave_threads_sleeping",
+        "leave_threads_spinning",
+        "leave_a_child",
+        "handle_a_signal",
+        "map_shared_memory",
+        "write_protect_template_memory",
+        "replace_code",
+        "filter_system_calls",
+    ];
+    for name in OWN {
+        assert!(
+            mutations::all().any(|mutation| mutation.name == *name),
+            "there is no mutation {name}"
+        );
+    }
+    mutations::all().filter(|mutation| OWN.contains(&mutation.name))
+}
+
+// --- the program ---------------------------------------------------------------------
+
+pub fn launch(how: &str) -> ! {
+    let launch = Launch::adopt().expect("adopted by the engine");
+    if how == "give-up" {
+        launch.fail("it would rather not");
+        std::process::exit(1);
+    }
+    nix::sys::prctl::set_no_new_privs().expect("no new privileges");
+    seccompiler::apply_filter(&syscalls::filter()).expect("filter");
+    nix::unistd::chdir("/").expect("chdir");
+    launch.announce(b"guest").expect("announced");
+    let error = Command::new("/proc/self/exe").args([RUNTIME, how]).exec();
+    panic!("{error}");
+}
+
+// What the threads wait on, beside what `guest` opens.
+const QUIET: i32 = 14;
+const SILENCE_READ: i32 = 15;
+const SILENCE_WRITE: i32 = 16;
+
+/// What a thread is to do, and what came of it.
+static ERRAND: Mutex<(Option<String>, Option<String>)> = Mutex::new((None, None));
+static ERRANDS: Condvar = Condvar::new();
+
+/// How often any thread came back from waiting.
+static WAKES: AtomicU64 = AtomicU64::new(0);
+/// How many threads are on their way to wait for good.
+static THREADS: AtomicU64 = AtomicU64::new(0);
+/// The one that ends when it is told to.
+static MORTAL: AtomicI32 = AtomicI32::new(0);
+
+const MARK: u64 = 0x6d61_726b_6d61_726b;
+
+thread_local! {
+    static AREA: std::cell::Cell<u64> = const { std::cell::Cell::new(MARK) };
+}
+
+pub fn runtime(how: &str) -> ! {
+    *BALLAST.lock().expect("ballast") = vec![0x5a; 1 << 20];
+    unseen::in_template();
+    guest::wiped_areas();
+    unseen::before_ready_point();
+    guest::open_descriptors();
+    // SAFETY: opens descriptors that this program never closes.
+    unsafe {
+        assert_eq!(libc::epoll_create1(0), QUIET);
+        let mut pair = [0; 2];
+        assert_eq!(libc::pipe(pair.as_mut_ptr()), 0);
+        assert_eq!(pair, [SILENCE_READ, SILENCE_WRITE]);
+    }
+    for wait in [
+        run_errands,
+        wait_for_a_word,
+        wait_for_an_hour,
+        wait_for_events,
+        wait_to_read,
+        wait_to_poll,
+        wait_asleep,
+        wait_to_end,
+    ] {
+        std::thread::spawn(move || {
+            THREADS.fetch_add(1, Ordering::Relaxed);
+            // On the thread's own stack, where nothing but a rewind writes it again.
+            let mark = std::hint::black_box(MARK);
+            AREA.set(MARK);
+            MARKS.lock().expect("marks").push((
+                &raw const mark as usize,
+                AREA.with(std::cell::Cell::as_ptr) as usize,
+            ));
+            loop {
+                wait();
+                WAKES.fetch_add(1, Ordering::Relaxed);
+                std::hint::black_box(&mark);
+            }
+        });
+    }
+    while MARKS.lock().expect("marks").len() < 8 {
+        std::thread::yield_now();
+    }
+    match how {
+        "restless" => drop(std::thread::spawn(|| {
+            loop {
+                std::hint::spin_loop();
+            }
+        })),
+        // SAFETY: sends a signal that is ignored.
+        "signalled" => unsafe {
+            libc::signal(libc::SIGUSR1, libc::SIG_IGN);
+            libc::signal(libc::SIGURG, libc::SIG_DFL);
+            libc::raise(libc::SIGURG);
+        },
+        "ends" => std::process::exit(0),
+        _ => {}
+    }
+    // SAFETY: the host gave these.
+    let (input, mut output) = unsafe { (File::from_raw_fd(0), File::from_raw_fd(1)) };
+    output.write_all(b"ready\n").expect("said");
+    guest::serve(input, output)
+}
+
+/// Where each thread's marks are: on its stack, and in its own variables.
+static MARKS: Mutex<Vec<(usize, usize)>> = Mutex::new(Vec::new());
+
+fn run_errands() {
+    let mut errand = ERRAND.lock().expect("errand");
+    loop {
+        if let Some(what) = errand.0.take() {
+            drop(errand);
+            let came_of_it = crate::cases::act(&what);
+            errand = ERRAND.lock().expect("errand");
+            errand.1 = Some(came_of_it);
+            ERRANDS.notify_all();
+        }
+        errand = ERRANDS.wait(errand).expect("errand");
+    }
+}
+
+fn wait_for_a_word() {
+    std::thread::park();
+}
+
+fn wait_for_an_hour() {
+    std::thread::park_timeout(Duration::from_secs(3600));
+}
+
+fn wait_for_events() {
+    // SAFETY: all-zero bytes are an event; the kernel writes one at most.
+    unsafe {
+        let mut event: libc::epoll_event = std::mem::zeroed();
+        libc::epoll_wait(QUIET, &raw mut event, 1, -1);
+    }
+}
+
+fn wait_to_read() {
+    let mut byte = 0u8;
+    // SAFETY: reads a byte into one.
+    unsafe { libc::read(SILENCE_READ, (&raw mut byte).cast(), 1) };
+}
+
+fn wait_to_poll() {
+    let mut poll = libc::pollfd {
+        fd: QUIET,
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    // SAFETY: one struct, as it says.
+    unsafe { libc::poll(&raw mut poll, 1, 3_600_000) };
+}
+
+fn wait_asleep() {
+    std::thread::sleep(Duration::from_secs(3600));
+}
+
+fn wait_to_end() {
+    if MORTAL.load(Ordering::Relaxed) == 1 {
+        // SAFETY: ends this thread; nothing of it is needed any more.
+        unsafe { libc::syscall(libc::SYS_exit, 0) };
+    }
+    // SAFETY: asks for this thread's number.
+    MORTAL_TID.store(unsafe { libc::gettid() }, Ordering::Relaxed);
+    futex(libc::FUTEX_WAIT, 0);
+}
+
+static MORTAL_TID: AtomicI32 = AtomicI32::new(0);
+
+fn futex(operation: i32, value: i32) {
+    let none = std::ptr::null::<libc::timespec>();
+    // SAFETY: waits on, or wakes who waits on, a static.
+    unsafe { libc::syscall(libc::SYS_futex, &raw const MORTAL, operation, value, none) };
+}
+
+/// What a worker with threads does when asked; runs in the worker.
+pub fn act(what: &str) -> Option<String> {
+    if let Some(errand) = what.strip_prefix(IN_A_THREAD) {
+        let mut slot = ERRAND.lock().expect("errand");
+        slot.0 = Some(errand.trim().to_string());
+        ERRANDS.notify_all();
+        loop {
+            slot = ERRANDS.wait(slot).expect("errand");
+            if let Some(came_of_it) = slot.1.take() {
+                return Some(came_of_it);
+            }
+        }
+    }
+    Some(match what {
+        "wake_all" => wake_all(),
+        "wakes" => WAKES.load(Ordering::Relaxed).to_string(),
+        "pend" => {
+            // SAFETY: an empty set is filled; the signals are for this thread alone.
+            unsafe {
+                let mut all: libc::sigset_t = std::mem::zeroed();
+                libc::sigfillset(&raw mut all);
+                libc::pthread_sigmask(libc::SIG_BLOCK, &raw const all, std::ptr::null_mut());
+                for signal in [libc::SIGUSR1, libc::SIGTERM, libc::SIGRTMIN() + 3] {
+                    libc::syscall(libc::SYS_tkill, libc::gettid(), signal);
+                }
+            }
+            "0".into()
+        }
+        "pending" => {
+            let status = std::fs::read_to_string("/proc/thread-self/status").expect("status");
+            let lines = status.lines().filter(|it| it.starts_with("Sig"));
+            lines.fold(String::new(), |all, line| all + line + "; ")
+        }
+        "end_a_thread" => end_a_thread(),
+        "exchange_a_thread" => {
+            end_a_thread();
+            std::thread::spawn(wait_asleep);
+            "0".into()
+        }
+        "add_threads" => {
+            for _ in 0..5 {
+                std::thread::spawn(wait_asleep);
+            }
+            "0".into()
+        }
+        "scribble_on_marks" => {
+            for (stack, area) in MARKS.lock().expect("marks").iter() {
+                for at in [*stack, *area] {
+                    // SAFETY: a word of a thread that waits.
+                    unsafe { (at as *mut u64).write_volatile(!MARK) };
+                }
+            }
+            "0".into()
+        }
+        "marks" => {
+            let marks = MARKS.lock().expect("marks");
+            let are_there = marks.iter().all(|(stack, area)| {
+                // SAFETY: as above.
+                unsafe {
+                    (*stack as *const u64).read_volatile() == MARK
+                        && (*area as *const u64).read_volatile() == MARK
+                }
+            });
+            format!("{} {are_there}", marks.len())
+        }
+        _ => return None,
+    })
+}
+
+/// Has those threads come back from their waits that something can wake, and waits
+/// until they have.
+fn wake_all() -> String {
+    let before = WAKES.load(Ordering::Relaxed);
+    // SAFETY: writes a byte to a pipe of this program's.
+    unsafe { libc::write(SILENCE_WRITE, c"x".as_ptr().cast(), 1) };
+    futex(libc::FUTEX_WAKE, 1);
+    while WAKES.load(Ordering::Relaxed) < before + 2 {
+        std::thread::yield_now();
+    }
+    "0".into()
+}
+
+fn end_a_thread() -> String {
+    MORTAL.store(1, Ordering::Relaxed);
+    futex(libc::FUTEX_WAKE, 1);
+    let path = format!("/proc/self/task/{}", MORTAL_TID.load(Ordering::Relaxed));
+    while std::fs::exists(&path).expect("task") {
+        std::thread::yield_now();
+    }
+    "0".into()
+}
+
+// --- the cases -----------------------------------------------------------------------
+
+fn threads_wait_on() {
+    let mut host = Host::start_in_place(Scan::Auto);
+    assert_eq!(host.in_place().threads(), 9);
+    let seen = host.observe();
+    for round in 0..50 {
+        assert_eq!(
+            host.ask("wakes"),
+            "0",
+            "round {round}: one came back by itself"
+        );
+        assert_eq!(host.ask("wake_all"), "0");
+        let rewound = host.rewind().expect("rewound");
+        assert_eq!(rewound.threads_ended, 0);
+    }
+    assert_eq!(host.observe(), seen);
+}
+
+fn a_thread_is_gone() {
+    let mut host = Host::start_in_place(Scan::Auto);
+    assert_eq!(host.ask("end_a_thread"), "0");
+    let refused = host.rewind().expect_err("a thread cannot be made again");
+    assert_eq!(refused.taints.len(), 1);
+    assert_eq!(refused.taints[0].row, Row::Threads);
+    host.replace_worker();
+    assert_eq!(host.ask("marks"), "8 true");
+}
+
+fn a_thread_in_anothers_place() {
+    let mut host = Host::start_in_place(Scan::Auto);
+    assert_eq!(host.ask("exchange_a_thread"), "0");
+    let refused = host.rewind().expect_err("another thread is not the one");
+    assert_eq!(refused.taints[0].row, Row::Threads);
+}
+
+fn a_thread_more() {
+    let mut host = Host::start_in_place(Scan::Auto);
+    let seen = host.observe();
+    for _ in 0..10 {
+        assert_eq!(host.ask("add_threads"), "0");
+        assert_eq!(host.rewind().expect("rewound").threads_ended, 5);
+        assert_eq!(host.observe(), seen);
+    }
+    assert_eq!(host.ask("wake_all"), "0");
+}
+
+fn stacks_and_areas() {
+    let mut host = Host::start_in_place(Scan::Auto);
+    for _ in 0..3 {
+        assert_eq!(host.ask("marks"), "8 true");
+        assert_eq!(host.ask("scribble_on_marks"), "0");
+        assert_eq!(host.ask("marks"), "8 false");
+        host.rewind().expect("rewound");
+    }
+}
+
+fn signals_for_one_thread() {
+    let mut host = Host::start_in_place(Scan::Auto);
+    let (pend, pending) = (
+        format!("{IN_A_THREAD} pend"),
+        format!("{IN_A_THREAD} pending"),
+    );
+    let before = host.ask(&pending);
+    for _ in 0..3 {
+        assert_eq!(host.ask(&pend), "0");
+        assert_ne!(host.ask(&pending), before);
+        host.rewind().expect("rewound");
+        assert_eq!(host.ask(&pending), before);
+    }
+}
+
+fn refusal(how: &str) -> String {
+    let mut host = Host::start_in_place(Scan::Auto);
+    let error = host.boot(how).expect_err("it is no worker");
+    error.to_string()
+}
+
+fn a_runtime_that_does_not_rest() {
+    let refusal = refusal("restless");
+    assert!(refusal.contains("runs"), "{refusal}");
+}
+
+fn a_runtime_that_was_signalled() {
+    let refusal = refusal("signalled");
+    assert!(
+        refusal.contains(&format!("signal {}", libc::SIGURG)),
+        "{refusal}"
+    );
+}
+
+fn a_runtime_that_ends() {
+    let refusal = refusal("ends");
+    // Whatever was tried first with what is not there any more.
+    let whys = ["gone", "ended", "No such process"];
+    assert!(whys.iter().any(|why| refusal.contains(why)), "{refusal}");
+}
+
+fn a_launcher_that_gives_up() {
+    let refusal = refusal("give-up");
+    assert!(refusal.contains("it would rather not"), "{refusal}");
+}

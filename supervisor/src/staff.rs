@@ -1,0 +1,153 @@
+//! A worker, whichever way it came about, and its pipes.
+
+use nix::unistd::Pid;
+use refunction_adapter::channel::Kind;
+use refunction_adapter::{Exception, Runtime};
+use refunction_snapshot::{
+    Engine, EngineError, Holding, InPlace, Refused, Rewound, Starting, Template, Worker,
+};
+
+use crate::pipes::{BadFrame, Pipes};
+
+/// A worker.
+pub(crate) enum Standing {
+    /// Forked from a template.
+    Forked(Worker),
+    /// Its own template.
+    InPlace(Box<InPlace>),
+}
+
+impl Standing {
+    pub(crate) fn pid(&self) -> Pid {
+        match self {
+            Self::Forked(worker) => worker.pid(),
+            Self::InPlace(worker) => worker.pid(),
+        }
+    }
+
+    pub(crate) fn hold(&mut self, engine: &mut Engine) -> Result<Holding, Refused> {
+        match self {
+            Self::Forked(worker) => engine.hold(worker),
+            Self::InPlace(worker) => engine.hold(worker.worker()),
+        }
+    }
+
+    pub(crate) fn discard(self, engine: &mut Engine) -> Result<(), EngineError> {
+        match self {
+            Self::Forked(worker) => engine.discard(worker),
+            Self::InPlace(worker) => engine.discard_in_place(*worker),
+        }
+    }
+}
+
+/// Where workers come from.
+pub(crate) enum Source {
+    /// Forks of this template.
+    Template(Template),
+    /// Each is its own, and this many bytes of its snapshot.
+    Spares(u64),
+}
+
+impl Source {
+    /// Bytes of the snapshot.
+    pub(crate) fn bytes(&self) -> u64 {
+        match self {
+            Self::Template(template) => template.bytes(),
+            Self::Spares(bytes) => *bytes,
+        }
+    }
+
+    pub(crate) fn template(&self) -> Option<&Template> {
+        match self {
+            Self::Template(template) => Some(template),
+            Self::Spares(_) => None,
+        }
+    }
+
+    pub(crate) fn into_template(self) -> Option<Template> {
+        match self {
+            Self::Template(template) => Some(template),
+            Self::Spares(_) => None,
+        }
+    }
+}
+
+/// A worker and its pipes.
+pub(crate) struct Staff {
+    pub(crate) worker: Standing,
+    pub(crate) pipes: Pipes,
+}
+
+impl Staff {
+    /// Brings a held worker back to its ready point.
+    pub(crate) fn rewind(
+        &mut self,
+        engine: &mut Engine,
+        source: &Source,
+        holding: Holding,
+    ) -> Result<Rewound, Refused> {
+        match (&mut self.worker, source) {
+            (Standing::InPlace(worker), _) => engine.rewind_in_place(worker, holding),
+            (Standing::Forked(worker), Source::Template(template)) => {
+                engine.rewind(template, worker, holding)
+            }
+            (Standing::Forked(_), Source::Spares(_)) => {
+                unreachable!("a runtime's workers come about in one way")
+            }
+        }
+    }
+}
+
+/// A runtime that boots where it will be a worker.
+pub(crate) struct Candidate {
+    pub(crate) starting: Starting,
+    pub(crate) pipes: Pipes,
+}
+
+/// What a candidate said.
+pub(crate) enum Word {
+    /// Not all of it is there.
+    NotYet,
+    /// It is ready, and this is what it is.
+    Ready(Runtime),
+    /// It will not be, for this reason.
+    Failed(String),
+    /// It ended; if its launcher knew why, the engine was told.
+    Ended,
+}
+
+impl Candidate {
+    /// Hears whether it is ready.
+    pub(crate) fn hear(&mut self) -> Word {
+        let unclear = |error: &dyn std::fmt::Display| Word::Failed(error.to_string());
+        let word = match self.pipes.receive() {
+            Ok(None) => return Word::NotYet,
+            Ok(Some((Kind::Ready, payload))) => {
+                serde_json::from_slice(&payload).map_or_else(|error| unclear(&error), Word::Ready)
+            }
+            Ok(Some((Kind::Exception, payload))) => {
+                match serde_json::from_slice::<Exception>(&payload) {
+                    Ok(it) => Word::Failed(format!("{}: {}", it.error_type, it.message)),
+                    Err(error) => unclear(&error),
+                }
+            }
+            Ok(Some(_)) => unclear(&"it sent something else than that it is ready"),
+            Err(BadFrame::Closed) => Word::Ended,
+            Err(error) => unclear(&error),
+        };
+        if matches!(word, Word::Failed(_) | Word::Ended) {
+            self.tell_logs();
+        }
+        word
+    }
+
+    /// What it printed on the way says more than its end.
+    fn tell_logs(&mut self) {
+        let mut lines = Vec::new();
+        self.pipes.read_logs(&mut lines);
+        self.pipes.end_lines(&mut lines);
+        for (_, line) in lines {
+            eprintln!("refunction-supervisor: the runtime said: {}", line.text);
+        }
+    }
+}
