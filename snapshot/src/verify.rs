@@ -118,11 +118,11 @@ impl Worker {
         pages.sort_unstable();
         pages.dedup();
         for page in pages {
-            let Some(mapping) = self
-                .ready
-                .mappings
-                .iter()
-                .find(|mapping| mapping.span.contains(page) && !mapping.shared)
+            let mappings = &self.ready.mappings;
+            let below = mappings.partition_point(|mapping| mapping.span.end <= page);
+            let Some(mapping) = mappings
+                .get(below)
+                .filter(|mapping| mapping.span.contains(page) && !mapping.shared)
             else {
                 continue;
             };
@@ -140,7 +140,9 @@ impl Worker {
                 continue;
             }
             self.process.read_memory(page, &mut now)?;
-            if let Some(at) = now.iter().zip(&then).position(|(now, then)| now != then)
+            // Whole pages first: a search byte by byte takes twenty times as long.
+            if now != then
+                && let Some(at) = now.iter().zip(&then).position(|(now, then)| now != then)
                 && !self.is_kernels_own(page + at as u64)
             {
                 taints.push(Taint::new(
