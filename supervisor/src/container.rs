@@ -465,7 +465,7 @@ impl Container {
             serving.held = memory::held(worker.pid());
         }
         self.staff = Some(Staff {
-            worker: Standing::Forked(worker),
+            worker: Standing::Forked(Box::new(worker)),
             pipes,
         });
         Ok(())

@@ -299,6 +299,7 @@ exports.main = async (isLong) => {
   const drawn = {
     random: [Math.random(), Math.random()],
     context: vm.runInNewContext('[Math.random(), Math.random()]'),
+    another: new vm.Script('[Math.random(), Math.random()]').runInContext(vm.createContext()),
     bytes: crypto.randomBytes(16).toString('hex'),
     later: (await new Promise((go) => crypto.randomBytes(16, (_, it) => go(it)))).toString('hex'),
     uuid: crypto.randomUUID(),
@@ -310,10 +311,12 @@ exports.main = async (isLong) => {
   };
   if (isLong) {
     drawn.rsa = key('rsa', { modulusLength: 512 });
-    drawn.worker = await new Promise((go) => new Worker(`
+    const worker = () => new Promise((go) => new Worker(`
       require('node:worker_threads').parentPort.postMessage(
-        [Math.random(), require('node:crypto').randomBytes(16).toString('hex')].join())`,
+        [Math.random(), require('node:crypto').randomBytes(16).toString('hex')])`,
       { eval: true }).on('message', go));
+    [[drawn.worker, drawn.workerBytes], [drawn.second, drawn.secondBytes]] =
+      await Promise.all([worker(), worker()]);
   }
   return drawn;
 };";

@@ -115,14 +115,34 @@ function describe(thrown) {
 
 const entropy = new Uint32Array(2);
 
-// V8 seeds each context's Math.random at its first use, from this flag if it is set: the
-// snapshot has never used one. The flag has 31 bits; where in the sequence the tenant
-// begins gives it some more.
-function afterRestore() {
+// V8 seeds a context's Math.random at its first use, from this flag if it is set, and
+// the snapshot has never used one. The flag has 31 bits; where in the sequence the
+// tenant begins gives it some more. Threads that a function starts are to seed
+// themselves, from OpenSSL: for them the flag is not set.
+function seed(draw) {
   randomFillSync(entropy);
   setFlagsFromString(`--random-seed=${(entropy[0] >>> 1) || 1}`);
-  for (let skipped = entropy[1] & 0xfff; skipped > 0; skipped--) random();
+  for (let skipped = entropy[1] & 0xfff; skipped >= 0; skipped--) draw();
+  setFlagsFromString('--random-seed=0');
 }
+
+function afterRestore() {
+  seed(random);
+}
+
+// Other contexts would be seeded by a generator that a rewind puts back.
+const seeded = new WeakSet();
+const { runInContext } = vm.Script.prototype;
+const drawing = new vm.Script('Math.random');
+vm.Script.prototype.runInContext = {
+  runInContext(context, options) {
+    if (typeof context === 'object' && !seeded.has(context) && vm.isContext(context)) {
+      seeded.add(context);
+      seed(runInContext.call(drawing, context));
+    }
+    return runInContext.call(this, context, options);
+  },
+}.runInContext;
 
 // --- loading -------------------------------------------------------------------
 
