@@ -17,6 +17,10 @@ pub(crate) enum RuntimeName {
     #[cfg(feature = "node")]
     #[cfg_attr(not(feature = "python"), default)]
     Node,
+    /// The JVM.
+    #[cfg(feature = "java")]
+    #[cfg_attr(not(any(feature = "python", feature = "node")), default)]
+    Java,
 }
 
 /// How a runtime's workers come about.
@@ -36,6 +40,8 @@ impl RuntimeName {
             Self::Python => Origin::Template(Box::new(refunction_python::Python::new())),
             #[cfg(feature = "node")]
             Self::Node => Origin::Program(refunction_node::command),
+            #[cfg(feature = "java")]
+            Self::Java => Origin::Program(refunction_java::command),
         }
     }
 
