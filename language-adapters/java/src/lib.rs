@@ -21,6 +21,10 @@ const OPTIONS: &[&str] = &[
     "-XX:TieredStopAtLevel=1",
     "-XX:CICompilerCount=1",
     "-XX:-UseDynamicNumberOfCompilerThreads",
+    // Or the thread that does the JVM's own work would wake up after each restore, because
+    // the time that it waited for at the snapshot is over.
+    "-XX:+UnlockDiagnosticVMOptions",
+    "-XX:GuaranteedSafepointInterval=0",
     // Memory that is shared with other processes, and a socket in /tmp for them.
     "-XX:-UsePerfData",
     "-XX:+DisableAttachMechanism",

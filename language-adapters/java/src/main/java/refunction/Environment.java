@@ -4,7 +4,7 @@ import java.lang.reflect.Field;
 import java.util.Map;
 
 /**
- * The variables that System.getenv shows and that child processes get. Java keeps a copy
+ * The variables that System.getenv and ProcessBuilder.environment show. Java keeps a copy
  * of its own, which nothing is meant to change; what C code reads is left alone.
  */
 final class Environment {
