@@ -5,6 +5,7 @@ import java.io.PrintStream;
 import java.lang.management.BufferPoolMXBean;
 import java.lang.management.ManagementFactory;
 import java.lang.reflect.Field;
+import java.lang.reflect.Method;
 import java.net.Authenticator;
 import java.net.CookieHandler;
 import java.net.CookieManager;
@@ -57,7 +58,6 @@ public class Traces {
     private static final String SECRET = "the secret";
     private static final ThreadLocal<String> LOCAL = new ThreadLocal<>();
 
-    private static int calls;
     private static Object kept;
 
     private static void trace(String name, Leaving leave, Looking look) {
@@ -69,6 +69,12 @@ public class Traces {
         Field field = type.getDeclaredField(name);
         field.setAccessible(true);
         return field.get(of);
+    }
+
+    static Method method(Class<?> type, String name, Class<?>... parameters) throws Exception {
+        Method method = type.getDeclaredMethod(name, parameters);
+        method.setAccessible(true);
+        return method;
     }
 
     static Thread forever(String name, boolean isDaemon) throws Exception {
@@ -100,8 +106,9 @@ public class Traces {
         for (File file : new File("/proc/self/fd").listFiles()) {
             try {
                 String target = Files.readSymbolicLink(file.toPath()).toString();
-                // The directory that is being listed.
-                if (!target.endsWith("/fd")) targets.add(file.getName() + " " + target);
+                // Neither the directory that is being listed nor the function's own jar.
+                boolean isPassing = target.endsWith("/fd") || target.startsWith("/tmp/function-");
+                if (!isPassing) targets.add(file.getName() + " " + target.replaceAll("\\[\\d+\\]", ""));
             } catch (java.nio.file.NoSuchFileException ignored) {
                 // The same.
             }
@@ -125,8 +132,6 @@ public class Traces {
     static {
         // The language.
         trace("a static field", () -> kept = SECRET, () -> kept);
-        trace("a static field of the JDK's", () -> field(Class.forName("java.io.File"), "separator", null)
-                .getClass().getMethod("intern"), () -> File.separator);
         trace("a thread local", () -> LOCAL.set(SECRET), () -> {
             Object table = field(Thread.class, "threadLocals", Thread.currentThread());
             if (table == null) return null;
@@ -168,13 +173,10 @@ public class Traces {
         trace("a file to be deleted at the end", () -> new File("/tmp/" + SECRET).deleteOnExit(), () ->
                 String.valueOf(field(Class.forName("java.io.DeleteOnExitHook"), "files", null)).contains(SECRET));
         trace("an assertion status", () -> ClassLoader.getPlatformClassLoader().setDefaultAssertionStatus(true), () ->
-                field(ClassLoader.class, "defaultAssertionStatus", ClassLoader.getPlatformClassLoader()));
+                method(ClassLoader.class, "desiredAssertionStatus", String.class)
+                        .invoke(ClassLoader.getPlatformClassLoader(), "java.sql.Driver"));
         trace("a class in the platform's loader", () -> {
-            // Registered there as if it were the platform's own.
-            field(ClassLoader.class, "classes", ClassLoader.getPlatformClassLoader());
-            java.lang.reflect.Method define = ClassLoader.class.getDeclaredMethod(
-                    "defineClass", String.class, byte[].class, int.class, int.class);
-            define.setAccessible(true);
+            Method define = method(ClassLoader.class, "defineClass", String.class, byte[].class, int.class, int.class);
             try (var file = Traces.class.getResourceAsStream("Echo.class")) {
                 byte[] bytes = file.readAllBytes();
                 define.invoke(ClassLoader.getPlatformClassLoader(), "Echo", bytes, 0, bytes.length);
@@ -278,13 +280,15 @@ public class Traces {
         }, Traces::descriptors);
         // Memory.
         trace("memory outside the heap", () -> kept = ByteBuffer.allocateDirect(10 << 20), () ->
-                ManagementFactory.getPlatformMXBeans(BufferPoolMXBean.class).get(0).getMemoryUsed());
+                ManagementFactory.getPlatformMXBeans(BufferPoolMXBean.class).stream()
+                        .filter(it -> it.getName().equals("direct"))
+                        .mapToLong(BufferPoolMXBean::getMemoryUsed)
+                        .sum());
         trace("a heap that grew", () -> {
             List<byte[]> blocks = new ArrayList<>();
             for (int number = 0; number < 64; number++) blocks.add(new byte[1 << 20]);
             kept = blocks;
         }, () -> Runtime.getRuntime().totalMemory());
-        trace("a secret in the heap", () -> kept = new String(SECRET + " of the heap").toCharArray(), () -> 0);
         // Registries of the JDK's.
         trace("a security provider", () -> Security.insertProviderAt(new Provider("Secret", "1", SECRET) {
             private static final long serialVersionUID = 1L;
@@ -305,9 +309,7 @@ public class Traces {
         }, () -> Logger.getLogger("").getLevel() + " " + Logger.getLogger("").getHandlers().length);
         trace("a preference of JAXP", () -> System.setProperty("javax.xml.parsers.DocumentBuilderFactory", "Absent"), () ->
                 javax.xml.parsers.DocumentBuilderFactory.newInstance() != null);
-        trace("a signal handler", () -> sun.misc.Signal.handle(new sun.misc.Signal("USR2"), signal -> {}), () ->
-                ((Map<?, ?>) field(Class.forName("sun.misc.Signal"), "class", null)) == null);
-        LOOK.put("a signal handler", () -> {
+        trace("a signal handler", () -> sun.misc.Signal.handle(new sun.misc.Signal("WINCH"), signal -> {}), () -> {
             for (String line : Files.readAllLines(Path.of("/proc/self/status"))) {
                 if (line.startsWith("SigCgt")) return line;
             }
@@ -322,10 +324,6 @@ public class Traces {
         trace("compiled code", () -> {
             for (int number = 0; number < 20_000; number++) kept = String.valueOf(number).repeat(2);
         }, () -> kept);
-        LEAVE.remove("a static field of the JDK's");
-        LEAVE.remove("a secret in the heap");
-        LOOK.remove("a static field of the JDK's");
-        LOOK.remove("a secret in the heap");
     }
 
     public static Object main(Map<String, Object> args) throws Exception {
