@@ -33,6 +33,7 @@ public class Draw {
         drawn.put("strong", bytes(SecureRandom.getInstanceStrong()));
         drawn.put("UUID", UUID.randomUUID().toString());
         drawn.put("Math.random", Math.random());
+        drawn.put("StrictMath.random", StrictMath.random());
         drawn.put("Random", new Random().nextLong());
         drawn.put("another Random", new Random().nextLong());
         drawn.put("SplittableRandom", new SplittableRandom().nextLong());

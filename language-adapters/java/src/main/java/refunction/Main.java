@@ -61,7 +61,7 @@ public final class Main {
                 classes.add(name);
             }
         }
-        ClassLoader parent = ClassLoader.getPlatformClassLoader();
+        ClassLoader parent = new Surface();
         if (!jars.isEmpty()) parent = new URLClassLoader("preloaded", jars.toArray(URL[]::new), parent);
         for (String name : classes) Class.forName(name, true, parent);
         return parent;

@@ -19,8 +19,8 @@ final class WarmUp {
     private static final int LOADS = 40;
 
     private static final int CALLS = 10;
-    private static final String FUNCTION = "refunction.WarmFunction";
-    private static final String HANDLER = "refunction.WarmHandler";
+    private static final String FUNCTION = "refunction.warm.Function";
+    private static final String HANDLER = "refunction.warm.Handler";
     private static final List<String> CLASSES =
             List.of(FUNCTION, HANDLER, HANDLER + "$Context", HANDLER + "$Bean", HANDLER + "$Answer");
 

@@ -1,4 +1,4 @@
-package refunction;
+package refunction.warm;
 
 import java.math.BigDecimal;
 import java.nio.charset.StandardCharsets;
@@ -19,7 +19,7 @@ import java.util.stream.Collectors;
  * Does a little of what functions do, so that the classes and call sites for it are there.
  * It draws no random numbers: what does so first has to be a tenant.
  */
-public final class WarmFunction {
+public final class Function {
     public static Map<String, Object> main(Map<String, Object> event) throws Exception {
         if (Boolean.TRUE.equals(event.get("fail"))) {
             throw new IllegalStateException("warm", new RuntimeException("inner"));

@@ -1,4 +1,4 @@
-package refunction;
+package refunction.warm;
 
 import java.io.IOException;
 import java.io.InputStream;
@@ -7,7 +7,7 @@ import java.util.List;
 import java.util.Map;
 
 /** Has the other shapes that a function can have. */
-public final class WarmHandler {
+public final class Handler {
     /** As a handler's context may look. */
     public interface Context {
         /** The request's. */
