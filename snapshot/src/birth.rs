@@ -70,20 +70,38 @@ fn io_error(doing: &'static str) -> impl FnOnce(io::Error) -> BirthError {
     move |cause| BirthError::Io { doing, cause }
 }
 
+/// A process that stands at its ready point.
+pub(crate) struct Candidate {
+    pub(crate) process: Process,
+    pub(crate) owner: (Uid, Gid),
+    pub(crate) table: File,
+    /// The image's descriptor inside it.
+    pub(crate) image_number: RawFd,
+    /// Its threads beside the main one.
+    pub(crate) threads: Vec<Pid>,
+}
+
 impl Worker {
     /// Takes the snapshot of a worker that stands at its ready point.
     pub(crate) fn at_ready_point(
-        process: Process,
-        owner: (Uid, Gid),
-        table: File,
-        image_number: RawFd,
+        candidate: Candidate,
         image: &Image,
-        threads: &[Pid],
         tracer: &mut Tracer,
         scanner: &mut PageScanner,
     ) -> Result<Self, BirthError> {
+        let Candidate {
+            process,
+            owner,
+            table,
+            image_number,
+            threads,
+        } = candidate;
         let pid = process.pid;
-        if threads.iter().chain([&pid]).any(|tid| ptrace::has_shadow_stack(*tid)) {
+        if threads
+            .iter()
+            .chain([&pid])
+            .any(|tid| ptrace::has_shadow_stack(*tid))
+        {
             return Err(BirthError::ShadowStack);
         }
         let registers = ReadyRegisters::of(pid)?;

@@ -119,7 +119,9 @@ impl Descriptors {
             if !(kind.is_fifo() || kind.is_char_device() || kind.is_file()) {
                 let path = format!("/proc/{}/fdinfo/{number}", process.pid);
                 let kind = match events(&text) {
-                    Some((count, _)) => Contents::Events(constants.add(annex, &count.to_ne_bytes())),
+                    Some((count, _)) => {
+                        Contents::Events(constants.add(annex, &count.to_ne_bytes()))
+                    }
                     None if is_epoll(process.pid, *number) => Contents::Epoll,
                     None => Contents::Other,
                 };
@@ -243,11 +245,7 @@ impl Descriptors {
     ///
     /// # Errors
     /// A descriptor of the ready point is gone or is another one.
-    pub(crate) fn mend(
-        &mut self,
-        process: &Process,
-        program: &mut Program,
-    ) -> Result<u32, Taint> {
+    pub(crate) fn mend(&mut self, process: &Process, program: &mut Program) -> Result<u32, Taint> {
         let failed = |doing: &str, error: io::Error| {
             Taint::new(Row::Descriptors, format!("{doing}: {error}"))
         };

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::{Gid, Pid, Uid};
 
-use crate::birth::{BirthError, create_table};
+use crate::birth::{BirthError, Candidate, create_table};
 use crate::image::{Image, ImageError, StoppedCalls};
 use crate::inside::{self, FAILED, FORK, IMAGE, MAX_DESCRIPTORS, MAX_MESSAGE, READY};
 use crate::pagemap::{PageScanner, Scan};
@@ -231,13 +231,16 @@ impl Engine {
         self.tracer
             .run_until_trap(pid, "bringing a worker to its ready point")
             .map_err(failed)?;
-        let worker = Worker::at_ready_point(
+        let candidate = Candidate {
             process,
             owner,
             table,
             image_number,
+            threads: Vec::new(),
+        };
+        let worker = Worker::at_ready_point(
+            candidate,
             &template.image,
-            &[],
             &mut self.tracer,
             &mut self.scanner,
         )?;
@@ -286,8 +289,7 @@ impl Engine {
             .rewind(image, &mut self.tracer, &mut self.scanner, &mut watch)
             .and_then(|mut rewound| {
                 if self.verifies {
-                    let different =
-                        worker.differences(image, &mut self.tracer, &mut self.scanner);
+                    let different = worker.differences(image, &mut self.tracer, &mut self.scanner);
                     watch.lap("verify");
                     if !different.is_empty() {
                         return Err(different);

@@ -426,7 +426,11 @@ impl<'a> StoppedCalls<'a> {
             0,
         )?;
         let number = i64::from(table).cast_unsigned();
-        self.call("closing the table", libc::SYS_close, [number, 0, 0, 0, 0, 0])?;
+        self.call(
+            "closing the table",
+            libc::SYS_close,
+            [number, 0, 0, 0, 0, 0],
+        )?;
         Ok(())
     }
 

@@ -13,10 +13,13 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::{Gid, Pid, Uid, geteuid};
 
-use crate::birth::create_table;
+use crate::birth::{Candidate, create_table};
 use crate::engine::{Engine, EngineError, Holding, io_error};
 use crate::image::{Image, StoppedCalls, reopen_to_read};
-use crate::inside::{self, FAILED, MAX_DESCRIPTORS, MAX_MESSAGE, PLACE, READY, TABLE_NUMBER, WIDEST_TABLE};
+use crate::inside::{
+    self, FAILED, MAX_DESCRIPTORS, MAX_MESSAGE, PLACE, READY, TABLE_NUMBER, WIDEST_TABLE,
+};
+use crate::maps::{self, Backing};
 use crate::process::Process;
 use crate::ptrace;
 use crate::report::{Refused, Rewound};
@@ -189,7 +192,10 @@ impl Engine {
             .map_table(&image.annex, TABLE_NUMBER)?;
         for tid in threads.iter().chain([&pid]) {
             let registers = ReadyRegisters::of(*tid).map_err(|error| failed(error.into()))?;
-            let program = settling(&process, owner, *tid == pid)?;
+            let mut program = settling(&process, owner, *tid == pid)?;
+            if *tid == pid {
+                forget_files(&process, &image, &mut program)?;
+            }
             Runner {
                 tracer: &mut self.tracer,
                 pid: *tid,
@@ -203,16 +209,15 @@ impl Engine {
             registers.set(*tid).map_err(|error| failed(error.into()))?;
         }
         main.set(pid).map_err(|error| failed(error.into()))?;
-        let worker = Worker::at_ready_point(
+        let candidate = Candidate {
             process,
             owner,
             table,
             image_number,
-            &image,
-            &threads,
-            &mut self.tracer,
-            &mut self.scanner,
-        )?;
+            threads,
+        };
+        let worker =
+            Worker::at_ready_point(candidate, &image, &mut self.tracer, &mut self.scanner)?;
         self.tracer.is_snapshotted(pid);
         self.tracer.take_evidence(pid);
         // It is stopped, and stays so.
@@ -348,6 +353,34 @@ fn busy_thread(
         }
     }
     Ok((!does_read).then(|| "no thread waits for a request".into()))
+}
+
+/// Adds the dropping of what booting read of programs and libraries. Every rewind walks
+/// the pages that are there, and most of these are never looked at again.
+fn forget_files(
+    process: &Process,
+    image: &Image,
+    program: &mut Program,
+) -> Result<(), EngineError> {
+    let mut text = Vec::new();
+    process
+        .read_maps(&mut text)
+        .map_err(io_error("reading the runtime's mappings"))?;
+    let mappings = maps::parse(&text).map_err(|error| EngineError::Freeze(error.to_string()))?;
+    for mapping in &mappings {
+        // Where a page was the process's own, the whole mapping is the image's by now.
+        let is_a_files = matches!(mapping.backing, Backing::File { .. })
+            && image.offset_of(mapping.span.start).is_none();
+        if is_a_files && !mapping.shared && !mapping.is_writable() {
+            let arguments = [
+                mapping.span.start,
+                mapping.span.len(),
+                libc::MADV_DONTNEED as u64,
+            ];
+            program.checked_call(Row::Pages, libc::SYS_madvise, &arguments, 0);
+        }
+    }
+    Ok(())
 }
 
 /// What a thread of a runtime gives up for good before it meets a tenant.

@@ -384,11 +384,7 @@ impl ThreadState {
     }
 
     /// What reads otherwise than at the ready point, after [`capturing`] ran again.
-    pub(crate) fn differences(
-        &self,
-        process: &Process,
-        annex: &Annex,
-    ) -> io::Result<Vec<Taint>> {
+    pub(crate) fn differences(&self, process: &Process, annex: &Annex) -> io::Result<Vec<Taint>> {
         let now = Captured::read(process, annex)?;
         let mut taints = Vec::new();
         for reading in THREAD_READINGS {

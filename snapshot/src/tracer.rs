@@ -283,7 +283,11 @@ impl Tracer {
     }
 
     /// Waits for the breakpoint of a thread that is already on its way there.
-    pub(crate) fn wait_for_trap(&mut self, tid: Pid, doing: &'static str) -> Result<(), TraceError> {
+    pub(crate) fn wait_for_trap(
+        &mut self,
+        tid: Pid,
+        doing: &'static str,
+    ) -> Result<(), TraceError> {
         self.wait_until(doing, tid, |tracer| {
             tracer.tasks.get(&tid)?.stopped.map(drop)
         })

@@ -13,8 +13,8 @@ use crate::pagemap::PageScanner;
 use crate::pages::scan;
 use crate::ptrace;
 use crate::row::{Row, Taint};
-use crate::span::PAGE;
 use crate::runner::Runner;
+use crate::span::PAGE;
 use crate::stub::{OVERLAY_OFFSET, Program};
 use crate::tracer::Tracer;
 use crate::worker::Worker;
@@ -118,11 +118,11 @@ impl Worker {
         pages.sort_unstable();
         pages.dedup();
         for page in pages {
-            let Some(mapping) = self
-                .ready
-                .mappings
-                .iter()
-                .find(|mapping| mapping.span.contains(page) && !mapping.shared)
+            let mappings = &self.ready.mappings;
+            let below = mappings.partition_point(|mapping| mapping.span.end <= page);
+            let Some(mapping) = mappings
+                .get(below)
+                .filter(|mapping| mapping.span.contains(page) && !mapping.shared)
             else {
                 continue;
             };
@@ -140,7 +140,9 @@ impl Worker {
                 continue;
             }
             self.process.read_memory(page, &mut now)?;
-            if let Some(at) = now.iter().zip(&then).position(|(now, then)| now != then)
+            // Whole pages first: a search byte by byte takes twenty times as long.
+            if now != then
+                && let Some(at) = now.iter().zip(&then).position(|(now, then)| now != then)
                 && !self.is_kernels_own(page + at as u64)
             {
                 taints.push(Taint::new(
@@ -155,9 +157,10 @@ impl Worker {
     /// The words of the rseq area that the kernel writes by itself.
     fn is_kernels_own(&self, address: u64) -> bool {
         let others = self.ready.threads.iter().map(|thread| thread.rseq);
-        others.chain([self.ready.rseq]).flatten().any(|rseq| {
-            (rseq.pointer..rseq.pointer + u64::from(rseq.size)).contains(&address)
-        })
+        others
+            .chain([self.ready.rseq])
+            .flatten()
+            .any(|rseq| (rseq.pointer..rseq.pointer + u64::from(rseq.size)).contains(&address))
     }
 
     fn kernel_differences(&mut self, image: &Image, tracer: &mut Tracer) -> io::Result<Vec<Taint>> {

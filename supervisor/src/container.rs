@@ -9,9 +9,7 @@ use nix::unistd::{Gid, Pid, Uid, geteuid, getpid};
 use refunction_adapter::Runtime;
 use refunction_adapter::channel::REQUEST_FD;
 use refunction_protocol::{Method, Phase, Restored, Taint};
-use refunction_snapshot::{
-    Booting, Engine, EngineError, News, Phases, Refused, Row, Template,
-};
+use refunction_snapshot::{Booting, Engine, EngineError, News, Phases, Refused, Row, Template};
 
 use crate::memory;
 use crate::pipes::Pipes;
@@ -28,6 +26,9 @@ const SLICE: Duration = Duration::from_millis(100);
 
 /// Restores after which the memory that is held is looked at once more.
 const MEMORY_EVERY: u64 = 64;
+
+/// How many workers in reserve are given up before the container is.
+const MOST_REFUSED: u32 = 3;
 
 const MIB: u64 = 1024 * 1024;
 
@@ -71,6 +72,8 @@ pub(crate) struct Container {
     staff: Option<Staff>,
     /// A worker that stands still and has met no tenant, where each is its own template.
     spare: Option<Staff>,
+    /// How many of those in a row were not as they should be when they were needed.
+    refused_spares: u32,
     /// A refork that has the last tenant's files still to remove.
     clearing: Option<Clearing>,
     /// Why another template was started, or has taken over.
@@ -87,6 +90,18 @@ struct Clearing {
 }
 
 impl Clearing {
+    /// One that nobody asked for.
+    fn of_nobody() -> Self {
+        let now = Instant::now();
+        Self {
+            began: now,
+            since: now,
+            phases: Phases::default(),
+            taints: Vec::new(),
+            is_restore: false,
+        }
+    }
+
     fn lap(&mut self, name: &'static str) {
         self.phases.add(name, self.since.elapsed());
         self.since = Instant::now();
@@ -169,6 +184,7 @@ impl Container {
             retired: None,
             staff: None,
             spare: None,
+            refused_spares: 0,
             clearing: None,
             rotation: None,
         })
@@ -321,9 +337,8 @@ impl Container {
 
     /// Has a spare on its way, where there are any and none is.
     fn start_spare(&mut self) -> Result<(), ContainerError> {
-        let is_wanted = self.settings.runtime.is_program()
-            && self.spare.is_none()
-            && self.booting.is_none();
+        let is_wanted =
+            self.settings.runtime.is_program() && self.spare.is_none() && self.booting.is_none();
         if is_wanted {
             self.booting = Some(self.start()?);
         }
@@ -345,13 +360,7 @@ impl Container {
         if self.booting.is_none() {
             self.booting = Some(self.start()?);
         }
-        self.clearing.get_or_insert_with(|| Clearing {
-            began: Instant::now(),
-            since: Instant::now(),
-            phases: Phases::default(),
-            taints: Vec::new(),
-            is_restore: false,
-        });
+        self.clearing.get_or_insert_with(Clearing::of_nobody);
         Ok(())
     }
 
@@ -456,7 +465,7 @@ impl Container {
             serving.held = memory::held(worker.pid());
         }
         self.staff = Some(Staff {
-            worker: Standing::Forked(worker),
+            worker: Standing::Forked(Box::new(worker)),
             pipes,
         });
         Ok(())
@@ -475,14 +484,27 @@ impl Container {
             .and_then(|holding| staff.rewind(engine, &serving.source, holding));
         if let Err(refused) = employed {
             staff.worker.discard(engine)?;
-            return Err(ContainerError::Runtime(refused.to_string()));
+            return self.wait_for_another_spare(&refused);
         }
+        self.refused_spares = 0;
         serving.since = Instant::now();
         serving.restores = 0;
         if self.settings.rotate_memory_mib > 0 {
             serving.held = memory::held(staff.worker.pid());
         }
         self.staff = Some(staff);
+        self.start_spare()
+    }
+
+    /// A tenant has the user of a worker in reserve, too: it cannot look into it, but it
+    /// can change its limits and priorities.
+    fn wait_for_another_spare(&mut self, refused: &Refused) -> Result<(), ContainerError> {
+        self.refused_spares += 1;
+        if self.refused_spares > MOST_REFUSED {
+            return Err(ContainerError::Runtime(refused.to_string()));
+        }
+        eprintln!("refunction-supervisor: the worker in reserve: {refused}");
+        self.clearing.get_or_insert_with(Clearing::of_nobody);
         self.start_spare()
     }
 
@@ -503,15 +525,7 @@ impl Container {
     /// Kills the worker and forks another; nothing of it is left. Where its files take
     /// long to remove there is no worker until [`go_on`](Self::go_on) has done it.
     pub(crate) fn refork(&mut self) -> Result<(), ContainerError> {
-        let now = Instant::now();
-        self.clear(Clearing {
-            began: now,
-            since: now,
-            phases: Phases::default(),
-            taints: Vec::new(),
-            is_restore: false,
-        })
-        .map(drop)
+        self.clear(Clearing::of_nobody()).map(drop)
     }
 
     /// Brings the worker back, in place if it can be; nothing as long as
@@ -593,6 +607,11 @@ impl Container {
             self.dismiss()?;
             self.fork()?;
             clearing.lap("fork");
+        }
+        if self.awaits_spare() {
+            // The one there was could not be had.
+            self.clearing = Some(clearing);
+            return Ok(None);
         }
         if !clearing.is_restore {
             return Ok(None);

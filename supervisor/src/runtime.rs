@@ -13,13 +13,21 @@ pub(crate) enum RuntimeName {
     #[cfg(feature = "python")]
     #[cfg_attr(feature = "python", default)]
     Python,
+    /// QuickJS.
+    #[cfg(feature = "javascript")]
+    #[cfg_attr(not(feature = "python"), default)]
+    #[value(name = "javascript")]
+    JavaScript,
     /// Node.js.
     #[cfg(feature = "node")]
-    #[cfg_attr(not(feature = "python"), default)]
+    #[cfg_attr(not(any(feature = "python", feature = "javascript")), default)]
     Node,
     /// The JVM.
     #[cfg(feature = "java")]
-    #[cfg_attr(not(any(feature = "python", feature = "node")), default)]
+    #[cfg_attr(
+        not(any(feature = "python", feature = "javascript", feature = "node")),
+        default
+    )]
     Java,
 }
 
@@ -38,6 +46,10 @@ impl RuntimeName {
         match self {
             #[cfg(feature = "python")]
             Self::Python => Origin::Template(Box::new(refunction_python::Python::new())),
+            #[cfg(feature = "javascript")]
+            Self::JavaScript => {
+                Origin::Template(Box::new(refunction_javascript::JavaScript::new()))
+            }
             #[cfg(feature = "node")]
             Self::Node => Origin::Program(refunction_node::command),
             #[cfg(feature = "java")]

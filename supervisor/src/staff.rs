@@ -12,7 +12,7 @@ use crate::pipes::{BadFrame, Pipes};
 /// A worker.
 pub(crate) enum Standing {
     /// Forked from a template.
-    Forked(Worker),
+    Forked(Box<Worker>),
     /// Its own template.
     InPlace(Box<InPlace>),
 }
@@ -34,7 +34,7 @@ impl Standing {
 
     pub(crate) fn discard(self, engine: &mut Engine) -> Result<(), EngineError> {
         match self {
-            Self::Forked(worker) => engine.discard(worker),
+            Self::Forked(worker) => engine.discard(*worker),
             Self::InPlace(worker) => engine.discard_in_place(*worker),
         }
     }

@@ -1,38 +1,31 @@
 //! `cargo xtask demo`: what one tenant leaves behind, another cannot find.
 
-use std::path::Path;
+mod language;
+
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
+use self::language::Language;
 use crate::sandbox::Sandbox;
 use crate::terminal::{Paint, step};
 use crate::workspace::Workspace;
 use crate::{images, shell, test};
 
-const TENANT_A: &str = include_str!("demo/tenant_a.py");
-const TENANT_B: &str = include_str!("demo/tenant_b.py");
-const SUM: &str = "def main(args):\n    return {\"sum\": sum(args[\"numbers\"])}\n";
-
 /// The number that tenant B's function looks for.
 const CARD: &str = "4929 0110 2233 4455";
 
-/// Where tenant A leaves it, as tenant B's answer names the places.
-const PLACES: [&str; 5] = [
-    "global",
-    "file",
-    "environment variable",
-    "thread",
-    "patched json.dumps",
-];
+/// In how many places tenant A leaves it.
+const PLACES: usize = 5;
 
 /// What to show.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// The base image to show it with
+    /// The runtime to show it with, or all of them
     #[arg(long, default_value = "python")]
-    image: String,
+    runtime: String,
     /// How often each way back is measured
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     samples: u32,
@@ -40,16 +33,20 @@ pub(crate) struct Options {
 
 /// Builds what it shows, shows it, and fails if tenant B found anything.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
-    let archives = images::build(workspace, std::slice::from_ref(&options.image))?;
-    let archive = archives.first().context("no image was built")?;
+    let languages = language::asked_for(&options.runtime)?;
+    let names: Vec<_> = languages.iter().map(|it| it.name.to_owned()).collect();
+    let archives = images::build(workspace, &names)?;
     step("refunctiond and funk", || test::build_release(workspace))?;
     let (sandbox, _) = step("a private containerd", || Sandbox::start(workspace, "demo"))?;
-    let shown = step("importing the image", || import(&sandbox, archive)).and_then(|_| {
-        Demo {
-            sandbox: &sandbox,
-            options,
-        }
-        .show()
+    let shown = step("importing the images", || import(&sandbox, &archives)).and_then(|_| {
+        languages.into_iter().try_for_each(|language| {
+            Demo {
+                sandbox: &sandbox,
+                options,
+                language,
+            }
+            .show()
+        })
     });
     if shown.is_err() && shell::check_interrupt().is_ok() {
         sandbox.print_last_words();
@@ -57,13 +54,16 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     shown
 }
 
-fn import(sandbox: &Sandbox, archive: &Path) -> Result<()> {
-    shell::quiet(sandbox.funk().args(["image", "import"]).arg(archive)).map(drop)
+fn import(sandbox: &Sandbox, archives: &[PathBuf]) -> Result<()> {
+    archives.iter().try_for_each(|archive| {
+        shell::quiet(sandbox.funk().args(["image", "import"]).arg(archive)).map(drop)
+    })
 }
 
 struct Demo<'a> {
     sandbox: &'a Sandbox,
     options: &'a Options,
+    language: &'static Language,
 }
 
 impl Demo<'_> {
@@ -84,11 +84,12 @@ impl Demo<'_> {
             paint,
             "Tenant A's function, which leaves a card number in five places",
         );
-        for line in TENANT_A.trim_end().lines() {
+        for line in self.language.tenant_a.trim_end().lines() {
             println!("  {}", paint.dim(line));
         }
         // The last `main` counts.
-        self.load(&container, &format!("{TENANT_B}\n\n{TENANT_A}"))?;
+        let both = format!("{}\n\n{}", self.language.tenant_b, self.language.tenant_a);
+        self.load(&container, &both)?;
         let charge = json!({ "card": CARD });
         println!("  request   {charge}");
         println!("  response  {}", self.request(&container, &charge)?);
@@ -107,11 +108,11 @@ impl Demo<'_> {
         self.restore(&container)?.print(paint);
 
         scene(paint, "Tenant B's function in the same container");
-        self.load(&container, TENANT_B)?;
+        self.load(&container, self.language.tenant_b)?;
         let after = Search::read(&self.request(&container, &Value::Null)?)?;
         after.print(paint);
 
-        if before.found().len() != PLACES.len() {
+        if before.found().len() != PLACES {
             bail!(
                 "the search itself does not work: before the restore it found only {:?}",
                 before.found()
@@ -193,7 +194,7 @@ impl Demo<'_> {
         let mut restores = Vec::with_capacity(samples);
         // The first restore of a container finds everything cold.
         for round in 0..=samples {
-            self.load(container, SUM)?;
+            self.load(container, self.language.sum)?;
             let answer = self.request(container, &numbers)?;
             if answer != json!({ "sum": 6 }) {
                 bail!("the function answered {answer}");
@@ -211,7 +212,7 @@ impl Demo<'_> {
 impl Demo<'_> {
     fn create(&self, env: &[&str]) -> Result<Container> {
         let mut command = self.command(&["create", "--image"]);
-        command.arg(format!("refunction/{}", self.options.image));
+        command.arg(format!("refunction/{}", self.language.name));
         for variable in env {
             command.args(["--env", variable]);
         }
@@ -336,36 +337,42 @@ fn of(restores: &[Restored], method: &str) -> Vec<u64> {
 /// What tenant B's function found.
 #[derive(Debug)]
 struct Search {
-    places: Vec<(&'static str, bool)>,
-    threads: u64,
-    copies: u64,
-    searched: u64,
+    places: Vec<(String, bool)>,
+    /// Running in the process, where a function can tell.
+    threads: Option<u64>,
+    /// Of the card number in the process's memory, and how much that is; where a
+    /// function can read it.
+    copies: Option<(u64, u64)>,
 }
 
 impl Search {
     fn read(report: &Value) -> Result<Self> {
-        let place = |name: &'static str| {
-            let found = report[name].as_bool();
+        let places = report["places"]
+            .as_object()
+            .with_context(|| format!("no places in {report}"))?;
+        let place = |(name, found): (&String, &Value)| {
+            let found = found.as_bool();
             found
-                .map(|found| (name, found))
-                .with_context(|| format!("no {name:?} in {report}"))
+                .map(|found| (name.clone(), found))
+                .with_context(|| format!("{name:?} is no yes or no in {report}"))
         };
         Ok(Self {
-            places: PLACES.into_iter().map(place).collect::<Result<_>>()?,
-            threads: number(report, "threads")?,
-            copies: number(report, "copies")?,
-            searched: number(report, "searched")?,
+            places: places.iter().map(place).collect::<Result<_>>()?,
+            threads: report["threads"].as_u64(),
+            copies: report["copies"].as_u64().zip(report["searched"].as_u64()),
         })
     }
 
-    fn found(&self) -> Vec<&'static str> {
+    fn found(&self) -> Vec<&str> {
         let found = self.places.iter().filter(|(_, found)| *found);
-        found.map(|(place, _)| *place).collect()
+        found.map(|(place, _)| place.as_str()).collect()
     }
 
     /// True if nothing of tenant A is there, named or not.
     fn is_empty(&self) -> bool {
-        self.found().is_empty() && self.copies == 0 && self.threads == 1
+        self.found().is_empty()
+            && self.copies.is_none_or(|(copies, _)| copies == 0)
+            && self.threads.is_none_or(|threads| threads == 1)
     }
 
     fn print(&self, paint: Paint) {
@@ -384,24 +391,17 @@ impl Search {
             };
             println!("  {place:<22} {}", mark(*found, words.to_owned()));
         }
-        println!(
-            "  {:<22} {}",
-            "all of its memory",
-            mark(
-                self.copies > 0,
-                format!(
-                    "{} copies of the card number in {}",
-                    self.copies,
-                    mebibytes(self.searched)
-                )
-            )
-        );
-        let threads = format!("{}", self.threads);
-        println!(
-            "  {:<22} {}",
-            "threads running",
-            mark(self.threads > 1, threads)
-        );
+        if let Some((copies, searched)) = self.copies {
+            let words = format!(
+                "{copies} copies of the card number in {}",
+                mebibytes(searched)
+            );
+            println!("  {:<22} {}", "all of its memory", mark(copies > 0, words));
+        }
+        if let Some(threads) = self.threads {
+            let words = threads.to_string();
+            println!("  {:<22} {}", "threads running", mark(threads > 1, words));
+        }
     }
 }
 

@@ -97,7 +97,8 @@ impl Image<'_> {
         let root = self.workspace.root();
         let toolchain = toolchain(root)?;
         let registry = fetch_crates(root)?;
-        let cache = self.workspace.images().join(format!("{}-cache", self.name));
+        // One for all: most of what a supervisor is made of is the same in each.
+        let cache = self.workspace.images().join("cache");
         fs::create_dir_all(&cache)?;
         shell::run(
             storage

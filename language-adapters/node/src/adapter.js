@@ -115,14 +115,34 @@ function describe(thrown) {
 
 const entropy = new Uint32Array(2);
 
-// V8 seeds each context's Math.random at its first use, from this flag if it is set: the
-// snapshot has never used one. The flag has 31 bits; where in the sequence the tenant
-// begins gives it some more.
-function afterRestore() {
+// V8 seeds a context's Math.random at its first use, from this flag if it is set, and
+// the snapshot has never used one. The flag has 31 bits; where in the sequence the
+// tenant begins gives it some more. Threads that a function starts are to seed
+// themselves, from OpenSSL: for them the flag is not set.
+function seed(draw) {
   randomFillSync(entropy);
   setFlagsFromString(`--random-seed=${(entropy[0] >>> 1) || 1}`);
-  for (let skipped = entropy[1] & 0xfff; skipped > 0; skipped--) random();
+  for (let skipped = entropy[1] & 0xfff; skipped >= 0; skipped--) draw();
+  setFlagsFromString('--random-seed=0');
 }
+
+function afterRestore() {
+  seed(random);
+}
+
+// Other contexts would be seeded by a generator that a rewind puts back.
+const seeded = new WeakSet();
+const { runInContext } = vm.Script.prototype;
+const drawing = new vm.Script('Math.random');
+vm.Script.prototype.runInContext = {
+  runInContext(context, options) {
+    if (typeof context === 'object' && !seeded.has(context) && vm.isContext(context)) {
+      seeded.add(context);
+      seed(runInContext.call(drawing, context));
+    }
+    return runInContext.call(this, context, options);
+  },
+}.runInContext;
 
 // --- loading -------------------------------------------------------------------
 
@@ -354,15 +374,19 @@ function find(space, name, isHandler) {
 
 // What ends the call or the load in hand; later words of it count for nothing.
 let settle = null;
+// What then answers, when all that was printed is out.
+let finish = null;
 
 function begin(done) {
   const mine = (...outcome) => {
     if (settle !== mine) return;
     settle = null;
-    flush(() => {
+    finish = () => {
+      finish = null;
       done(...outcome);
       after(wait);
-    });
+    };
+    flush(finish);
   };
   settle = mine;
   return mine;
@@ -370,10 +394,11 @@ function begin(done) {
 
 // Answers come after all that was printed before them.
 function flush(then) {
-  const streams = [process.stdout, process.stderr].filter((it) => it.writableLength > 0);
+  const streams = [process.stdout, process.stderr].filter((it) => it?.writableLength > 0);
   let left = streams.length;
   if (left === 0) return then();
   for (const stream of streams) {
+    while (stream.writableCorked > 0) stream.uncork();
     stream.write('', () => {
       if (--left === 0) then();
     });
@@ -420,7 +445,7 @@ function invoke(invocation) {
       : entry(invocation.data);
     if (call !== null && typeof call === 'object' && typeof call.then === 'function') {
       call.then(succeed, fail);
-    } else if (!(takesContext && entry.length > 2 && call === undefined)) {
+    } else if (!(takesContext && entry.length > 2)) {
       succeed(call);
     }
   } catch (error) {
@@ -451,6 +476,8 @@ process.on('beforeExit', () => {
     'the call will never end: nothing is left that could settle its promise or call its callback',
   );
   settle?.({ thrown: error });
+  // A stream that a function broke has nothing more to say.
+  finish?.();
 });
 
 // --- boot ----------------------------------------------------------------------

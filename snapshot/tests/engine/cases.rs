@@ -61,9 +61,12 @@ pub fn all() -> Vec<Case> {
         }));
     }
     cases.extend(threads::ALL.iter().map(|(name, run)| case(name, *run)));
-    cases.extend(mutations::all().map(|mutation| Case {
+    let in_place = mutations::all().filter(|it| !threads::OTHERWISE_IN_PLACE.contains(&it.name));
+    cases.extend(in_place.map(|mutation| Case {
         name: format!("{}_in_place", mutation.name),
-        run: Box::new(move || is_undone_by(mutation, mutation.name, Host::start_in_place(Scan::Auto))),
+        run: Box::new(move || {
+            is_undone_by(mutation, mutation.name, Host::start_in_place(Scan::Auto))
+        }),
         known: mutation.known,
         patience: PATIENCE,
     }));

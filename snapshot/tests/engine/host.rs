@@ -25,7 +25,7 @@ pub struct Host {
 }
 
 enum Kept {
-    Forked(Worker),
+    Forked(Box<Worker>),
     InPlace(Box<InPlace>),
 }
 
@@ -150,7 +150,7 @@ impl Host {
         ];
         let template = self.template.as_ref().expect("a template");
         let worker = self.engine.fork(template, &descriptors, owner());
-        self.worker = Some(Kept::Forked(worker.expect("fork")));
+        self.worker = Some(Kept::Forked(Box::new(worker.expect("fork"))));
         self.pipes = Some((request_write.into(), BufReader::new(response_read.into())));
     }
 
@@ -182,7 +182,7 @@ impl Host {
         if self.worker.is_some() {
             let pid = self.pid();
             match self.worker.take() {
-                Some(Kept::Forked(worker)) => self.engine.discard(worker),
+                Some(Kept::Forked(worker)) => self.engine.discard(*worker),
                 Some(Kept::InPlace(worker)) => self.engine.discard_in_place(*worker),
                 None => Ok(()),
             }

@@ -26,12 +26,25 @@ pub const ALL: &[(&str, fn())] = &[
     ("threads_wait_on_after_a_rewind", threads_wait_on),
     ("a_thread_of_the_snapshot_is_gone", a_thread_is_gone),
     ("a_thread_more_is_ended", a_thread_more),
-    ("a_thread_takes_the_place_of_another", a_thread_in_anothers_place),
+    (
+        "a_thread_takes_the_place_of_another",
+        a_thread_in_anothers_place,
+    ),
     ("stacks_and_areas_of_all_threads", stacks_and_areas),
+    ("signals_for_one_thread", signals_for_one_thread),
     ("a_runtime_that_does_not_rest", a_runtime_that_does_not_rest),
     ("a_runtime_that_was_signalled", a_runtime_that_was_signalled),
     ("a_runtime_that_ends", a_runtime_that_ends),
     ("a_launcher_that_gives_up", a_launcher_that_gives_up),
+];
+
+/// Mutations that mean something else to a process with threads that was not forked:
+/// signals for the process are taken by a thread that does not block them, and the
+/// kernel joins mappings again that a fork would keep apart.
+pub const OTHERWISE_IN_PLACE: &[&str] = &[
+    "queue_signals",
+    "leave_every_signal_pending",
+    "cut_a_mapping_into_pieces",
 ];
 
 /// Mutations of what is each thread's own, to be tried in another thread than the main
@@ -40,7 +53,6 @@ pub fn mutations() -> impl Iterator<Item = &'static Mutation> {
     const OWN: &[&str] = &[
         "block_signals",
         "use_an_alternate_stack",
-        "leave_signals_pending",
         "unregister_rseq",
         "move_the_robust_list",
         "move_the_tid_address",
@@ -139,7 +151,10 @@ pub fn runtime(how: &str) -> ! {
             // On the thread's own stack, where nothing but a rewind writes it again.
             let mark = std::hint::black_box(MARK);
             AREA.set(MARK);
-            MARKS.lock().expect("marks").push((&raw const mark as usize, AREA.with(std::cell::Cell::as_ptr) as usize));
+            MARKS.lock().expect("marks").push((
+                &raw const mark as usize,
+                AREA.with(std::cell::Cell::as_ptr) as usize,
+            ));
             loop {
                 wait();
                 WAKES.fetch_add(1, Ordering::Relaxed);
@@ -258,6 +273,23 @@ pub fn act(what: &str) -> Option<String> {
     Some(match what {
         "wake_all" => wake_all(),
         "wakes" => WAKES.load(Ordering::Relaxed).to_string(),
+        "pend" => {
+            // SAFETY: an empty set is filled; the signals are for this thread alone.
+            unsafe {
+                let mut all: libc::sigset_t = std::mem::zeroed();
+                libc::sigfillset(&raw mut all);
+                libc::pthread_sigmask(libc::SIG_BLOCK, &raw const all, std::ptr::null_mut());
+                for signal in [libc::SIGUSR1, libc::SIGTERM, libc::SIGRTMIN() + 3] {
+                    libc::syscall(libc::SYS_tkill, libc::gettid(), signal);
+                }
+            }
+            "0".into()
+        }
+        "pending" => {
+            let status = std::fs::read_to_string("/proc/thread-self/status").expect("status");
+            let lines = status.lines().filter(|it| it.starts_with("Sig"));
+            lines.fold(String::new(), |all, line| all + line + "; ")
+        }
         "end_a_thread" => end_a_thread(),
         "exchange_a_thread" => {
             end_a_thread();
@@ -324,7 +356,11 @@ fn threads_wait_on() {
     assert_eq!(host.in_place().threads(), 9);
     let seen = host.observe();
     for round in 0..50 {
-        assert_eq!(host.ask("wakes"), "0", "round {round}: one came back by itself");
+        assert_eq!(
+            host.ask("wakes"),
+            "0",
+            "round {round}: one came back by itself"
+        );
         assert_eq!(host.ask("wake_all"), "0");
         let rewound = host.rewind().expect("rewound");
         assert_eq!(rewound.threads_ended, 0);
@@ -370,6 +406,21 @@ fn stacks_and_areas() {
     }
 }
 
+fn signals_for_one_thread() {
+    let mut host = Host::start_in_place(Scan::Auto);
+    let (pend, pending) = (
+        format!("{IN_A_THREAD} pend"),
+        format!("{IN_A_THREAD} pending"),
+    );
+    let before = host.ask(&pending);
+    for _ in 0..3 {
+        assert_eq!(host.ask(&pend), "0");
+        assert_ne!(host.ask(&pending), before);
+        host.rewind().expect("rewound");
+        assert_eq!(host.ask(&pending), before);
+    }
+}
+
 fn refusal(how: &str) -> String {
     let mut host = Host::start_in_place(Scan::Auto);
     let error = host.boot(how).expect_err("it is no worker");
@@ -383,7 +434,10 @@ fn a_runtime_that_does_not_rest() {
 
 fn a_runtime_that_was_signalled() {
     let refusal = refusal("signalled");
-    assert!(refusal.contains(&format!("signal {}", libc::SIGURG)), "{refusal}");
+    assert!(
+        refusal.contains(&format!("signal {}", libc::SIGURG)),
+        "{refusal}"
+    );
 }
 
 fn a_runtime_that_ends() {

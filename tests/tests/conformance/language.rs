@@ -33,6 +33,13 @@ pub static LANGUAGES: &[Language] = &[
         ],
     },
     Language {
+        name: "javascript",
+        extension: "js",
+        exception: "RangeError",
+        handler: "function.handler",
+        archive: &[("index.js", "zip_main"), ("parts/helper.js", "zip_helper")],
+    },
+    Language {
         name: "node",
         extension: "js",
         exception: "RangeError",
