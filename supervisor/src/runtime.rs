@@ -22,6 +22,13 @@ pub(crate) enum RuntimeName {
     #[cfg(feature = "node")]
     #[cfg_attr(not(any(feature = "python", feature = "javascript")), default)]
     Node,
+    /// The JVM.
+    #[cfg(feature = "java")]
+    #[cfg_attr(
+        not(any(feature = "python", feature = "javascript", feature = "node")),
+        default
+    )]
+    Java,
 }
 
 /// How a runtime's workers come about.
@@ -45,6 +52,8 @@ impl RuntimeName {
             }
             #[cfg(feature = "node")]
             Self::Node => Origin::Program(refunction_node::command),
+            #[cfg(feature = "java")]
+            Self::Java => Origin::Program(refunction_java::command),
         }
     }
 
