@@ -228,7 +228,12 @@ impl Realm {
             Err(has) => {
                 let missing = place.attribute.as_deref().unwrap_or("main");
                 let has: Vec<&str> = has.iter().map(String::as_str).collect();
-                let has = if has.is_empty() {
+                let text = self.shared.files.borrow().read(&place.file);
+                let declared =
+                    modules::declared_names(&text.and_then(Result::ok).unwrap_or_default());
+                let has = if !has.contains(&missing) && declared.iter().any(|it| it == missing) {
+                    "it is there, but a module must export it".to_owned()
+                } else if has.is_empty() {
                     "it has no functions".to_owned()
                 } else {
                     format!("it has {}", listing(&has))

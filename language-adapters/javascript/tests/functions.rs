@@ -179,6 +179,10 @@ fn missing_entries_are_named(javascript: &mut JavaScript) {
             "the function has no 'main': it has b",
         ),
         ("1", "the function has no 'main': it has no functions"),
+        (
+            "await null;\nfunction main() {}",
+            "the function has no 'main': it is there, but a module must export it",
+        ),
     ] {
         let error = refused(javascript, &source(code));
         assert_eq!(error.error_type, "EntryNotFound");
