@@ -348,6 +348,7 @@ fn a_timer_does_not_see_the_past() {
             "exports.main = (ms) => { const at = Date.now(), mark = performance.now();
              return new Promise((go) => setTimeout(() => go([Date.now() - at, performance.now() - mark]), ms)); };",
         );
+        std::thread::sleep(Duration::from_millis(200));
         let waited = supervisor.call(&json!(100));
         for clock in [&waited[0], &waited[1]] {
             assert!(clock.as_f64().is_some_and(|ms| ms >= 99.0), "{waited}");
@@ -692,6 +693,9 @@ fn a_runtime_that_cannot_boot_says_why() {
                 }
             });
         assert_eq!(supervisor.wait(), 1);
+        eventually("the message is read", || {
+            supervisor.errors().ends_with('\n')
+        });
         supervisor.errors()
     };
     let errors = fails(&["--preload", "no-such-package"], None);

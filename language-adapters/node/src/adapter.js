@@ -463,10 +463,9 @@ function handle({ kind, value }) {
   load(value).then(() => done(null), (thrown) => done({ thrown }));
 }
 
-// Here the snapshot is taken. The loop turns once before anything is done: it keeps the
-// time, and would tell a timer that of the snapshot.
+// Here the snapshot is taken.
 function wait() {
-  after(handle, nextFrame());
+  handle(nextFrame());
 }
 
 process.on('uncaughtException', (error) => settle?.({ thrown: error }));
