@@ -17,6 +17,8 @@ const inspect = require('node:util').inspect;
 const REQUESTS = 3;
 const ANSWERS = 4;
 const HEADER_BYTES = 5;
+// The exit status by which the supervisor knows.
+const CHANNEL_BROKE = 70;
 const TEXT_LIMIT = 64 * 1024;
 
 const { readSync, writeSync } = fs;
@@ -42,9 +44,18 @@ const COMMON = [
 
 const small = Buffer.allocUnsafeSlow(64 * 1024);
 
+// A function can close or break them, and a worker without a channel is none.
+function orEnd(transfer) {
+  try {
+    return transfer();
+  } catch {
+    exit(CHANNEL_BROKE);
+  }
+}
+
 function fill(buffer, length) {
   for (let filled = 0; filled < length;) {
-    const got = readSync(REQUESTS, buffer, filled, length - filled, null);
+    const got = orEnd(() => readSync(REQUESTS, buffer, filled, length - filled, null));
     // The supervisor is gone, and its workers with it.
     if (got === 0) exit(0);
     filled += got;
@@ -68,7 +79,7 @@ function answer(kind, text) {
   frame.latin1Write(kind, 4);
   frame.utf8Write(text, HEADER_BYTES);
   for (let written = 0; written < frame.length;) {
-    written += writeSync(ANSWERS, frame, written);
+    written += orEnd(() => writeSync(ANSWERS, frame, written));
   }
 }
 
@@ -455,7 +466,7 @@ function invoke(invocation) {
 
 function handle({ kind, value }) {
   if (kind === 'I') return invoke(value);
-  if (kind !== 'L') exit(70);
+  if (kind !== 'L') exit(CHANNEL_BROKE);
   afterRestore();
   const done = begin((failure) => {
     answer('l', stringify(failure ? describe(failure.thrown) : null));
