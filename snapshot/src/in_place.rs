@@ -141,7 +141,7 @@ impl Engine {
     }
 
     /// Takes the snapshot of a runtime that says that it is ready, and is about to wait
-    /// in its main thread for something to read from `reads_from`. It becomes `owner`'s,
+    /// in one of its threads for something to read from `reads_from`. It becomes `owner`'s,
     /// if it may, and stays stopped.
     ///
     /// # Errors
@@ -338,15 +338,13 @@ fn busy_thread(
     others: &[Pid],
     reads_from: RawFd,
 ) -> Result<Option<String>, ptrace::PtraceError> {
-    let main = ptrace::registers(pid)?;
-    let (_, arguments) = main.system_call();
-    let reads = main.interrupted_call() == Some(libc::SYS_read)
-        && arguments[0] == i64::from(reads_from).cast_unsigned();
-    if !reads {
-        return Ok(Some("its main thread does not wait for a request".into()));
-    }
-    for tid in others {
-        let call = ptrace::registers(*tid)?.interrupted_call();
+    let mut does_read = false;
+    for tid in others.iter().chain([&pid]) {
+        let registers = ptrace::registers(*tid)?;
+        let call = registers.interrupted_call();
+        let (_, arguments) = registers.system_call();
+        does_read |=
+            call == Some(libc::SYS_read) && arguments[0] == i64::from(reads_from).cast_unsigned();
         if !call.is_some_and(|number| WAITS.contains(&number)) {
             return Ok(Some(match call {
                 Some(number) => format!("thread {tid} is in system call {number}"),
@@ -354,7 +352,7 @@ fn busy_thread(
             }));
         }
     }
-    Ok(None)
+    Ok((!does_read).then(|| "no thread waits for a request".into()))
 }
 
 /// Adds the dropping of what booting read of programs and libraries. Every rewind walks

@@ -119,6 +119,25 @@ pub(crate) fn event_message(tid: Pid) -> Result<u64> {
     Ok(message)
 }
 
+/// True if the signal that the thread is about to take is its own fault, which nobody else
+/// can make it look like (sigaction(2), `si_code`).
+pub(crate) fn is_own_fault(tid: Pid, signal: i32) -> Result<bool> {
+    // SAFETY: all-zero bytes are a valid siginfo_t.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    // SAFETY: writes one siginfo_t.
+    unsafe {
+        request(
+            "PTRACE_GETSIGINFO",
+            libc::PTRACE_GETSIGINFO,
+            tid,
+            0,
+            (&raw mut info) as usize,
+        )
+    }?;
+    let is_fault = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL].contains(&signal);
+    Ok(is_fault && info.si_code > 0)
+}
+
 /// Reads the general registers.
 pub(crate) fn registers(tid: Pid) -> Result<Registers> {
     // SAFETY: all-zero bytes are a valid value of this plain struct.

@@ -569,7 +569,11 @@ impl Tracer {
                     });
                 }
             }
-            Change::Signal(signal) if subject.kind == Kind::Booting => {
+            // The JVM provokes faults of its own while it boots, to learn what it runs on.
+            Change::Signal(signal)
+                if subject.kind == Kind::Booting
+                    && !ptrace::is_own_fault(tid, signal).unwrap_or(false) =>
+            {
                 subject.evidence.boot_signals.insert(signal);
             }
             Change::Executed => {

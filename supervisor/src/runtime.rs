@@ -22,9 +22,17 @@ pub(crate) enum RuntimeName {
     #[cfg(feature = "node")]
     #[cfg_attr(not(any(feature = "python", feature = "javascript")), default)]
     Node,
+    /// The JVM.
+    #[cfg(feature = "java")]
+    #[cfg_attr(
+        not(any(feature = "python", feature = "javascript", feature = "node")),
+        default
+    )]
+    Java,
 }
 
 /// How a runtime's workers come about.
+#[allow(dead_code)] // Of one runtime alone there is one way.
 pub(crate) enum Origin {
     /// Forked from a template into which this adapter loaded the runtime.
     Template(Box<dyn Adapter>),
@@ -45,6 +53,8 @@ impl RuntimeName {
             }
             #[cfg(feature = "node")]
             Self::Node => Origin::Program(refunction_node::command),
+            #[cfg(feature = "java")]
+            Self::Java => Origin::Program(refunction_java::command),
         }
     }
 

@@ -1,0 +1,73 @@
+package refunction;
+
+import java.io.ByteArrayOutputStream;
+import java.io.IOException;
+import java.io.InputStream;
+import java.nio.charset.StandardCharsets;
+import java.util.Base64;
+import java.util.List;
+import java.util.Map;
+import java.util.jar.JarEntry;
+import java.util.jar.JarOutputStream;
+
+/**
+ * Goes the way of every load and call with a function of our own: what the JVM loads,
+ * links and compiles on the way is in the snapshot, and later calls write less.
+ */
+final class WarmUp {
+    /** Twice what a method is called before it is compiled. */
+    private static final int LOADS = 40;
+
+    private static final int CALLS = 10;
+    private static final String FUNCTION = "refunction.warm.Function";
+    private static final String HANDLER = "refunction.warm.Handler";
+    private static final List<String> CLASSES =
+            List.of(FUNCTION, HANDLER, HANDLER + "$Context", HANDLER + "$Bean", HANDLER + "$Answer");
+
+    private WarmUp() {}
+
+    static void of(Worker worker) throws IOException {
+        Base64.Encoder encoder = Base64.getEncoder();
+        String single = encoder.encodeToString(file(FUNCTION));
+        ByteArrayOutputStream archive = new ByteArrayOutputStream();
+        try (JarOutputStream jar = new JarOutputStream(archive)) {
+            for (String name : CLASSES) {
+                jar.putNextEntry(new JarEntry(path(name)));
+                jar.write(file(name));
+            }
+        }
+        String several = encoder.encodeToString(archive.toByteArray());
+        for (int load = 0; load < LOADS; load++) {
+            if (load % 2 == 0) {
+                run(worker, Map.of("code", single, "binary", true, "env", Map.of()), true);
+            } else {
+                String entry = List.of(FUNCTION + "::main", HANDLER, HANDLER + "::bean", HANDLER + "::streams").get(load / 2 % 4);
+                run(worker, Map.of("code", several, "binary", true, "handler", entry), entry.startsWith(FUNCTION));
+            }
+        }
+        // The ways of those that are refused.
+        worker.load("{\"code\":\"class\"}");
+        worker.load("{\"code\":\"UEs=\",\"binary\":true}");
+    }
+
+    private static void run(Worker worker, Map<String, Object> function, boolean mayFail) {
+        String failure = worker.load(JsonWriter.write(function));
+        if (failure != null) throw new IllegalStateException(failure);
+        for (int call = 1; call <= CALLS; call++) {
+            boolean fails = mayFail && call % 5 == 0;
+            Worker.Outcome outcome = worker.invoke("{\"id\":\"warm\",\"deadline_unix_ms\":1,"
+                    + "\"data\":{\"name\":\"\\u00fc\",\"number\":1.5,\"fail\":" + fails + "}}");
+            if (outcome.kind() != (fails ? 'x' : 'v')) throw new IllegalStateException(outcome.text());
+        }
+    }
+
+    private static String path(String name) {
+        return name.replace('.', '/') + ".class";
+    }
+
+    private static byte[] file(String name) throws IOException {
+        try (InputStream source = WarmUp.class.getClassLoader().getResourceAsStream(path(name))) {
+            return source.readAllBytes();
+        }
+    }
+}

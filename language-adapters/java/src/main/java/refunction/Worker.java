@@ -1,0 +1,107 @@
+package refunction;
+
+import java.io.IOException;
+import java.nio.file.Path;
+import java.util.Map;
+
+/** A worker's life: loads one function at a time, and calls it. */
+final class Worker {
+    private final Channel channel;
+    private final Output output;
+    private final Fresh fresh;
+    private final Environment environment;
+    private final ClassLoader parent;
+    private final Path root;
+
+    private Program program;
+    private Entry entry;
+
+    Worker(Channel channel, Output output, Fresh fresh, ClassLoader parent, Path root)
+            throws ReflectiveOperationException {
+        this.channel = channel;
+        this.output = output;
+        this.fresh = fresh;
+        this.parent = parent;
+        this.root = root;
+        environment = new Environment();
+    }
+
+    /** Does what it is asked until the supervisor is gone. */
+    void serve() throws IOException, ReflectiveOperationException {
+        for (Channel.Frame frame = channel.next(); frame != null; frame = channel.next()) {
+            // Of a call before, whose interruption nobody took notice of.
+            Thread.interrupted();
+            switch (frame.kind()) {
+                case 'L' -> {
+                    fresh.afterRestore();
+                    String failure = load(frame.text());
+                    output.flush();
+                    channel.answer('l', failure == null ? "null" : failure);
+                }
+                case 'I' -> {
+                    Outcome outcome = invoke(frame.text());
+                    output.flush();
+                    channel.answer(outcome.kind, outcome.text);
+                }
+                default -> throw new IOException("a frame of kind " + frame.kind());
+            }
+        }
+    }
+
+    record Outcome(char kind, String text) {}
+
+    /** Null, or why it was not loaded. */
+    String load(String text) {
+        try {
+            unload();
+            load((Map<?, ?>) JsonReader.read(text));
+            return null;
+        } catch (Throwable thrown) {
+            return Failure.describe(thrown);
+        }
+    }
+
+    @SuppressWarnings("unchecked")
+    private void load(Map<?, ?> function) throws Throwable {
+        if (function.get("env") instanceof Map<?, ?> variables) {
+            environment.set((Map<String, String>) variables);
+        }
+        String code = (String) function.get("code");
+        String handler = (String) function.get("handler");
+        String main = (String) function.get("main");
+        if (Boolean.TRUE.equals(function.get("binary"))) {
+            program = Program.of(code, parent);
+        } else if (!code.isBlank()) {
+            throw new Refusal(
+                    "SourceText",
+                    "the code is source text, and there is no compiler here: send a jar or a class file in base64, with \"binary\": true");
+        } else if (handler != null || main != null) {
+            program = Program.installed(root, parent);
+        } else {
+            throw new Refusal("EntryNotFound", "there is no code to load");
+        }
+        Thread.currentThread().setContextClassLoader(program.loader());
+        entry = program.entry(handler, main);
+    }
+
+    void unload() throws IOException {
+        Program before = program;
+        program = null;
+        entry = null;
+        Thread.currentThread().setContextClassLoader(parent);
+        if (before != null) before.loader().close();
+    }
+
+    Outcome invoke(String text) {
+        try {
+            if (entry == null) throw new Refusal("NotLoaded", "no function is loaded");
+            Map<?, ?> invocation = (Map<?, ?>) JsonReader.read(text);
+            Number deadline = (Number) invocation.get("deadline_unix_ms");
+            Object argument = invocation.get("data");
+            String id = (String) invocation.get("id");
+            return new Outcome('v', entry.call(argument, id, deadline == null ? null : deadline.longValue()));
+        } catch (Throwable thrown) {
+            return new Outcome('x', Failure.describe(thrown));
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Java for the tests: the adapter's jar, and functions compiled from source.
+//!
+//! Both are compiled by the host's javac when a test needs them, each version once: the
+//! directory is named after what is in it.
+
+use std::collections::hash_map::DefaultHasher;
+use std::fs;
+use std::hash::{Hash, Hasher};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use crate::supervisor::Supervisor;
+
+/// The adapter's sources.
+const ADAPTER: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../language-adapters/java/src/main/java"
+);
+
+/// Where Debian has the real library that OpenWhisk's actions are written with.
+const GSON: &str = "/usr/share/java/gson.jar";
+
+/// Where the compiled things are kept, and files that more than one test process writes are
+/// moved to when they are whole.
+fn kept() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"),
+        PathBuf::from,
+    );
+    target.join("tmp/java")
+}
+
+/// A supervisor that runs Java functions.
+#[must_use]
+#[track_caller]
+pub fn start(arguments: &[&str]) -> Supervisor {
+    start_with(arguments, |_| {})
+}
+
+/// As [`start`], with whatever else is to be set.
+#[must_use]
+#[track_caller]
+pub fn start_with(arguments: &[&str], set: impl FnOnce(&mut Command)) -> Supervisor {
+    Supervisor::start_with(&[&["--runtime", "java"], arguments].concat(), |command| {
+        command.env("FUNCTION_JAVA_ADAPTER", adapter());
+        set(command);
+    })
+}
+
+/// The adapter's jar.
+pub fn adapter() -> &'static Path {
+    static JAR: OnceLock<PathBuf> = OnceLock::new();
+    JAR.get_or_init(|| {
+        let sources = sources_under(Path::new(ADAPTER));
+        let classes = compile(&sources);
+        let jar = classes.with_extension("jar");
+        if !jar.is_file() {
+            let unfinished = classes.with_extension(std::process::id().to_string());
+            archive(
+                &unfinished,
+                &["--main-class", "refunction.Main"],
+                &classes,
+                &[".".into()],
+            );
+            fs::rename(&unfinished, &jar).expect("keeping the adapter's jar");
+        }
+        jar
+    })
+}
+
+/// All Java sources in this directory and below.
+#[must_use]
+pub fn sources_under(directory: &Path) -> Vec<PathBuf> {
+    let mut sources = Vec::new();
+    let entries = fs::read_dir(directory)
+        .unwrap_or_else(|error| panic!("listing {}: {error}", directory.display()));
+    for entry in entries {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            sources.extend(sources_under(&path));
+        } else if path.extension().is_some_and(|it| it == "java") {
+            sources.push(path);
+        }
+    }
+    sources.sort();
+    sources
+}
+
+/// Compiles these together; the directory of their classes.
+///
+/// # Panics
+/// There is no compiler, or it refuses them.
+#[must_use]
+pub fn compile(sources: &[PathBuf]) -> PathBuf {
+    let mut hasher = DefaultHasher::new();
+    for source in sources {
+        source.hash(&mut hasher);
+        let text = fs::read(source);
+        text.unwrap_or_else(|error| panic!("{}: {error}", source.display()))
+            .hash(&mut hasher);
+    }
+    let classes = kept().join(format!("{:016x}", hasher.finish()));
+    if classes.is_dir() {
+        return classes;
+    }
+    let unfinished = classes.with_extension(std::process::id().to_string());
+    run(Command::new("javac")
+        .args(["--release", "17", "-g", "-classpath", GSON, "-d"])
+        .arg(&unfinished)
+        .args(sources));
+    match fs::rename(&unfinished, &classes) {
+        // Another test process was faster.
+        Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {
+            fs::remove_dir_all(&unfinished).expect("removing what is there already");
+        }
+        moved => moved.expect("keeping the classes"),
+    }
+    classes
+}
+
+/// Makes a jar of these entries of a directory.
+///
+/// # Panics
+/// It could not be made.
+pub fn archive(jar: &Path, options: &[&str], directory: &Path, entries: &[String]) {
+    run(Command::new("jar")
+        .args(["--create", "--file"])
+        .arg(jar)
+        .args(options)
+        .arg("-C")
+        .arg(directory)
+        .args(join_directory(directory, entries)));
+}
+
+/// `-C` holds for the one entry that follows it.
+fn join_directory(directory: &Path, entries: &[String]) -> Vec<String> {
+    let directory = directory.display().to_string();
+    let mut arguments = Vec::new();
+    for (index, entry) in entries.iter().enumerate() {
+        if index > 0 {
+            arguments.extend(["-C".to_owned(), directory.clone()]);
+        }
+        arguments.push(entry.clone());
+    }
+    arguments
+}
+
+/// The library for JSON that OpenWhisk's actions use.
+///
+/// # Panics
+/// It is not installed.
+#[must_use]
+pub fn gson() -> &'static Path {
+    let path = Path::new(GSON);
+    assert!(
+        path.is_file(),
+        "{GSON} is not there: install libgoogle-gson-java"
+    );
+    path
+}
+
+fn run(command: &mut Command) {
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}; install openjdk-17-jdk-headless"));
+    assert!(
+        output.status.success(),
+        "{command:?}: {}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}

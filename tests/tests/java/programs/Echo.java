@@ -1,0 +1,5 @@
+public class Echo {
+    public static Object main(Object argument) {
+        return argument;
+    }
+}
