@@ -606,6 +606,41 @@ fn a_function_of_the_image_is_called_by_its_name() {
 }
 
 #[test]
+fn a_package_is_loaded_before_any_function() {
+    let root = std::env::temp_dir().join(format!("refunction-packages-{}", std::process::id()));
+    let packages = [
+        ("common", "index.js", "exports.user = process.getuid();"),
+        (
+            "modern",
+            "index.mjs",
+            "export const user = process.getuid();",
+        ),
+    ];
+    for (name, file, text) in packages {
+        let package = root.join("node_modules").join(name);
+        fs::create_dir_all(&package).expect("a directory");
+        let description = json!({"name": name, "main": file}).to_string();
+        fs::write(package.join("package.json"), description).expect("written");
+        fs::write(package.join(file), text).expect("written");
+    }
+    let arguments = ["--runtime", "node", "--preload", "common,modern"];
+    let mut supervisor = Supervisor::start_with(&arguments, |command| {
+        command.env("FUNCTION_ROOT", &root);
+    });
+    // While it boots a runtime is the supervisor's user, and no tenant's code runs.
+    for _ in 0..2 {
+        supervisor.load(
+            "exports.main = async () =>
+               [require('common').user, (await import('modern')).user, process.getuid()];",
+        );
+        let users = supervisor.call(&Value::Null);
+        assert_eq!(users, json!([0, 0, supervisor.uid]));
+        rewind(&mut supervisor);
+    }
+    fs::remove_dir_all(&root).expect("removed");
+}
+
+#[test]
 fn whatever_is_thrown_fails_the_call_with_the_tenants_lines() {
     let mut supervisor = start(&[]);
     for (source, error_type, words) in [
