@@ -681,6 +681,11 @@ fn whatever_is_thrown_fails_the_call_with_the_tenants_lines() {
             "described",
         ),
         (
+            "exports.main = () => { throw new Error('node:fs at node:fs'); }",
+            "Error",
+            "node:fs at node:fs",
+        ),
+        (
             "exports.main = () => new Promise(() => {})",
             "Unsettled",
             "never end",
@@ -692,6 +697,7 @@ fn whatever_is_thrown_fails_the_call_with_the_tenants_lines() {
         assert_eq!(failure["error_type"], error_type, "{failure}");
         if let Some(stack) = failure["stack"].as_str() {
             assert!(stack.contains("function.js:1:"), "{stack}");
+            assert!(stack.contains(words), "{stack}");
             assert!(
                 !stack.contains("[eval]") && !stack.contains("node:internal"),
                 "{stack}"

@@ -101,7 +101,8 @@ function bounded(text) {
   return text.length > TEXT_LIMIT ? text.slice(0, TEXT_LIMIT) + ' …' : text;
 }
 
-const OURS = /\(?(?:\[eval\]|node:|evalmachine)/;
+// Frames of this adapter and of Node.js itself.
+const OURS = /^\s+at .*(?:\[eval\]|node:)/;
 
 // Whatever a function throws, as text; a getter of it may throw in turn.
 function describe(thrown) {
@@ -114,7 +115,6 @@ function describe(thrown) {
     }
     const name = String(thrown.name || thrown.constructor?.name || 'Error');
     const lines = typeof thrown.stack === 'string' ? thrown.stack.split('\n') : [];
-    // A syntax error begins with the line that it is in.
     const stack = lines.filter((line) => !OURS.test(line)).join('\n');
     return {
       error_type: bounded(name),
@@ -569,7 +569,8 @@ async function ready(packages) {
   setFlagsFromString('--no-expose-gc');
   gc();
   answer('r', stringify({ name: 'nodejs', version: process.versions.node }));
-  wait();
+  // On a stack of its own: what comes of it is not this function's failure.
+  after(wait);
 }
 
 function giveUp(error) {
