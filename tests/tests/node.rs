@@ -348,6 +348,7 @@ fn a_timer_does_not_see_the_past() {
             "exports.main = (ms) => { const at = Date.now(), mark = performance.now();
              return new Promise((go) => setTimeout(() => go([Date.now() - at, performance.now() - mark]), ms)); };",
         );
+        std::thread::sleep(Duration::from_millis(200));
         let waited = supervisor.call(&json!(100));
         for clock in [&waited[0], &waited[1]] {
             assert!(clock.as_f64().is_some_and(|ms| ms >= 99.0), "{waited}");
@@ -605,6 +606,41 @@ fn a_function_of_the_image_is_called_by_its_name() {
 }
 
 #[test]
+fn a_package_is_loaded_before_any_function() {
+    let root = std::env::temp_dir().join(format!("refunction-packages-{}", std::process::id()));
+    let packages = [
+        ("common", "index.js", "exports.user = process.getuid();"),
+        (
+            "modern",
+            "index.mjs",
+            "export const user = process.getuid();",
+        ),
+    ];
+    for (name, file, text) in packages {
+        let package = root.join("node_modules").join(name);
+        fs::create_dir_all(&package).expect("a directory");
+        let description = json!({"name": name, "main": file}).to_string();
+        fs::write(package.join("package.json"), description).expect("written");
+        fs::write(package.join(file), text).expect("written");
+    }
+    let arguments = ["--runtime", "node", "--preload", "common,modern"];
+    let mut supervisor = Supervisor::start_with(&arguments, |command| {
+        command.env("FUNCTION_ROOT", &root);
+    });
+    // While it boots a runtime is the supervisor's user, and no tenant's code runs.
+    for _ in 0..2 {
+        supervisor.load(
+            "exports.main = async () =>
+               [require('common').user, (await import('modern')).user, process.getuid()];",
+        );
+        let users = supervisor.call(&Value::Null);
+        assert_eq!(users, json!([0, 0, supervisor.uid]));
+        rewind(&mut supervisor);
+    }
+    fs::remove_dir_all(&root).expect("removed");
+}
+
+#[test]
 fn whatever_is_thrown_fails_the_call_with_the_tenants_lines() {
     let mut supervisor = start(&[]);
     for (source, error_type, words) in [
@@ -645,6 +681,11 @@ fn whatever_is_thrown_fails_the_call_with_the_tenants_lines() {
             "described",
         ),
         (
+            "exports.main = () => { throw new Error('node:fs at node:fs'); }",
+            "Error",
+            "node:fs at node:fs",
+        ),
+        (
             "exports.main = () => new Promise(() => {})",
             "Unsettled",
             "never end",
@@ -656,6 +697,7 @@ fn whatever_is_thrown_fails_the_call_with_the_tenants_lines() {
         assert_eq!(failure["error_type"], error_type, "{failure}");
         if let Some(stack) = failure["stack"].as_str() {
             assert!(stack.contains("function.js:1:"), "{stack}");
+            assert!(stack.contains(words), "{stack}");
             assert!(
                 !stack.contains("[eval]") && !stack.contains("node:internal"),
                 "{stack}"
@@ -692,6 +734,9 @@ fn a_runtime_that_cannot_boot_says_why() {
                 }
             });
         assert_eq!(supervisor.wait(), 1);
+        eventually("the message is read", || {
+            supervisor.errors().ends_with('\n')
+        });
         supervisor.errors()
     };
     let errors = fails(&["--preload", "no-such-package"], None);

@@ -17,6 +17,8 @@ const inspect = require('node:util').inspect;
 const REQUESTS = 3;
 const ANSWERS = 4;
 const HEADER_BYTES = 5;
+// The exit status by which the supervisor knows.
+const CHANNEL_BROKE = 70;
 const TEXT_LIMIT = 64 * 1024;
 
 const { readSync, writeSync } = fs;
@@ -42,9 +44,18 @@ const COMMON = [
 
 const small = Buffer.allocUnsafeSlow(64 * 1024);
 
+// A function can close or break them, and a worker without a channel is none.
+function orEnd(transfer) {
+  try {
+    return transfer();
+  } catch {
+    exit(CHANNEL_BROKE);
+  }
+}
+
 function fill(buffer, length) {
   for (let filled = 0; filled < length;) {
-    const got = readSync(REQUESTS, buffer, filled, length - filled, null);
+    const got = orEnd(() => readSync(REQUESTS, buffer, filled, length - filled, null));
     // The supervisor is gone, and its workers with it.
     if (got === 0) exit(0);
     filled += got;
@@ -61,14 +72,18 @@ function nextFrame() {
   return { kind, value: parse(payload.utf8Slice(0, length)) };
 }
 
+// Nobody hears what is answered before the snapshot.
+let isWarming = false;
+
 function answer(kind, text) {
   const length = Buffer.byteLength(text);
   const frame = Buffer.allocUnsafe(HEADER_BYTES + length);
   frame.writeUInt32LE(length, 0);
   frame.latin1Write(kind, 4);
   frame.utf8Write(text, HEADER_BYTES);
+  if (isWarming) return;
   for (let written = 0; written < frame.length;) {
-    written += writeSync(ANSWERS, frame, written);
+    written += orEnd(() => writeSync(ANSWERS, frame, written));
   }
 }
 
@@ -86,7 +101,8 @@ function bounded(text) {
   return text.length > TEXT_LIMIT ? text.slice(0, TEXT_LIMIT) + ' …' : text;
 }
 
-const OURS = /\(?(?:\[eval\]|node:|evalmachine)/;
+// Frames of this adapter and of Node.js itself.
+const OURS = /^\s+at .*(?:\[eval\]|node:)/;
 
 // Whatever a function throws, as text; a getter of it may throw in turn.
 function describe(thrown) {
@@ -99,7 +115,6 @@ function describe(thrown) {
     }
     const name = String(thrown.name || thrown.constructor?.name || 'Error');
     const lines = typeof thrown.stack === 'string' ? thrown.stack.split('\n') : [];
-    // A syntax error begins with the line that it is in.
     const stack = lines.filter((line) => !OURS.test(line)).join('\n');
     return {
       error_type: bounded(name),
@@ -374,6 +389,8 @@ function find(space, name, isHandler) {
 
 // What ends the call or the load in hand; later words of it count for nothing.
 let settle = null;
+// What comes after it.
+let next = wait;
 // What then answers, when all that was printed is out.
 let finish = null;
 
@@ -384,7 +401,7 @@ function begin(done) {
     finish = () => {
       finish = null;
       done(...outcome);
-      after(wait);
+      after(next);
     };
     flush(finish);
   };
@@ -455,18 +472,17 @@ function invoke(invocation) {
 
 function handle({ kind, value }) {
   if (kind === 'I') return invoke(value);
-  if (kind !== 'L') exit(70);
-  afterRestore();
+  if (kind !== 'L') exit(CHANNEL_BROKE);
+  if (!isWarming) afterRestore();
   const done = begin((failure) => {
     answer('l', stringify(failure ? describe(failure.thrown) : null));
   });
   load(value).then(() => done(null), (thrown) => done({ thrown }));
 }
 
-// Here the snapshot is taken. The loop turns once before anything is done: it keeps the
-// time, and would tell a timer that of the snapshot.
+// Here the snapshot is taken.
 function wait() {
-  after(handle, nextFrame());
+  handle(nextFrame());
 }
 
 process.on('uncaughtException', (error) => settle?.({ thrown: error }));
@@ -494,26 +510,79 @@ function boot() {
   fs.closeSync(Number(path.basename(process.env.OPENSSL_CONF)));
   delete process.env.OPENSSL_CONF;
   for (const name of COMMON) Module.createRequire(path.join(root, 'x'))(`node:${name}`);
-  const require = Module.createRequire(path.join(root, 'index.js'));
-  for (const name of packages) require(name);
   process.stdout;
   process.stderr;
+  return packages;
 }
 
-function ready() {
+async function preload(packages) {
+  const require = Module.createRequire(path.join(root, 'index.js'));
+  for (const name of packages) {
+    try {
+      require(name);
+    } catch (error) {
+      if (error?.code !== 'ERR_REQUIRE_ESM') throw error;
+      await import(url.pathToFileURL(require.resolve(name)).href);
+    }
+  }
+}
+
+const WARM = [
+  { code: `class Refused extends TypeError {}
+    function main(args) {
+      if (args.raise) throw new Refused('warm');
+      return { echo: args, numbers: [1, 2.5, null, true], text: '\u00fc' };
+    }` },
+  { code: 'exports.main = async (args) => { if (args.raise) throw new Error("warm"); return args; };', main: 'main' },
+  { code: 'exports.handler = (event, context, callback) => callback(event.raise ? new Error("warm") : null, event);', handler: 'function.handler' },
+  { code: 'function main( {' },
+];
+
+// Goes the way of every load and call with functions of our own, so that what V8
+// compiles and caches on the way is in the snapshot, and no tenant pays for it again.
+async function warm() {
+  isWarming = true;
+  const turn = (kind, value) => new Promise((go) => {
+    next = go;
+    handle({ kind, value });
+  });
+  for (let round = 0; round < 20; round++) {
+    for (const given of WARM) {
+      await turn('L', given);
+      for (const data of [{ a: [1, 2.5, 'x'], b: null }, { raise: true }]) {
+        await turn('I', { id: 'warm', deadline_unix_ms: now(), data });
+      }
+    }
+  }
+  randomFillSync(entropy);
+  setFlagsFromString('--random-seed=0');
+  entry = null;
+  isWarming = false;
+  next = wait;
+}
+
+async function ready(packages) {
+  await preload(packages);
+  await warm();
   setFlagsFromString('--expose-gc');
   const gc = vm.runInNewContext('gc');
   setFlagsFromString('--no-expose-gc');
   gc();
   answer('r', stringify({ name: 'nodejs', version: process.versions.node }));
-  wait();
+  // On a stack of its own: what comes of it is not this function's failure.
+  after(wait);
+}
+
+function giveUp(error) {
+  isWarming = false;
+  answer('x', stringify(describe(error)));
+  exit(1);
 }
 
 try {
-  boot();
+  const packages = boot();
   // The first thing that is asked of a file starts the pool's threads.
-  fs.stat('/', () => after(ready));
+  fs.stat('/', () => after(() => ready(packages).catch(giveUp)));
 } catch (error) {
-  answer('x', stringify(describe(error)));
-  exit(1);
+  giveUp(error);
 }

@@ -39,6 +39,13 @@ pub fn all() -> Vec<Case> {
             patience: PATIENCE * (1 + number_of_programs() / 500),
             ..case("random_programs_are_undone", random_programs_are_undone)
         },
+        Case {
+            patience: PATIENCE * (1 + number_of_programs() / 250),
+            ..case(
+                "random_programs_are_undone_in_place",
+                random_programs_are_undone_in_place,
+            )
+        },
         case("a_hold_meets_an_exec", a_hold_meets_an_exec),
         case("cold_pages_are_dropped", cold_pages_are_dropped),
         case(
@@ -211,8 +218,19 @@ const SLOW: &[&str] = &[
 /// Tenants that do several things one after the other, in any order, some of them
 /// more than once. What fails is shrunk to the shortest program that does.
 fn random_programs_are_undone() {
+    random_programs_are_undone_by(Host::start(Scan::Auto));
+}
+
+/// The same in a worker with threads, any of which may do what is its own.
+fn random_programs_are_undone_in_place() {
+    random_programs_are_undone_by(Host::start_in_place(Scan::Auto));
+}
+
+fn random_programs_are_undone_by(host: Host) {
+    let forks = host.forks();
     let usable = || {
         mutations::all()
+            .filter(|it| forks || !threads::OTHERWISE_IN_PLACE.contains(&it.name))
             .filter(|it| it.known.is_none() && !matches!(it.expect, Expect::Lost(_)))
             // Its alarm ends the worker if the next steps take their time.
             .filter(|it| it.name != "start_interval_timers")
@@ -225,12 +243,8 @@ fn random_programs_are_undone() {
         49 => prop::sample::select(undone),
         1 => prop::sample::select(refused),
     ];
-    let host = std::cell::RefCell::new(Host::start(Scan::Auto));
-    host.borrow_mut().ask("look");
-    host.borrow_mut().rewind().expect("rewound after a look");
-    let seen_inside = host.borrow_mut().ask("look");
-    host.borrow_mut().rewind().expect("rewound after a look");
-    let seen_outside = host.borrow().observe();
+    let host = std::cell::RefCell::new(host);
+    let baseline = std::cell::RefCell::new(seen(&mut host.borrow_mut()));
     let rewinds = std::cell::Cell::new(0u32);
     let ended_early = std::cell::Cell::new(0u32);
     let programs = number_of_programs();
@@ -239,21 +253,42 @@ fn random_programs_are_undone() {
         failure_persistence: None,
         ..Config::default()
     });
+    let in_a_thread = prop::bool::weighted(if forks { 0.0 } else { 0.3 });
+    let step = (step, in_a_thread);
     let result = runner.run(&prop::collection::vec(step, 1..6), |program| {
         let mut host = host.borrow_mut();
+        let replace = |host: &mut Host| {
+            host.replace_worker();
+            if !forks {
+                // Another program, elsewhere in its memory.
+                *baseline.borrow_mut() = seen(host);
+            }
+        };
+        let elsewhere: Vec<bool> = program
+            .iter()
+            .map(|(it, elsewhere)| {
+                *elsewhere && threads::mutations().any(|own| own.name == it.name)
+            })
+            .collect();
+        let program: Vec<&Mutation> = program.into_iter().map(|(it, _)| it).collect();
         // Nothing comes after what does not come back.
         let stays = program.iter().position(|it| it.stays);
         let program = &program[..stays.map_or(program.len(), |at| at + 1)];
         let must_be_refused = program.iter().any(|it| it.expect.is_refusal());
-        for mutation in program {
+        for (mutation, elsewhere) in program.iter().zip(elsewhere) {
             let expected = match mutation.expect {
                 Expect::Denied(error) => error.to_string(),
                 _ => "0".to_string(),
             };
-            if host.ask(mutation.name) != expected {
+            let what = if elsewhere {
+                format!("{} {}", threads::IN_A_THREAD, mutation.name)
+            } else {
+                mutation.name.to_string()
+            };
+            if host.ask(&what) != expected {
                 // One step made the next impossible, which is a tenant's own affair.
                 ended_early.set(ended_early.get() + 1);
-                host.replace_worker();
+                replace(&mut host);
                 return Ok(());
             }
         }
@@ -268,12 +303,13 @@ fn random_programs_are_undone() {
             Err(refused) => {
                 // A signal that one step left pending may be taken by another's thread.
                 let has_ended = !refusable && host.has_ended();
-                host.replace_worker();
+                replace(&mut host);
                 prop_assert!(refusable || has_ended, "{:?}", refused.taints);
             }
         }
-        prop_assert_eq!(host.observe(), seen_outside.clone());
-        prop_assert_eq!(host.ask("look"), seen_inside.clone());
+        let (seen_inside, seen_outside) = baseline.borrow().clone();
+        prop_assert_eq!(host.observe(), seen_outside);
+        prop_assert_eq!(host.ask("look"), seen_inside);
         let rewound = host.rewind();
         prop_assert!(
             rewound.is_ok(),

@@ -44,6 +44,7 @@ pub const ALL: &[(&str, fn())] = &[
 pub const OTHERWISE_IN_PLACE: &[&str] = &[
     "queue_signals",
     "leave_every_signal_pending",
+    "leave_a_breakpoint_pending",
     "cut_a_mapping_into_pieces",
 ];
 

@@ -78,7 +78,7 @@ pub const ALL: &[Mutation] = &[
     Mutation::new("count_an_event", Rewound, || {
         put(COUNTER_OF_EVENTS, &1u64.to_ne_bytes())
     }),
-    Mutation::new("take_the_events", Rewound, || take(COUNTER_OF_EVENTS)),
+    Mutation::new("take_the_events", Rewound, take_the_events),
     Mutation::new("replace_an_event_counter", DESCRIPTORS, || {
         let other = call(libc::SYS_eventfd2, [3, 0, 0, 0]);
         must(call(libc::SYS_dup3, [other, COUNTER_OF_EVENTS.into(), 0, 0]).min(0))
@@ -201,6 +201,20 @@ fn put(to: i32, bytes: &[u8]) -> i64 {
 }
 
 /// Reads what there is from the start, as far as there is one.
+/// All that there are; where there are none, reading would wait for one.
+fn take_the_events() -> i64 {
+    let mut poll = libc::pollfd {
+        fd: COUNTER_OF_EVENTS,
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    // SAFETY: one struct, as it says.
+    match unsafe { libc::poll(&raw mut poll, 1, 0) } {
+        1 => take(COUNTER_OF_EVENTS),
+        _ => 0,
+    }
+}
+
 fn take(from: i32) -> i64 {
     let mut word = [0u8; 8];
     let to = word.as_mut_ptr() as i64;
