@@ -227,6 +227,9 @@ impl Worker {
             .map_err(|taint| vec![taint])?;
         self.put_threads_back(image, tracer)
             .map_err(|taint| vec![taint])?;
+        if !self.ready.threads.is_empty() {
+            watch.lap("each thread");
+        }
 
         if are_mappings_otherwise && !leaves_out("mappings:pieces") {
             self.accept_mappings()?;

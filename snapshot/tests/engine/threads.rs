@@ -43,6 +43,7 @@ pub const ALL: &[(&str, fn())] = &[
 /// kernel joins mappings again that a fork would keep apart.
 pub const OTHERWISE_IN_PLACE: &[&str] = &[
     "queue_signals",
+    "leave_signals_pending",
     "leave_every_signal_pending",
     "leave_a_breakpoint_pending",
     "cut_a_mapping_into_pieces",
