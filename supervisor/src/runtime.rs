@@ -40,6 +40,11 @@ const RUNTIMES: &[Runtime] = &[
         name: "node",
         origin: || Origin::Program(refunction_node::command),
     },
+    #[cfg(feature = "lua")]
+    Runtime {
+        name: "lua",
+        origin: || Origin::Template(Box::new(refunction_lua::Lua::new())),
+    },
 ];
 
 impl Runtime {
