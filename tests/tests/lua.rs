@@ -261,15 +261,14 @@ fn programs_find_the_variables_of_their_function() {
 #[test]
 fn what_is_written_arrives_before_the_answer() {
     let mut supervisor = start(&[]);
-    supervisor.load(
-        "function main(how)
-            io.stdout:setvbuf(how)
+    let code = "function main(how)
+            if how ~= 'as it is' then io.stdout:setvbuf(how) end
             io.write('without an end of line')
             if how == 'full' then error('and then it failed') end
-            return how
-        end",
-    );
-    for how in ["no", "line", "full"] {
+        end";
+    for how in ["as it is", "full", "line", "no"] {
+        // Each with a stream of its own: what was unbuffered once does not buffer again.
+        supervisor.load(code);
         supervisor.ask(&json!("it"), &json!(how));
         supervisor.expect(if how == "full" { "error" } else { "response" });
         let logs = supervisor.take_logs();
@@ -279,8 +278,15 @@ fn what_is_written_arrives_before_the_answer() {
             [(&json!("it"), &json!("without an end of line"))],
             "{how}"
         );
+        rewind(&mut supervisor);
     }
-    rewind(&mut supervisor);
+    // A line is there before the call is over, if it ever is.
+    supervisor.load("function main() io.write('begun\\n') while true do end end");
+    supervisor.send(&json!({"type": "request", "id": 1, "data": null, "deadline_ms": 300}));
+    supervisor.expect("error");
+    let logs = supervisor.take_logs();
+    assert_eq!(logs.len(), 1, "{logs:?}");
+    assert_eq!(logs[0]["line"], "begun");
 }
 
 struct Tenant {

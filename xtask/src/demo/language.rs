@@ -24,6 +24,12 @@ const LANGUAGES: &[Language] = &[
     },
     script("javascript"),
     script("node"),
+    Language {
+        name: "lua",
+        tenant_a: include_str!("tenant_a.lua"),
+        tenant_b: include_str!("tenant_b.lua"),
+        sum: "function main(args)\n  local sum = 0\n  for _, number in ipairs(args.numbers) do\n    sum = sum + number\n  end\n  return { sum = sum }\nend\n",
+    },
 ];
 
 const fn script(name: &'static str) -> Language {
