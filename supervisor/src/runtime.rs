@@ -15,6 +15,8 @@ pub(crate) struct Runtime {
 }
 
 /// How a runtime's workers come about.
+// A supervisor with one runtime has one kind of them.
+#[allow(dead_code)]
 pub(crate) enum Origin {
     /// Forked from a template into which this adapter loaded the runtime.
     Template(Box<dyn Adapter>),
