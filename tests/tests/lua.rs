@@ -4,10 +4,17 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::io::{Cursor, Write};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use refunction_tests::peer::assert_failure;
 use refunction_tests::process::{self, Size};
 use refunction_tests::supervisor::Supervisor;
 use serde_json::{Value, json};
+use zip::ZipWriter;
+use zip::write::SimpleFileOptions;
 
 const LUA: &[&str] = &["--runtime", "lua"];
 
@@ -197,6 +204,11 @@ fn what_a_tenant_does_to_its_state_the_next_does_not_see() {
 }
 
 #[test]
+fn what_a_tenant_does_to_its_state_the_next_does_not_see_in_the_pagemap_file() {
+    isolate(&["--scan", "file"], "rewind");
+}
+
+#[test]
 fn what_a_tenant_does_to_its_state_another_worker_does_not_see() {
     isolate(&["--method", "refork"], "refork");
 }
@@ -287,6 +299,176 @@ fn what_is_written_arrives_before_the_answer() {
     let logs = supervisor.take_logs();
     assert_eq!(logs.len(), 1, "{logs:?}");
     assert_eq!(logs[0]["line"], "begun");
+}
+
+/// Counts what a tenant held wherever this process's memory can be read. Written so that
+/// this text, in memory itself, is not what it finds.
+const SEARCH: &str = "
+local PIECE <const> = 256 * 1024
+function main(secret)
+  if secret then
+    kept = { secret, coroutine.create(function(it) local upper = it .. '!' coroutine.yield(upper) end) }
+    coroutine.resume(kept[2], secret)
+    print(#secret)
+  end
+  local copies, searched = 0, 0
+  local memory = io.open('/proc/self/mem', 'rb')
+  memory:setvbuf('no')
+  for line in io.lines('/proc/self/maps') do
+    local from, to = line:match('^(%x+)-(%x+) r')
+    if from and not line:find('[v', 1, true) then
+      local at, stop = tonumber(from, 16), tonumber(to, 16)
+      while at < stop and memory:seek('set', at) do
+        -- And what begins in this piece and ends in the next.
+        local piece = memory:read(math.min(PIECE + 40, stop - at))
+        if not piece then break end
+        for _ in piece:gmatch('s[e]cret%-of%-a%-tenant%-%d%d%d%d') do copies = copies + 1 end
+        at, searched = at + PIECE, searched + #piece
+      end
+    end
+  end
+  return { copies, searched }
+end";
+
+#[test]
+fn nothing_that_a_tenant_held_is_in_the_memory_that_the_next_can_read() {
+    let mut supervisor = start(&[]);
+    for round in 0..5 {
+        supervisor.load(SEARCH);
+        let secret = format!("secret-of-a-tenant-{}", 1000 + round);
+        let own = supervisor.call(&json!(secret));
+        assert!(own[0].as_u64() > Some(2), "it does not find its own: {own}");
+        rewind(&mut supervisor);
+        supervisor.load(SEARCH);
+        let found = supervisor.call(&Value::Null);
+        assert_eq!(found[0], 0, "{found}");
+        assert!(found[1].as_u64() > Some(1024 * 1024), "{found}");
+        rewind(&mut supervisor);
+    }
+}
+
+#[test]
+fn the_image_has_modules_and_functions() {
+    let root = std::env::temp_dir().join(format!("refunction-lua-{}", std::process::id()));
+    fs::create_dir_all(root.join("lib")).expect("a directory");
+    for (name, text) in [
+        (
+            "app.lua",
+            "local it = require('lib') return { run = function(event) return { event, it.n, it.counted() } end }",
+        ),
+        (
+            "lib/init.lua",
+            "loads = (loads or 0) + 1 local count = 0 return { n = loads, counted = function() count = count + 1 return count end }",
+        ),
+    ] {
+        fs::write(root.join(name), text).expect("written");
+    }
+    let mut supervisor =
+        Supervisor::start_with(&[LUA, &["--preload", "lib"]].concat(), |command| {
+            command.env("FUNCTION_ROOT", &root);
+        });
+    let function = json!({"code": "", "handler": "app.run"});
+    let answers: Vec<_> = (0..2)
+        .map(|_| {
+            let loaded = supervisor.try_load(&function)["data"].clone();
+            let called = supervisor.call(&json!(1));
+            json!([loaded, called, supervisor.restore().method])
+        })
+        .collect();
+    let absent = supervisor.try_load(&json!({"code": "", "handler": "gone.run"}));
+    fs::remove_dir_all(&root).expect("removed");
+    // Loaded once, in the template, and each tenant's as it was there.
+    assert_eq!(answers, vec![json!([true, [1, 1, 1], "rewind"]); 2]);
+    assert_failure(&absent["error"], "exception", &["no module 'gone'"]);
+}
+
+fn archive(files: &[(&str, &str)]) -> String {
+    let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
+    for (name, text) in files {
+        writer
+            .start_file(*name, SimpleFileOptions::default())
+            .and_then(|()| Ok(writer.write_all(text.as_bytes())?))
+            .expect("written");
+    }
+    STANDARD.encode(writer.finish().expect("written").into_inner())
+}
+
+#[test]
+fn an_archives_modules_are_found_and_named() {
+    let mut supervisor = start(&[]);
+    let code = archive(&[
+        (
+            "src/app.lua",
+            "local parts = require('src.parts')\nlocal module = {}\nfunction module.run(event) return parts.take(event) end\nreturn module",
+        ),
+        (
+            "src/parts/init.lua",
+            "local file = ...\nreturn { take = function(event)\n  if event then return { file, event } end\n  require(file .. '.gone')\nend }",
+        ),
+        ("broken.lua", "return (\n"),
+        ("asking.lua", "require('broken')"),
+    ]);
+    for (field, name) in [
+        ("handler", "src.app.run"),
+        ("handler", "src/app.run"),
+        ("main", "src.app.run"),
+    ] {
+        let answer = supervisor.try_load(&json!({"code": code, "binary": true, field: name}));
+        assert_eq!(answer["data"], true, "{answer}");
+        assert_eq!(supervisor.call(&json!(1)), json!(["src.parts", 1]));
+        let failure = supervisor.fail(&Value::Null);
+        let missing = "no file 'src/parts/gone.lua' or 'src/parts/gone/init.lua' in the archive";
+        assert_failure(
+            &failure,
+            "exception",
+            &[
+                "src/parts/init.lua:4: module 'src.parts.gone' not found",
+                missing,
+            ],
+        );
+        rewind(&mut supervisor);
+    }
+    for (field, name, words) in [
+        (
+            "handler",
+            "src.gone.run",
+            &[
+                "src/gone.lua or src/gone/init.lua",
+                "broken.lua, src/app.lua",
+            ][..],
+        ),
+        (
+            "handler",
+            "src.app.walk",
+            &["the function has no 'walk': it has run"],
+        ),
+        ("handler", "broken.run", &["broken.lua:2:"]),
+        (
+            "handler",
+            "asking.run",
+            &["error loading module 'broken'", "broken.lua:2:"],
+        ),
+        (
+            "main",
+            "main",
+            &["the archive has no main.lua or main/init.lua"],
+        ),
+    ] {
+        let answer = supervisor.try_load(&json!({"code": code, "binary": true, field: name}));
+        assert_failure(&answer["error"], "exception", words);
+        rewind(&mut supervisor);
+    }
+}
+
+#[test]
+fn a_template_that_cannot_load_a_library_says_which() {
+    let mut supervisor = Supervisor::spawn(
+        &[LUA, &["--preload", "string,no.such.library"]].concat(),
+        |_| {},
+    );
+    assert_ne!(supervisor.wait(), 0);
+    let said = supervisor.errors();
+    assert!(said.contains("importing no.such.library"), "{said}");
 }
 
 struct Tenant {

@@ -68,6 +68,11 @@ impl Encoding<'_> {
         format!("{} {reason}, which JSON cannot hold", self.path)
     }
 
+    /// Memory may run out here, too.
+    fn unread(&self, error: &mlua::Error) -> String {
+        format!("{}: {error}, on the way to JSON", self.path)
+    }
+
     fn value(&mut self, value: &Value) -> Result<(), String> {
         match value {
             Value::Nil => self.text.push_str("null"),
@@ -115,7 +120,7 @@ impl Encoding<'_> {
         let mut largest = 0;
         // References to values are few in mlua: none is kept.
         for pair in table.pairs::<Value, Value>() {
-            let (key, _) = pair.map_err(|error| self.refuse(error))?;
+            let (key, _) = pair.map_err(|error| self.unread(&error))?;
             match key {
                 Value::Integer(index @ 1..) => {
                     count += 1;
@@ -195,7 +200,7 @@ impl Encoding<'_> {
     ) -> Result<(), String> {
         let before = self.path.len();
         step(&mut self.path);
-        let value = value.map_err(|error| self.refuse(error))?;
+        let value = value.map_err(|error| self.unread(&error))?;
         self.value(&value)?;
         self.path.truncate(before);
         Ok(())

@@ -182,7 +182,8 @@ fn natives(lua: &Lua, json: &Json, archive: &Rc<RefCell<Option<Archive>>>) -> ml
     let archive = Rc::clone(archive);
     natives.set(
         "find",
-        lua.create_function(move |lua, module: String| {
+        lua.create_function(move |lua, module: LuaString| {
+            let module = module.to_string_lossy();
             let archive = archive.borrow();
             let Some(archive) = archive.as_ref() else {
                 return Ok((None, None));
