@@ -530,9 +530,11 @@ const TENANTS: &[Tenant] = &[
     },
     Tenant {
         source: "local function deep(n) return n == 0 and 0 or 1 + deep(n - 1) end
-            function main(n) local done, why = pcall(function() local function endless() return 1 + endless() end endless() end)
-            return { done, why:match('stack overflow'), deep(n % 1000) } end",
-        answer: |n| json!([false, "stack overflow", n % 1000]),
+            function main(n)
+                local depth = deep(20000 + n)
+                return { pcall(error, { depth, n }) }
+            end",
+        answer: |n| json!([false, [20_000 + n, n]]),
     },
     Tenant {
         source: "collectgarbage('generational') getmetatable('').__index = function(_, name) return string[name] end math.randomseed(1)
