@@ -4,35 +4,19 @@ use std::io;
 use std::process::Command;
 
 use clap::ValueEnum;
+use clap::builder::PossibleValue;
 use refunction_adapter::Adapter;
 
-/// A runtime by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub(crate) enum RuntimeName {
-    /// CPython.
-    #[cfg(feature = "python")]
-    #[cfg_attr(feature = "python", default)]
-    Python,
-    /// QuickJS.
-    #[cfg(feature = "javascript")]
-    #[cfg_attr(not(feature = "python"), default)]
-    #[value(name = "javascript")]
-    JavaScript,
-    /// Node.js.
-    #[cfg(feature = "node")]
-    #[cfg_attr(not(any(feature = "python", feature = "javascript")), default)]
-    Node,
-    /// The JVM.
-    #[cfg(feature = "java")]
-    #[cfg_attr(
-        not(any(feature = "python", feature = "javascript", feature = "node")),
-        default
-    )]
-    Java,
+/// A runtime that can be asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Runtime {
+    name: &'static str,
+    origin: fn() -> Origin,
 }
 
 /// How a runtime's workers come about.
-#[allow(dead_code)] // Of one runtime alone there is one way.
+// A supervisor with one runtime has one kind of them.
+#[allow(dead_code)]
 pub(crate) enum Origin {
     /// Forked from a template into which this adapter loaded the runtime.
     Template(Box<dyn Adapter>),
@@ -41,25 +25,59 @@ pub(crate) enum Origin {
     Program(fn(&[String]) -> io::Result<Command>),
 }
 
-impl RuntimeName {
+/// All of them; the first is meant where nobody names one.
+const RUNTIMES: &[Runtime] = &[
+    #[cfg(feature = "python")]
+    Runtime {
+        name: "python",
+        origin: || Origin::Template(Box::new(refunction_python::Python::new())),
+    },
+    #[cfg(feature = "javascript")]
+    Runtime {
+        name: "javascript",
+        origin: || Origin::Template(Box::new(refunction_javascript::JavaScript::new())),
+    },
+    #[cfg(feature = "node")]
+    Runtime {
+        name: "node",
+        origin: || Origin::Program(refunction_node::command),
+    },
+    #[cfg(feature = "java")]
+    Runtime {
+        name: "java",
+        origin: || Origin::Program(refunction_java::command),
+    },
+    #[cfg(feature = "lua")]
+    Runtime {
+        name: "lua",
+        origin: || Origin::Template(Box::new(refunction_lua::Lua::new())),
+    },
+];
+
+impl Runtime {
     /// The runtime, not yet booted.
     pub(crate) fn origin(self) -> Origin {
-        match self {
-            #[cfg(feature = "python")]
-            Self::Python => Origin::Template(Box::new(refunction_python::Python::new())),
-            #[cfg(feature = "javascript")]
-            Self::JavaScript => {
-                Origin::Template(Box::new(refunction_javascript::JavaScript::new()))
-            }
-            #[cfg(feature = "node")]
-            Self::Node => Origin::Program(refunction_node::command),
-            #[cfg(feature = "java")]
-            Self::Java => Origin::Program(refunction_java::command),
-        }
+        (self.origin)()
     }
 
     /// True if its workers are programs of their own.
     pub(crate) fn is_program(self) -> bool {
         matches!(self.origin(), Origin::Program(_))
+    }
+}
+
+impl Default for Runtime {
+    fn default() -> Self {
+        const { RUNTIMES[0] }
+    }
+}
+
+impl ValueEnum for Runtime {
+    fn value_variants<'a>() -> &'a [Self] {
+        RUNTIMES
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.name))
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use refunction_snapshot::Scan;
 
-use crate::runtime::RuntimeName;
+use crate::runtime::Runtime;
 
 /// PID 1 of a function container: loads a language runtime once, and puts the
 /// process back to that moment after each tenant's function.
@@ -17,7 +17,7 @@ use crate::runtime::RuntimeName;
 pub(crate) struct Settings {
     /// Which runtime to load.
     #[arg(long, env = "REFUNCTION_RUNTIME", value_enum, default_value_t)]
-    pub(crate) runtime: RuntimeName,
+    pub(crate) runtime: Runtime,
 
     /// Listen on this Unix socket instead of stdin and stdout.
     #[arg(long, env = "REFUNCTION_CONTROL", value_name = "PATH")]

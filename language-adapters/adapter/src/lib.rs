@@ -3,7 +3,10 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "archive")]
+pub mod archive;
 pub mod channel;
+pub mod given;
 mod serve;
 
 pub use serve::serve;
@@ -67,7 +70,7 @@ pub trait Adapter {
 /// A runtime's name and version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Runtime {
-    /// `python`, `javascript`, `nodejs`, `java`.
+    /// As `--runtime` calls it, or near it: `python`, `nodejs`.
     pub name: String,
     /// As the runtime gives it, such as `3.11.2`.
     pub version: String,
@@ -94,6 +97,18 @@ pub struct Exception {
     pub message: String,
     /// The tenant's frames as the runtime prints them; empty if there are none.
     pub stack: String,
+}
+
+impl Exception {
+    /// The adapter's own answer to what a tenant sent; has no frames to show.
+    #[must_use]
+    pub fn refusal(kind: &str, message: impl Into<String>) -> Self {
+        Self {
+            error_type: kind.into(),
+            message: message.into(),
+            stack: String::new(),
+        }
+    }
 }
 
 /// Why a runtime could not be made ready.

@@ -4,7 +4,6 @@
 //! of its own, of which the template has one ready; there is one thread, and it drives the
 //! event loop for as long as a call lasts.
 
-mod archive;
 mod clock;
 mod embed;
 mod failure;
@@ -22,7 +21,7 @@ mod urls;
 use std::mem::ManuallyDrop;
 use std::rc::Rc;
 
-use refunction_adapter::{Adapter, BootError, Exception, Invocation, Runtime};
+use refunction_adapter::{Adapter, BootError, Exception, Invocation, Runtime, archive};
 use refunction_protocol::Function;
 use rquickjs::{Persistent, Runtime as Engine};
 use serde_json::value::RawValue;

@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::rc::Rc;
 
+use refunction_adapter::given::{listing, split_handler};
 use refunction_adapter::{Exception, Invocation};
 use refunction_protocol::Function as Tenant;
 use rquickjs::context::intrinsic;
@@ -445,35 +446,4 @@ fn no_module(names: &[&str], module: &str) -> Exception {
         "ModuleNotFound",
         format!("there is no module '{module}'{beside}"),
     )
-}
-
-/// A handler's module and function.
-fn split_handler(handler: &str) -> Result<(&str, &str), Exception> {
-    handler
-        .rsplit_once('.')
-        .filter(|(module, function)| {
-            !function.is_empty()
-                && !function.contains('/')
-                && !handler.contains('\0')
-                && !module.is_empty()
-                && module.split(['.', '/']).all(|part| !part.is_empty())
-        })
-        .ok_or_else(|| {
-            refusal(
-                "EntryNotFound",
-                format!("the handler {handler:?} is not of the form module.function"),
-            )
-        })
-}
-
-fn listing(names: &[&str]) -> String {
-    const MOST: usize = 20;
-    if names.is_empty() {
-        return "nothing".into();
-    }
-    let shown = names[..names.len().min(MOST)].join(", ");
-    match names.len().checked_sub(MOST) {
-        Some(more @ 1..) => format!("{shown} and {more} more"),
-        _ => shown,
-    }
 }

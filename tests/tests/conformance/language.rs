@@ -46,6 +46,13 @@ pub static LANGUAGES: &[Language] = &[
         handler: "function.handler",
         archive: &[("index.js", "zip_main"), ("parts/helper.js", "zip_helper")],
     },
+    Language {
+        name: "lua",
+        extension: "lua",
+        exception: "error",
+        handler: "function.handler",
+        archive: &[("main.lua", "zip_main"), ("parts/helper.lua", "zip_helper")],
+    },
 ];
 
 impl Language {

@@ -51,6 +51,13 @@ const LANGUAGES: &[Language] = &[
         sum: include_str!("Sum.java"),
         is_compiled: true,
     },
+    Language {
+        name: "lua",
+        tenant_a: include_str!("tenant_a.lua"),
+        tenant_b: include_str!("tenant_b.lua"),
+        sum: "function main(args)\n  local sum = 0\n  for _, number in ipairs(args.numbers) do\n    sum = sum + number\n  end\n  return { sum = sum }\nend\n",
+        is_compiled: false,
+    },
 ];
 
 const fn script(name: &'static str) -> Language {

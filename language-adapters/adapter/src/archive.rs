@@ -18,7 +18,8 @@ const KIND: u32 = 0o170_000;
 const REGULAR: u32 = 0o100_000;
 const DIRECTORY: u32 = 0o040_000;
 
-pub(crate) struct Archive {
+/// A zip whose directory was read.
+pub struct Archive {
     zip: ZipSliceArchive<Vec<u8>>,
     files: BTreeMap<String, Entry>,
 }
@@ -34,7 +35,7 @@ impl Archive {
     ///
     /// # Errors
     /// It is no archive that may be used; a phrase that says why.
-    pub(crate) fn open(code: &str) -> Result<Self, String> {
+    pub fn open(code: &str) -> Result<Self, String> {
         let mut packed: Vec<u8> = code.bytes().collect();
         packed.retain(|byte| !b" \t\r\n".contains(byte));
         let packed = STANDARD
@@ -103,11 +104,14 @@ impl Archive {
         Ok(Self { zip, files })
     }
 
-    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+    /// Its files' names, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
         self.files.keys().map(String::as_str)
     }
 
-    pub(crate) fn has(&self, name: &str) -> bool {
+    /// True if it holds a file of this name.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
         self.files.contains_key(name)
     }
 
@@ -115,7 +119,8 @@ impl Archive {
     ///
     /// # Errors
     /// Its data is not what the archive says of it.
-    pub(crate) fn read(&self, name: &str) -> Option<Result<Vec<u8>, String>> {
+    #[must_use]
+    pub fn read(&self, name: &str) -> Option<Result<Vec<u8>, String>> {
         let entry = self.files.get(name)?;
         Some(
             self.unpack(entry)

@@ -1,0 +1,5 @@
+error("not to be loaded")
+
+function main(args)
+  return args
+end

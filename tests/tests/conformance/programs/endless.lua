@@ -1,0 +1,5 @@
+function main(args)
+  while args do
+  end
+  return "over"
+end

@@ -1,0 +1,3 @@
+function another(args)
+  return args
+end
