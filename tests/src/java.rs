@@ -58,7 +58,12 @@ pub fn adapter() -> &'static Path {
         let jar = classes.with_extension("jar");
         if !jar.is_file() {
             let unfinished = classes.with_extension(std::process::id().to_string());
-            archive(&unfinished, &["--main-class", "refunction.Main"], &classes, &[".".into()]);
+            archive(
+                &unfinished,
+                &["--main-class", "refunction.Main"],
+                &classes,
+                &[".".into()],
+            );
             fs::rename(&unfinished, &jar).expect("keeping the adapter's jar");
         }
         jar

@@ -100,6 +100,16 @@ pub(crate) const HOST: &[Need] = &[
         found_by: Found::File("/usr/lib/python3/dist-packages/requests"),
         reason: "a library that the tests' functions use",
     },
+    Need {
+        package: "openjdk-17-jdk-headless",
+        found_by: Found::Program("javac"),
+        reason: "the JVM, and the compiler that the Java adapter is built with",
+    },
+    Need {
+        package: "libgoogle-gson-java",
+        found_by: Found::File("/usr/share/java/gson.jar"),
+        reason: "a library that the tests' functions in Java use",
+    },
 ];
 
 /// Installs what is missing, or says what to install.

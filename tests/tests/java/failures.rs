@@ -14,7 +14,12 @@ use crate::program::{class, function, jar, load};
 /// A supervisor that holds the program that fails.
 fn failing(arguments: &[&str]) -> Supervisor {
     let mut supervisor = java::start(arguments);
-    load(&mut supervisor, function(&jar(&["Failing"], &[])), "main", "Failing");
+    load(
+        &mut supervisor,
+        function(&jar(&["Failing"], &[])),
+        "main",
+        "Failing",
+    );
     supervisor
 }
 
@@ -22,13 +27,48 @@ fn failing(arguments: &[&str]) -> Supervisor {
 fn exceptions_are_told_with_the_tenants_own_lines() {
     let mut supervisor = failing(&[]);
     for (how, error_type, message, stack) in [
-        ("exception", "java.lang.IllegalArgumentException", "refused: a", "Failing.inner(Failing.java:"),
-        ("cause", "java.lang.RuntimeException", "outer", "Caused by: java.io.IOException: inner"),
-        ("no message", "java.lang.Exception", "", "Failing.main(Failing.java:"),
-        ("hostile", "Failing$Hostile", "cannot be told", "cannot be told"),
-        ("recursion", "java.lang.StackOverflowError", "", "Failing.deep(Failing.java:"),
-        ("error", "java.lang.AssertionError", "asserted", "Failing.main"),
-        ("not JSON", "NotJson", "result['inside'][0] is of type java.lang.Thread", ""),
+        (
+            "exception",
+            "java.lang.IllegalArgumentException",
+            "refused: a",
+            "Failing.inner(Failing.java:",
+        ),
+        (
+            "cause",
+            "java.lang.RuntimeException",
+            "outer",
+            "Caused by: java.io.IOException: inner",
+        ),
+        (
+            "no message",
+            "java.lang.Exception",
+            "",
+            "Failing.main(Failing.java:",
+        ),
+        (
+            "hostile",
+            "Failing$Hostile",
+            "cannot be told",
+            "cannot be told",
+        ),
+        (
+            "recursion",
+            "java.lang.StackOverflowError",
+            "",
+            "Failing.deep(Failing.java:",
+        ),
+        (
+            "error",
+            "java.lang.AssertionError",
+            "asserted",
+            "Failing.main",
+        ),
+        (
+            "not JSON",
+            "NotJson",
+            "result['inside'][0] is of type java.lang.Thread",
+            "",
+        ),
         ("infinite", "NotJson", "result[0] is Infinity", ""),
         ("circle", "NotJson", "contains itself", ""),
     ] {
@@ -50,12 +90,20 @@ fn memory_that_runs_out_is_a_failure_of_the_call() {
     let mut supervisor = java::start_with(&[], |command| {
         command.env("JAVA_TOOL_OPTIONS", "-Xmx64m");
     });
-    load(&mut supervisor, function(&jar(&["Failing"], &[])), "main", "Failing");
+    load(
+        &mut supervisor,
+        function(&jar(&["Failing"], &[])),
+        "main",
+        "Failing",
+    );
     let worker = supervisor.worker();
     for _ in 0..3 {
         let failure = supervisor.fail(&json!({"how": "memory"}));
         assert_failure(&failure, "exception", &["Java heap space"]);
-        assert_eq!(failure["error_type"], "java.lang.OutOfMemoryError", "{failure}");
+        assert_eq!(
+            failure["error_type"], "java.lang.OutOfMemoryError",
+            "{failure}"
+        );
         assert_eq!(supervisor.call(&json!({"how": "well"})), "served");
     }
     let restored = supervisor.restore();
@@ -112,13 +160,28 @@ fn what_cannot_be_loaded_is_refused_with_the_reason() {
         (function(&[0xca, 0xfe, 0xba, 0xbe, 0, 0]), &["class file"]),
         (cut, &["archive"]),
         (with(jar.clone(), "main", "Absent"), &["no class Absent"]),
-        (with(jar.clone(), "main", "Failing#absent"), &["no method absent", "main"]),
-        (with(jar.clone(), "handler", "Failing"), &["no method handleRequest"]),
-        (with(jar.clone(), "handler", "Failing::"), &["not of the form"]),
+        (
+            with(jar.clone(), "main", "Failing#absent"),
+            &["no method absent", "main"],
+        ),
+        (
+            with(jar.clone(), "handler", "Failing"),
+            &["no method handleRequest"],
+        ),
+        (
+            with(jar.clone(), "handler", "Failing::"),
+            &["not of the form"],
+        ),
         (jar.clone(), &["no class Main"]),
-        (with(class("Unmade"), "handler", "Unmade"), &["not to be made"]),
+        (
+            with(class("Unmade"), "handler", "Unmade"),
+            &["not to be made"],
+        ),
         (with(class("Unready"), "main", "Unready"), &["not a number"]),
-        (json!({"code": "", "handler": "a.Absent::b"}), &["no class a.Absent"]),
+        (
+            json!({"code": "", "handler": "a.Absent::b"}),
+            &["no class a.Absent"],
+        ),
     ] {
         refuses(&mut supervisor, &function, words);
     }

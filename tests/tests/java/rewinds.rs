@@ -25,7 +25,12 @@ fn answer(function: u64, number: u64) -> u64 {
 
 /// Lets a tenant come, be asked twice, and go; true if it went by a rewind.
 fn stay(supervisor: &mut Supervisor, code: &Value, function: u64, number: u64) -> bool {
-    load(supervisor, code.clone(), "main", &format!("Ten#f{function}"));
+    load(
+        supervisor,
+        code.clone(),
+        "main",
+        &format!("Ten#f{function}"),
+    );
     for number in [number, number + 1] {
         let given = supervisor.call(&json!(number));
         assert_eq!(given, answer(function, number), "function {function}");

@@ -23,8 +23,16 @@ fn arguments_are_what_a_method_declares() {
         ("large", json!(u64::MAX - 1), json!(u64::MAX)),
         ("sum", json!([1, 2, 3]), json!(6)),
         ("set", json!(["b", "a", "b"]), json!(["b", "a"])),
-        ("point", json!({"x": 3, "y": 9, "more": 1}), json!({"x": 1, "y": 3, "label": null})),
-        ("point", json!({"y": 1, "label": "p"}), json!({"x": 0, "y": 0, "label": "p"})),
+        (
+            "point",
+            json!({"x": 3, "y": 9, "more": 1}),
+            json!({"x": 1, "y": 3, "label": null}),
+        ),
+        (
+            "point",
+            json!({"y": 1, "label": "p"}),
+            json!({"x": 0, "y": 0, "label": "p"}),
+        ),
         ("points", json!({"7": point}), json!({"7": point})),
         ("nothing", json!({"ignored": 1}), json!("called")),
         ("silent", json!(1), json!(null)),
@@ -33,16 +41,33 @@ fn arguments_are_what_a_method_declares() {
             "kinds",
             json!([null, true, 1, 4_294_967_296_i64, u64::MAX, 0.5, "", [], {}]),
             json!([
-                null, "Boolean", "Integer", "Long", "BigInteger", "Double", "String", "ArrayList",
+                null,
+                "Boolean",
+                "Integer",
+                "Long",
+                "BigInteger",
+                "Double",
+                "String",
+                "ArrayList",
                 "LinkedHashMap"
             ]),
         ),
     ] {
-        load(&mut supervisor, code.clone(), "handler", &format!("Signatures::{entry}"));
+        load(
+            &mut supervisor,
+            code.clone(),
+            "handler",
+            &format!("Signatures::{entry}"),
+        );
         assert_eq!(supervisor.call(&argument), answer, "{entry}");
     }
     // What a type variable stands for is known from the subclass.
-    load(&mut supervisor, code, "handler", "Signatures$Points::generic");
+    load(
+        &mut supervisor,
+        code,
+        "handler",
+        "Signatures$Points::generic",
+    );
     assert_eq!(supervisor.call(&json!([point])), json!([point]));
 }
 
@@ -51,16 +76,29 @@ fn arguments_that_do_not_fit_are_refused_by_name() {
     let mut supervisor = java::start(&[]);
     let code = function(&jar(&["Signatures"], &[]));
     for (entry, argument, words) in [
-        ("number", json!("a"), &["the argument is a string", "int"][..]),
+        (
+            "number",
+            json!("a"),
+            &["the argument is a string", "int"][..],
+        ),
         ("number", json!(3_000_000_000_i64), &["3000000000", "int"]),
         ("number", json!(1.5), &["1.5", "int"]),
         ("not", json!(1), &["a number", "boolean"]),
         ("text", json!({}), &["an object", "String"]),
         ("sum", json!([1, "b"]), &["the argument[1]"]),
-        ("point", json!({"x": []}), &["the argument['x']", "an array"]),
+        (
+            "point",
+            json!({"x": []}),
+            &["the argument['x']", "an array"],
+        ),
         ("points", json!({"seven": {}}), &["'seven'", "no number"]),
     ] {
-        load(&mut supervisor, code.clone(), "handler", &format!("Signatures::{entry}"));
+        load(
+            &mut supervisor,
+            code.clone(),
+            "handler",
+            &format!("Signatures::{entry}"),
+        );
         let failure = supervisor.fail(&argument);
         assert_failure(&failure, "exception", words);
         assert_eq!(failure["error_type"], "BadArgument", "{failure}");
@@ -72,7 +110,12 @@ fn arguments_that_do_not_fit_are_refused_by_name() {
 fn handlers_as_lambda_has_them() {
     let mut supervisor = java::start(&[]);
     let code = function(&jar(&["Orders", "Streams", "com"], &[]));
-    load(&mut supervisor, code.clone(), "handler", "Orders::handleRequest");
+    load(
+        &mut supervisor,
+        code.clone(),
+        "handler",
+        "Orders::handleRequest",
+    );
     let order = json!({
         "size": "LARGE",
         "items": [{"name": "tea", "count": 2}],
@@ -111,9 +154,18 @@ fn actions_as_openwhisk_has_them() {
     let directory = std::env::temp_dir().join(format!("refunction-gson-{}", std::process::id()));
     fs::create_dir_all(directory.join("lib")).expect("a directory");
     fs::copy(java::gson(), directory.join("lib/gson.jar")).expect("the library");
-    fs::copy(classes().join("Action.class"), directory.join("Action.class")).expect("the class");
+    fs::copy(
+        classes().join("Action.class"),
+        directory.join("Action.class"),
+    )
+    .expect("the class");
     let file = directory.join("action.jar");
-    java::archive(&file, &[], &directory, &["Action.class".into(), "lib".into()]);
+    java::archive(
+        &file,
+        &[],
+        &directory,
+        &["Action.class".into(), "lib".into()],
+    );
     let code = function(&fs::read(&file).expect("the jar"));
     fs::remove_dir_all(&directory).expect("removing it");
     let mut supervisor = java::start(&[]);

@@ -10,7 +10,12 @@ use crate::program::{class, classes, function, jar, load};
 #[test]
 fn what_is_printed_comes_by_line_and_before_the_answer() {
     let mut supervisor = java::start(&[]);
-    load(&mut supervisor, class("Surroundings"), "main", "Surroundings");
+    load(
+        &mut supervisor,
+        class("Surroundings"),
+        "main",
+        "Surroundings",
+    );
     for text in ["one", "grüße 👋"] {
         assert_eq!(supervisor.call(&json!({"print": text})), "ab");
         let logs = supervisor.take_logs();
@@ -20,7 +25,10 @@ fn what_is_printed_comes_by_line_and_before_the_answer() {
                 .map(|log| log["line"].as_str().expect("text").to_owned())
                 .collect()
         };
-        assert_eq!(lines("stdout"), [format!("out {text}"), "two".into(), "lines".into()]);
+        assert_eq!(
+            lines("stdout"),
+            [format!("out {text}"), "two".into(), "lines".into()]
+        );
         assert_eq!(lines("stderr"), [format!("err {text}")]);
     }
 }
@@ -37,27 +45,49 @@ fn an_environment_of_its_own() {
     let greeting = json!(["grüß dich", "grüß dich", "grüß dich"]);
     assert_eq!(supervisor.call(&ask("GREETING")), greeting);
     assert_eq!(supervisor.call(&ask("EMPTY")), json!(["", "", ""]));
-    assert_eq!(supervisor.call(&ask("REFUNCTION_RUNTIME")), json!([null, null, ""]));
+    assert_eq!(
+        supervisor.call(&ask("REFUNCTION_RUNTIME")),
+        json!([null, null, ""])
+    );
     assert_eq!(supervisor.restore().method, "rewind");
-    load(&mut supervisor, class("Surroundings"), "main", "Surroundings");
+    load(
+        &mut supervisor,
+        class("Surroundings"),
+        "main",
+        "Surroundings",
+    );
     assert_eq!(supervisor.call(&ask("GREETING")), json!([null, null, ""]));
 }
 
 #[test]
 fn resources_and_main_classes_of_a_jar() {
     let mut supervisor = java::start(&[]);
-    let code = function(&jar(&["Surroundings", "Echo"], &["--main-class", "Surroundings"]));
+    let code = function(&jar(
+        &["Surroundings", "Echo"],
+        &["--main-class", "Surroundings"],
+    ));
     assert_eq!(supervisor.try_load(&code)["data"], true);
     let manifest = supervisor.call(&json!({"resource": "/META-INF/MANIFEST.MF"}));
     let manifest = manifest.as_str().expect("the manifest");
     assert!(manifest.contains("Main-Class: Surroundings"), "{manifest}");
     assert_eq!(supervisor.call(&json!({"class": "Echo"})), "Echo");
     // Neither the adapter's classes nor those of the tenant before are there.
-    assert_eq!(supervisor.call(&json!({"class": "refunction.Main"})), Value::Null);
+    assert_eq!(
+        supervisor.call(&json!({"class": "refunction.Main"})),
+        Value::Null
+    );
     assert_eq!(supervisor.restore().method, "rewind");
-    load(&mut supervisor, class("Surroundings"), "main", "Surroundings");
+    load(
+        &mut supervisor,
+        class("Surroundings"),
+        "main",
+        "Surroundings",
+    );
     assert_eq!(supervisor.call(&json!({"class": "Echo"})), Value::Null);
-    assert_eq!(supervisor.call(&json!({"resource": "/META-INF/MANIFEST.MF"})), Value::Null);
+    assert_eq!(
+        supervisor.call(&json!({"resource": "/META-INF/MANIFEST.MF"})),
+        Value::Null
+    );
 }
 
 #[test]

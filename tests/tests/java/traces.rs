@@ -9,7 +9,10 @@ use serde_json::{Value, json};
 use crate::program::{function, jar, load};
 
 /// What costs the worker, and the row of the state table that says so.
-const REPLACED: &[(&str, &str)] = &[("a descriptor of the adapter's that is closed", "descriptors")];
+const REPLACED: &[(&str, &str)] = &[(
+    "a descriptor of the adapter's that is closed",
+    "descriptors",
+)];
 
 /// What a tenant finds that looks for this.
 fn look(supervisor: &mut Supervisor, code: &Value, name: &str) -> String {
