@@ -32,6 +32,7 @@ pub(crate) enum RuntimeName {
 }
 
 /// How a runtime's workers come about.
+#[allow(dead_code)] // Of one runtime alone there is one way.
 pub(crate) enum Origin {
     /// Forked from a template into which this adapter loaded the runtime.
     Template(Box<dyn Adapter>),

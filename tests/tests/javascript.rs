@@ -4,6 +4,8 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 
 use refunction_tests::peer::assert_failure;
 use refunction_tests::process::{self, Size};
@@ -261,6 +263,99 @@ fn a_tenant_that_leaves_while_it_waits_is_put_back() {
     assert_failure(&answer["data"], "timeout", &["200 ms"]);
     assert_eq!(supervisor.call(&json!(false)), "served");
     rewind(&mut supervisor);
+}
+
+/// How often these bytes stand in a process's memory, wherever it can be read.
+fn count_in_memory(pid: u32, wanted: &[u8]) -> usize {
+    const PIECE: usize = 1 << 20;
+    let memory = File::open(format!("/proc/{pid}/mem")).expect("its memory");
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).expect("its mappings");
+    let mut bytes = vec![0; PIECE + wanted.len()];
+    let mut count = 0;
+    for line in maps.lines() {
+        let (range, _) = line.split_once(' ').expect("a range");
+        let (from, to) = range.split_once('-').expect("two ends");
+        let at = |text| u64::from_str_radix(text, 16).expect("an address");
+        // Each piece reaches into the next by what could lie on the border.
+        for from in (at(from)..at(to)).step_by(PIECE) {
+            let length = usize::try_from(at(to) - from).unwrap_or(usize::MAX);
+            let length = length.min(bytes.len());
+            // The kernel's own areas cannot be read, nor can a tenant write there.
+            let Ok(read) = memory.read_at(&mut bytes[..length], from) else {
+                continue;
+            };
+            let found = bytes[..read].windows(wanted.len());
+            count += found.filter(|it| *it == wanted).count();
+        }
+    }
+    count
+}
+
+#[test]
+fn no_byte_of_a_secret_stays_in_the_process() {
+    let mut supervisor = start(&[]);
+    let worker = supervisor.worker();
+    // Neither a constant of this source nor of the function's.
+    let secret = "const wide = ['\u{1f600}'];
+        function main(seed) {
+            const secret = seed.map((it) => String.fromCharCode(it ^ 0x55)).join('');
+            globalThis.kept = [secret, secret.repeat(1000), new TextEncoder().encode(secret), { [secret]: Symbol(secret) },
+                new Map([[secret, secret + wide[0]]]), new RegExp(secret), () => secret, BigInt('0x' + [...secret].map((it) => it.charCodeAt(0).toString(16)).join(''))];
+            Array.prototype[secret] = secret; process.env.SECRET = secret; Symbol.for(secret); Error(secret).stack;
+            for (let n = 0; n < 5000; n++) kept[0] = (secret + n).slice(0, -1);
+            const deep = (left, local) => left === 0 ? local.length : deep(left - 1, local + left % 10);
+            deep(500, secret);
+            console.log(secret);
+            setTimeout(() => secret, 100_000, secret);
+            new Promise((done) => setTimeout(done, 100_000, secret)).then((it) => it + secret);
+            return secret.length;
+        }";
+    let hidden: Vec<u8> = (0..32).map(|at| b'a' + (at * 7 + 3) % 26).collect();
+    let seed: Vec<u8> = hidden.iter().map(|byte| byte ^ 0x55).collect();
+    for _ in 0..3 {
+        supervisor.load(secret);
+        assert_eq!(supervisor.call(&json!(seed)), 32);
+        assert!(
+            count_in_memory(worker, &hidden) > 10,
+            "it was hidden nowhere"
+        );
+        rewind(&mut supervisor);
+        assert_eq!(count_in_memory(worker, &hidden), 0);
+    }
+    assert_eq!(supervisor.worker(), worker);
+}
+
+#[test]
+fn the_images_own_files_are_found_and_preloaded() {
+    let root = std::env::temp_dir().join(format!("refunction-javascript-{}", std::process::id()));
+    fs::create_dir_all(root.join("node_modules/library")).expect("directories");
+    for (name, text) in [
+        (
+            "app.mjs",
+            "import { loads, draw } from 'library';\nexport const handler = (event) => [event, loads, draw()];",
+        ),
+        (
+            "node_modules/library/index.js",
+            "globalThis.loads = (globalThis.loads ?? 0) + 1;\nexports.loads = loads;\nexports.draw = () => Math.random();",
+        ),
+    ] {
+        fs::write(root.join(name), text).expect("a file");
+    }
+    let arguments = [JAVASCRIPT, &["--preload", "library"]].concat();
+    let mut supervisor = Supervisor::start_with(&arguments, |command| {
+        command.env("FUNCTION_ROOT", &root);
+    });
+    let mut drawn = BTreeSet::new();
+    for _ in 0..5 {
+        let answer = supervisor.try_load(&json!({"code": "", "handler": "app.handler"}));
+        assert_eq!(answer["data"], true, "{answer}");
+        let value = supervisor.call(&json!(7));
+        assert_eq!((&value[0], &value[1]), (&json!(7), &json!(1)));
+        // The library took hold of the generator in the template.
+        assert!(drawn.insert(value[2].to_string()), "{value} again");
+        rewind(&mut supervisor);
+    }
+    fs::remove_dir_all(root).expect("removed");
 }
 
 /// How many restores no number may come twice in.

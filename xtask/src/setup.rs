@@ -90,6 +90,16 @@ pub(crate) const HOST: &[Need] = &[
         reason: "ends the daemon when the program that started it ends",
     },
     Need {
+        package: "nodejs",
+        found_by: Found::Program("node"),
+        reason: "a runtime that the tests start by hand",
+    },
+    Need {
+        package: "openjdk-17-jdk-headless",
+        found_by: Found::Program("javac"),
+        reason: "another, and the compiler of the functions that it is given",
+    },
+    Need {
         package: "python3-numpy",
         found_by: Found::File("/usr/lib/python3/dist-packages/numpy"),
         reason: "a library with native code that the tests' functions use",

@@ -20,7 +20,6 @@ mod timers;
 mod urls;
 
 use std::mem::ManuallyDrop;
-use std::path::PathBuf;
 use std::rc::Rc;
 
 use refunction_adapter::{Adapter, BootError, Exception, Invocation, Runtime};
@@ -86,7 +85,7 @@ impl Booted {
         let root = ROOT_VARIABLES
             .iter()
             .find_map(|name| std::env::var_os(name).filter(|value| !value.is_empty()))
-            .map(PathBuf::from);
+            .map(|root| std::path::absolute(&root).unwrap_or_else(|_| root.into()));
         let shared = Shared::new(root).map_err(|error| failed(DOING, error))?;
         let shared = Rc::new(shared);
         let engine = Engine::new().map_err(|error| failed(DOING, error))?;

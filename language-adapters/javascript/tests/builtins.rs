@@ -115,7 +115,13 @@ fn consoles_show_values_as_node_does(javascript: &mut JavaScript) {
         error.starts_with("RangeError: told\n    at main (function.js:1:"),
         "{error}"
     );
-    assert!(error.contains("[cause]: 'because'"), "{error}");
+    assert!(error.ends_with("\n  [cause]: 'because'\n"), "{error}");
+    assert_eq!(error.matches("because").count(), 1, "{error}");
+    let listed = printed(javascript, "console.log([new Error('inside')])");
+    assert!(
+        listed.starts_with("[\n  Error: inside\n      at main"),
+        "{listed}"
+    );
 }
 
 fn consoles_have_their_other_methods(javascript: &mut JavaScript) {

@@ -77,7 +77,7 @@
       }
     }
     if (natives.isError(value)) {
-      return inspectError(value, depth, above);
+      return natives.stackOf(value);
     }
     const name = constructorName(value);
     if (isArray(value)) {
@@ -131,14 +131,6 @@
       }
     }
     return "[Object: null prototype]";
-  }
-
-  function inspectError(error, depth, above) {
-    let text = natives.stackOf(error);
-    if (depth >= 0 && hasOwn(error, "cause")) {
-      text += ` {\n  [cause]: ${inspect(error.cause, depth - 1, under(above, error))}\n}`;
-    }
-    return text;
   }
 
   function under(above, value) {

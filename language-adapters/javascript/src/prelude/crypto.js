@@ -2,8 +2,8 @@
 (function (natives, own) {
   "use strict";
   const {
-    DOMException, TypeError, Uint8Array, install, isView, numberToString, padEnd, typedBuffer,
-    typedByteLength, typedOffset, typedSet, viewTag, toStringTag, define,
+    DOMException, Uint8Array, define, install, isView, numberToString, toStringTag, typedBuffer,
+    typedByteLength, typedOffset, typedSet, viewTag,
   } = own;
   const { entropy } = natives;
   const MOST = 65536;

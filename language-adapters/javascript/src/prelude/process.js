@@ -1,7 +1,7 @@
 // What functions expect of `process`, as far as it makes sense here, and the clocks.
 (function (natives, own) {
   "use strict";
-  const { BigInt, Error, TypeError, apply, define, install, isArray, trunc, String, toWellFormed } = own;
+  const { BigInt, Error, Number, String, TypeError, apply, define, install, isArray, toWellFormed, trunc } = own;
   const { now, write } = natives;
 
   const environment = natives.environment();
@@ -25,7 +25,6 @@
     }
     return [seconds, rest];
   }
-  const Number = own.Number;
   hrtime.bigint = function bigint() {
     return BigInt(trunc(now() * 1e6));
   };

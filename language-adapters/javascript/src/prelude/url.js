@@ -1,7 +1,7 @@
 // URL and URLSearchParams. Parsing is the `url` crate's; an object keeps the parts.
 (function (natives, own) {
   "use strict";
-  const { String, TypeError, define, install, isArray, iterator, slice, toStringTag, toWellFormed } = own;
+  const { String, TypeError, define, install, iterator, slice, toStringTag, toWellFormed } = own;
   const { parseUrl, changeUrl, parseForm, encodeForm } = natives;
   const textOf = (thing) => toWellFormed(String(thing));
 
