@@ -111,11 +111,6 @@ pub(crate) const HOST: &[Need] = &[
         reason: "a library that the tests' functions use",
     },
     Need {
-        package: "openjdk-17-jdk-headless",
-        found_by: Found::Program("javac"),
-        reason: "the JVM, and the compiler that the Java adapter is built with",
-    },
-    Need {
         package: "libgoogle-gson-java",
         found_by: Found::File("/usr/share/java/gson.jar"),
         reason: "a library that the tests' functions in Java use",

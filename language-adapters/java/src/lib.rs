@@ -34,7 +34,6 @@ const OPTIONS: &[&str] = &[
     // A crash in C code says what it was in some lines of the function's own output.
     "-XX:ErrorFile=/dev/null",
     "-XX:+DisplayVMOutputToStderr",
-    "-XX:-CreateCoredumpOnCrash",
     "-Dfile.encoding=UTF-8",
     // What the adapter reaches into: descriptors by number, the environment, and the
     // random generators.
