@@ -112,7 +112,16 @@ fn try_compile(sources: &[PathBuf]) -> Result<PathBuf, String> {
     }
     let unfinished = classes.with_extension(std::process::id().to_string());
     run(Command::new("javac")
-        .args(["--release", "17", "-g", "-classpath", GSON, "-d"])
+        .args([
+            "--release",
+            "17",
+            "-encoding",
+            "UTF-8",
+            "-g",
+            "-classpath",
+            GSON,
+            "-d",
+        ])
         .arg(&unfinished)
         .args(sources))?;
     match fs::rename(&unfinished, &classes) {
