@@ -410,6 +410,24 @@ fn time_goes_on_across_rewinds() {
     }
 }
 
+#[test]
+fn a_time_zone_of_a_functions_own_is_put_back() {
+    let mut supervisor = start(&[]);
+    let code = "const main = () => [new Date(0).getTimezoneOffset(), process.env.TZ ?? null]";
+    supervisor.load(code);
+    let before = supervisor.call(&Value::Null);
+    rewind(&mut supervisor);
+    for (zone, offset) in [("XYZ-5:30", -330), ("XYZ8", 480)] {
+        let answer = supervisor.try_load(&json!({"code": code, "env": {"TZ": zone}}));
+        assert_eq!(answer["data"], true, "{answer}");
+        assert_eq!(supervisor.call(&Value::Null), json!([offset, zone]));
+        rewind(&mut supervisor);
+        supervisor.load(code);
+        assert_eq!(supervisor.call(&Value::Null), before);
+        rewind(&mut supervisor);
+    }
+}
+
 struct Tenant {
     source: &'static str,
     /// What it answers to a number.

@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use self::language::Language;
+use self::language::{Function, Functions, Language};
 use crate::sandbox::Sandbox;
 use crate::terminal::{Paint, step};
 use crate::workspace::Workspace;
@@ -44,6 +44,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
                 sandbox: &sandbox,
                 options,
                 language,
+                functions: language.functions(workspace)?,
             }
             .show()
         })
@@ -64,6 +65,7 @@ struct Demo<'a> {
     sandbox: &'a Sandbox,
     options: &'a Options,
     language: &'static Language,
+    functions: Functions,
 }
 
 impl Demo<'_> {
@@ -87,9 +89,7 @@ impl Demo<'_> {
         for line in self.language.tenant_a.trim_end().lines() {
             println!("  {}", paint.dim(line));
         }
-        // The last `main` counts.
-        let both = format!("{}\n\n{}", self.language.tenant_b, self.language.tenant_a);
-        self.load(&container, &both)?;
+        self.load(&container, &self.functions.both)?;
         let charge = json!({ "card": CARD });
         println!("  request   {charge}");
         println!("  response  {}", self.request(&container, &charge)?);
@@ -108,7 +108,7 @@ impl Demo<'_> {
         self.restore(&container)?.print(paint);
 
         scene(paint, "Tenant B's function in the same container");
-        self.load(&container, self.language.tenant_b)?;
+        self.load(&container, &self.functions.tenant_b)?;
         let after = Search::read(&self.request(&container, &Value::Null)?)?;
         after.print(paint);
 
@@ -194,7 +194,7 @@ impl Demo<'_> {
         let mut restores = Vec::with_capacity(samples);
         // The first restore of a container finds everything cold.
         for round in 0..=samples {
-            self.load(container, self.language.sum)?;
+            self.load(container, &self.functions.sum)?;
             let answer = self.request(container, &numbers)?;
             if answer != json!({ "sum": 6 }) {
                 bail!("the function answered {answer}");
@@ -230,8 +230,9 @@ impl Demo<'_> {
         answer(&mut self.command(&["rm", &container.id])).map(drop)
     }
 
-    fn load(&self, container: &Container, source: &str) -> Result<()> {
-        answer(&mut self.command(&["function", "-c", &container.id, "-f", source])).map(drop)
+    fn load(&self, container: &Container, function: &Function) -> Result<()> {
+        let mut command = self.command(&["function", "-c", &container.id]);
+        answer(command.args(function)).map(drop)
     }
 
     fn request(&self, container: &Container, argument: &Value) -> Result<Value> {

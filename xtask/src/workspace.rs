@@ -36,6 +36,11 @@ impl Workspace {
         self.target.join("release").join(name)
     }
 
+    /// What the demo compiles.
+    pub(crate) fn demo(&self) -> PathBuf {
+        self.target.join("demo")
+    }
+
     /// Programs with handlers left out.
     pub(crate) fn mutants(&self) -> PathBuf {
         self.target.join("mutants")

@@ -110,6 +110,7 @@ impl Booted {
         }
         // The one before must let go of what the two share before there is another.
         self.loaded = None;
+        self.engine.run_gc();
         let realm = Realm::new(&self.engine, &self.shared)?;
         for library in &self.libraries {
             realm.import(library)?;

@@ -44,7 +44,7 @@ pub(crate) fn compile<'js>(
         .unwrap_or_else(|| Err(format!("Cannot find module '{name}'")))
         .map_err(|reason| Exception::throw_message(ctx, &reason))?;
     if name.ends_with(".json") {
-        return ctx.json_parse(text).map(Compiled::Json);
+        return json(ctx, name, text).map(Compiled::Json);
     }
     let is_module = match name.rsplit_once('.') {
         Some((_, "mjs")) => Some(true),
@@ -56,6 +56,16 @@ pub(crate) fn compile<'js>(
         Some(false) => script(shared, ctx, name, &text, entries).map(Compiled::Script),
         None => either(shared, ctx, name, &text, entries),
     }
+}
+
+fn json<'js>(ctx: &Ctx<'js>, name: &str, text: String) -> rquickjs::Result<Value<'js>> {
+    ctx.json_parse(text).map_err(|error| {
+        // QuickJS does not say in which file.
+        match ctx.catch().as_exception().and_then(Exception::message) {
+            Some(message) => Exception::throw_syntax(ctx, &format!("{name}: {message}")),
+            None => error,
+        }
+    })
 }
 
 fn either<'js>(

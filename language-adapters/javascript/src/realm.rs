@@ -1,5 +1,6 @@
 //! One context with one function in it, and the event loop that drives it.
 
+use std::ffi::{OsStr, OsString};
 use std::rc::Rc;
 
 use refunction_adapter::{Exception, Invocation};
@@ -9,6 +10,7 @@ use rquickjs::{Context, Ctx, Function, Module, Object, Persistent, Runtime, Valu
 use serde_json::value::RawValue;
 
 use crate::archive::Archive;
+use crate::embed;
 use crate::failure::{of_error, of_value, refusal};
 use crate::files::{Asker, Own};
 use crate::modules::{self, Compiled, compile};
@@ -25,6 +27,8 @@ const FULFILLED: u8 = 1;
 
 pub(crate) struct Realm {
     entry: Option<Entry>,
+    /// The container's time zone, if the function has another.
+    time_zone: Option<TimeZone>,
     shared: Rc<Shared>,
     runtime: Runtime,
     // Last: all that is kept of it must go before it does.
@@ -36,8 +40,14 @@ struct Entry {
     is_handler: bool,
 }
 
+/// The value of `TZ`.
+struct TimeZone(Option<OsString>);
+
 impl Drop for Realm {
     fn drop(&mut self) {
+        if let Some(TimeZone(zone)) = self.time_zone.take() {
+            embed::set_time_zone(zone.as_deref());
+        }
         self.shared.forget();
     }
 }
@@ -53,6 +63,7 @@ impl Realm {
         })?;
         Ok(Self {
             entry: None,
+            time_zone: None,
             shared: Rc::clone(shared),
             runtime: runtime.clone(),
             context,
@@ -81,7 +92,7 @@ impl Realm {
         Ok(())
     }
 
-    fn set_environment(&self, function: &Tenant) -> Result<(), Exception> {
+    fn set_environment(&mut self, function: &Tenant) -> Result<(), Exception> {
         for (name, value) in &function.env {
             if name.is_empty() || name.contains(['=', '\0']) {
                 let message = format!("{name:?} cannot be the name of an environment variable");
@@ -91,6 +102,10 @@ impl Realm {
                 let message = format!("the environment variable {name} holds a NUL");
                 return Err(refusal("TypeError", message));
             }
+        }
+        if let Some(zone) = function.env.get("TZ") {
+            self.time_zone = Some(TimeZone(std::env::var_os("TZ")));
+            embed::set_time_zone(Some(OsStr::new(zone)));
         }
         self.with(|ctx| {
             let environment: Object<'_> = self.shared.tool(ctx, "environment")?.get()?;
@@ -213,7 +228,12 @@ impl Realm {
             Err(has) => {
                 let missing = place.attribute.as_deref().unwrap_or("main");
                 let has: Vec<&str> = has.iter().map(String::as_str).collect();
-                let has = if has.is_empty() {
+                let text = self.shared.files.borrow().read(&place.file);
+                let declared =
+                    modules::declared_names(&text.and_then(Result::ok).unwrap_or_default());
+                let has = if !has.contains(&missing) && declared.iter().any(|it| it == missing) {
+                    "it is there, but a module must export it".to_owned()
+                } else if has.is_empty() {
                     "it has no functions".to_owned()
                 } else {
                     format!("it has {}", listing(&has))

@@ -340,6 +340,8 @@ fn errors_show_the_archives_lines(javascript: &mut JavaScript) {
             "exports.fail = function fail() {\n  throw new RangeError('deep');\n};",
         ),
         file("broken.js", "exports.main = () => {\n  return );\n};"),
+        file("data.json", "{ not: 1 }"),
+        file("reading.js", "require('./data.json');"),
         file("raising.mjs", "export const main = 1;\nnull.x;\n"),
         file(
             "asking.mjs",
@@ -360,6 +362,10 @@ fn errors_show_the_archives_lines(javascript: &mut JavaScript) {
     let error = refused(javascript, &function);
     assert_eq!(error.error_type, "SyntaxError");
     assert!(error.stack.contains("at broken.js:2:"), "{}", error.stack);
+    function.handler = Some("reading.main".into());
+    let error = refused(javascript, &function);
+    assert_eq!(error.error_type, "SyntaxError");
+    assert!(error.message.starts_with("data.json: "), "{error:?}");
     function.handler = Some("raising.main".into());
     let error = refused(javascript, &function);
     assert_eq!(error.error_type, "TypeError");

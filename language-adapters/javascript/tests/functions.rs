@@ -19,6 +19,7 @@ fn main() {
             missing_entries_are_named,
             unicode_everywhere,
             the_environment_is_set_and_taken_back,
+            the_time_zone_is_the_functions,
             promises_are_awaited,
             a_promise_that_cannot_settle_is_an_error,
             timers_fire_in_order,
@@ -178,6 +179,10 @@ fn missing_entries_are_named(javascript: &mut JavaScript) {
             "the function has no 'main': it has b",
         ),
         ("1", "the function has no 'main': it has no functions"),
+        (
+            "await null;\nfunction main() {}",
+            "the function has no 'main': it is there, but a module must export it",
+        ),
     ] {
         let error = refused(javascript, &source(code));
         assert_eq!(error.error_type, "EntryNotFound");
@@ -264,6 +269,20 @@ fn the_environment_is_set_and_taken_back(javascript: &mut JavaScript) {
         assert_eq!(error.error_type, "TypeError", "{error:?}");
         assert!(error.message.contains("environment variable"), "{error:?}");
     }
+}
+
+fn the_time_zone_is_the_functions(javascript: &mut JavaScript) {
+    let code = "const main = () => [new Date(0).getTimezoneOffset(), process.env.TZ ?? null]";
+    let before = call(javascript, code, "{}");
+    load(
+        javascript,
+        &Function {
+            env: [("TZ".into(), "XYZ-5:30".into())].into(),
+            ..source(code)
+        },
+    );
+    assert_eq!(try_invoke(javascript, "{}"), Ok(json!([-330, "XYZ-5:30"])));
+    assert_eq!(call(javascript, code, "{}"), before);
 }
 
 fn promises_are_awaited(javascript: &mut JavaScript) {
