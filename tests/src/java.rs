@@ -94,6 +94,11 @@ pub fn sources_under(directory: &Path) -> Vec<PathBuf> {
 /// There is no compiler, or it refuses them.
 #[must_use]
 pub fn compile(sources: &[PathBuf]) -> PathBuf {
+    try_compile(sources).unwrap_or_else(|printed| panic!("{sources:?}: {printed}"))
+}
+
+/// As [`compile`], or what the compiler printed.
+fn try_compile(sources: &[PathBuf]) -> Result<PathBuf, String> {
     let mut hasher = DefaultHasher::new();
     for source in sources {
         source.hash(&mut hasher);
@@ -103,13 +108,22 @@ pub fn compile(sources: &[PathBuf]) -> PathBuf {
     }
     let classes = kept().join(format!("{:016x}", hasher.finish()));
     if classes.is_dir() {
-        return classes;
+        return Ok(classes);
     }
     let unfinished = classes.with_extension(std::process::id().to_string());
     run(Command::new("javac")
-        .args(["--release", "17", "-g", "-classpath", GSON, "-d"])
+        .args([
+            "--release",
+            "17",
+            "-encoding",
+            "UTF-8",
+            "-g",
+            "-classpath",
+            GSON,
+            "-d",
+        ])
         .arg(&unfinished)
-        .args(sources));
+        .args(sources))?;
     match fs::rename(&unfinished, &classes) {
         // Another test process was faster.
         Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {
@@ -117,7 +131,27 @@ pub fn compile(sources: &[PathBuf]) -> PathBuf {
         }
         moved => moved.expect("keeping the classes"),
     }
-    classes
+    Ok(classes)
+}
+
+/// The class file of a text that holds one class; nothing if the compiler refuses it.
+///
+/// # Panics
+/// There is no compiler.
+#[must_use]
+pub fn compile_text(text: &str) -> Option<Vec<u8>> {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    let directory = kept().join(format!("text-{:016x}", hasher.finish()));
+    let source = directory.join("Main.java");
+    if !source.is_file() {
+        fs::create_dir_all(&directory).expect("a directory");
+        let unfinished = directory.join(std::process::id().to_string());
+        fs::write(&unfinished, text).expect("the source");
+        fs::rename(&unfinished, &source).expect("keeping the source");
+    }
+    let classes = try_compile(&[source]).ok()?;
+    Some(fs::read(classes.join("Main.class")).expect("a class called Main"))
 }
 
 /// Makes a jar of these entries of a directory.
@@ -131,7 +165,8 @@ pub fn archive(jar: &Path, options: &[&str], directory: &Path, entries: &[String
         .args(options)
         .arg("-C")
         .arg(directory)
-        .args(join_directory(directory, entries)));
+        .args(join_directory(directory, entries)))
+    .expect("a jar");
 }
 
 /// `-C` holds for the one entry that follows it.
@@ -161,15 +196,17 @@ pub fn gson() -> &'static Path {
     path
 }
 
-fn run(command: &mut Command) {
+fn run(command: &mut Command) -> Result<(), String> {
     let output = command
         .stdin(Stdio::null())
         .output()
         .unwrap_or_else(|error| panic!("{command:?}: {error}; install openjdk-17-jdk-headless"));
-    assert!(
-        output.status.success(),
-        "{command:?}: {}{}",
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!(
+        "{}{}",
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
-    );
+    ))
 }

@@ -100,6 +100,11 @@ pub(crate) const HOST: &[Need] = &[
         reason: "another, and the compiler of the functions that it is given",
     },
     Need {
+        package: "libgoogle-gson-java",
+        found_by: Found::File("/usr/share/java/gson.jar"),
+        reason: "a library that a Java function of the tests brings",
+    },
+    Need {
         package: "python3-numpy",
         found_by: Found::File("/usr/lib/python3/dist-packages/numpy"),
         reason: "a library with native code that the tests' functions use",
@@ -109,6 +114,11 @@ pub(crate) const HOST: &[Need] = &[
         // With its certificates it brings openssl, which makes one for the tests.
         found_by: Found::File("/usr/lib/python3/dist-packages/requests"),
         reason: "a library that the tests' functions use",
+    },
+    Need {
+        package: "libgoogle-gson-java",
+        found_by: Found::File("/usr/share/java/gson.jar"),
+        reason: "a library that the tests' functions in Java use",
     },
 ];
 

@@ -30,11 +30,14 @@ const OPTIONS: &[&str] = &[
     "-XX:+DisableAttachMechanism",
     // A collection goes over all that it keeps, and so do later ones when it is more.
     "-Xms16m",
+    // What was committed once stays so: a function that had to commit it again would
+    // change the list of mappings, and have it mended.
+    "-XX:MetaspaceReclaimPolicy=none",
+    "-XX:InitialCodeCacheSize=16m",
     "-XX:MaxRAMPercentage=60",
     // A crash in C code says what it was in some lines of the function's own output.
     "-XX:ErrorFile=/dev/null",
     "-XX:+DisplayVMOutputToStderr",
-    "-XX:-CreateCoredumpOnCrash",
     "-Dfile.encoding=UTF-8",
     // What the adapter reaches into: descriptors by number, the environment, and the
     // random generators.

@@ -72,6 +72,11 @@ impl Host {
 
     /// With a worker that is its own template, and has threads.
     pub fn start_in_place(scan: Scan) -> Self {
+        Self::start_runtime(scan, "")
+    }
+
+    /// As [`start_in_place`](Self::start_in_place), of a runtime like `how`.
+    pub fn start_runtime(scan: Scan, how: &str) -> Self {
         let engine = Engine::new(scan).expect("engine").verifying(true);
         nix::sys::prctl::set_child_subreaper(true).expect("subreaper");
         let mut host = Self {
@@ -80,7 +85,7 @@ impl Host {
             worker: None,
             pipes: None,
         };
-        host.boot("").expect("a runtime");
+        host.boot(how).expect("a runtime");
         host
     }
 

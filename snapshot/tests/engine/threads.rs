@@ -34,6 +34,15 @@ pub const ALL: &[(&str, fn())] = &[
     ("signals_for_one_thread", signals_for_one_thread),
     ("a_runtime_that_does_not_rest", a_runtime_that_does_not_rest),
     ("a_runtime_that_was_signalled", a_runtime_that_was_signalled),
+    (
+        "a_runtime_that_provokes_faults",
+        a_runtime_that_provokes_faults,
+    ),
+    ("a_fault_that_was_sent", a_fault_that_was_sent),
+    (
+        "a_thread_beside_the_main_one_reads_requests",
+        another_thread_reads,
+    ),
     ("a_runtime_that_ends", a_runtime_that_ends),
     ("a_launcher_that_gives_up", a_launcher_that_gives_up),
 ];
@@ -180,12 +189,52 @@ pub fn runtime(how: &str) -> ! {
             libc::raise(libc::SIGURG);
         },
         "ends" => std::process::exit(0),
+        "faults" => fault(|page| {
+            // SAFETY: the page is there; its handler makes it writable.
+            unsafe { page.write_volatile(1) };
+        }),
+        "sent-a-fault" => fault(|_| {
+            // SAFETY: sends a signal that is handled.
+            unsafe { libc::raise(libc::SIGSEGV) };
+        }),
+        "behind" => {
+            let serving = std::thread::spawn(|| serve());
+            let _ = serving.join();
+        }
         _ => {}
     }
+    serve()
+}
+
+fn serve() -> ! {
     // SAFETY: the host gave these.
     let (input, mut output) = unsafe { (File::from_raw_fd(0), File::from_raw_fd(1)) };
     output.write_all(b"ready\n").expect("said");
     guest::serve(input, output)
+}
+
+/// A page that may not be written to until SIGSEGV is handled.
+static FORBIDDEN: AtomicU64 = AtomicU64::new(0);
+
+extern "C" fn allow(_: i32) {
+    let page = FORBIDDEN.load(Ordering::Relaxed) as *mut libc::c_void;
+    // SAFETY: changes the rights of the page that was mapped for this.
+    unsafe { libc::mprotect(page, 4096, libc::PROT_READ | libc::PROT_WRITE) };
+}
+
+/// Takes SIGSEGV once, in the way of a runtime that knows what to do about it.
+fn fault(provoke: impl FnOnce(*mut u8)) {
+    // SAFETY: maps a page that nothing else knows of, and unmaps it; the handler is reset
+    // before anything else could fault.
+    unsafe {
+        let (anonymous, none) = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, libc::PROT_NONE);
+        let page = libc::mmap(std::ptr::null_mut(), 4096, none, anonymous, -1, 0);
+        FORBIDDEN.store(page as u64, Ordering::Relaxed);
+        let before = libc::signal(libc::SIGSEGV, allow as *const () as usize);
+        provoke(page.cast());
+        libc::signal(libc::SIGSEGV, before);
+        libc::munmap(page, 4096);
+    }
 }
 
 /// Where each thread's marks are: on its stack, and in its own variables.
@@ -440,6 +489,33 @@ fn a_runtime_that_was_signalled() {
         refusal.contains(&format!("signal {}", libc::SIGURG)),
         "{refusal}"
     );
+}
+
+/// Faults of its own are no signals of somebody else's.
+fn a_runtime_that_provokes_faults() {
+    let mut host = Host::start_runtime(Scan::Auto, "faults");
+    let seen = host.observe();
+    host.rewind().expect("rewound");
+    assert_eq!(host.observe(), seen);
+}
+
+/// Looking like one is not enough.
+fn a_fault_that_was_sent() {
+    let refusal = refusal("sent-a-fault");
+    let signal = format!("signal {}", libc::SIGSEGV);
+    assert!(refusal.contains(&signal), "{refusal}");
+}
+
+/// The main thread only waits for it to end, as the one of a JVM does.
+fn another_thread_reads() {
+    let mut host = Host::start_runtime(Scan::Auto, "behind");
+    assert_eq!(host.in_place().threads(), 10);
+    let seen = host.observe();
+    for _ in 0..20 {
+        assert_eq!(host.ask("wake_all"), "0");
+        host.rewind().expect("rewound");
+    }
+    assert_eq!(host.observe(), seen);
 }
 
 fn a_runtime_that_ends() {

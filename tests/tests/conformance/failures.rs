@@ -31,18 +31,18 @@ fn an_exception(language: &Language) {
     }
     // The function is still there, and what it did is undone like anything else.
     assert_eq!(supervisor.restore().method, "rewind");
-    supervisor.load(&language.program("echo"));
+    language.load_into(&mut supervisor, "echo");
     assert_eq!(supervisor.call(&json!(1)), 1);
 }
 
 /// A load that must fail, for a reason with these words.
 fn refuses(language: &Language, program: &str, words: &[&str]) {
     let mut supervisor = language.start(&[]);
-    let answer = supervisor.try_load(&json!(language.program(program)));
+    let answer = supervisor.try_load(&language.function(&language.program(program)));
     assert_eq!(answer["data"], false, "{answer}");
     assert_failure(&answer["error"], "exception", words);
     assert_failure(&supervisor.fail(&json!(1)), "not_loaded", &[]);
-    supervisor.load(&language.program("echo"));
+    language.load_into(&mut supervisor, "echo");
     assert_eq!(supervisor.call(&json!(1)), 1);
 }
 
@@ -90,7 +90,11 @@ fn a_crash(language: &Language) {
         let worker = supervisor.worker();
         Handle::open(worker).expect("a worker").signal(signal);
         let answer = supervisor.expect("error");
-        assert_failure(&answer["data"], "crashed", &[signal.as_str()]);
+        let told = match signal {
+            Signal::SIGSEGV => language.segmentation_fault,
+            signal => signal,
+        };
+        assert_failure(&answer["data"], "crashed", &[told.as_str()]);
         assert_eq!(supervisor.call(&json!(false)), "over");
     }
 }
@@ -98,7 +102,7 @@ fn a_crash(language: &Language) {
 fn a_function_that_is_not_there(language: &Language) {
     let mut supervisor = language.start(&[]);
     assert_failure(&supervisor.fail(&json!(1)), "not_loaded", &["function"]);
-    supervisor.load(&language.program("echo"));
+    language.load_into(&mut supervisor, "echo");
     assert_eq!(supervisor.restore().method, "rewind");
     assert_failure(&supervisor.fail(&json!(1)), "not_loaded", &["function"]);
 }

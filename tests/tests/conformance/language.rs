@@ -1,9 +1,15 @@
-//! What differs between the runtimes: the text of the programs, and a few names.
+//! What differs between the runtimes: the text of the programs, a few names, and whether
+//! the text is what is sent.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use nix::sys::signal::Signal;
+use refunction_tests::java;
 use refunction_tests::supervisor::Supervisor;
+use serde_json::{Value, json};
 
 /// A runtime, and the functions that are written for it in `programs/`.
 pub struct Language {
@@ -17,6 +23,10 @@ pub struct Language {
     pub handler: &'static str,
     /// The names in an archive, and the programs that stand under them.
     pub archive: &'static [(&'static str, &'static str)],
+    /// True if a compiler stands between the text and the function.
+    pub is_compiled: bool,
+    /// What a crash by SIGSEGV is told as.
+    pub segmentation_fault: Signal,
 }
 
 /// All of them.
@@ -31,6 +41,8 @@ pub static LANGUAGES: &[Language] = &[
             ("parts/__init__.py", "zip_empty"),
             ("parts/helper.py", "zip_helper"),
         ],
+        is_compiled: false,
+        segmentation_fault: Signal::SIGSEGV,
     },
     Language {
         name: "javascript",
@@ -38,6 +50,8 @@ pub static LANGUAGES: &[Language] = &[
         exception: "RangeError",
         handler: "function.handler",
         archive: &[("index.js", "zip_main"), ("parts/helper.js", "zip_helper")],
+        is_compiled: false,
+        segmentation_fault: Signal::SIGSEGV,
     },
     Language {
         name: "node",
@@ -45,6 +59,18 @@ pub static LANGUAGES: &[Language] = &[
         exception: "RangeError",
         handler: "function.handler",
         archive: &[("index.js", "zip_main"), ("parts/helper.js", "zip_helper")],
+        is_compiled: false,
+        segmentation_fault: Signal::SIGSEGV,
+    },
+    Language {
+        name: "java",
+        extension: "java",
+        exception: "java.lang.IllegalArgumentException",
+        handler: "Main::handler",
+        archive: &[("Main.class", "zip_main"), ("parts/Helper.class", "Helper")],
+        is_compiled: true,
+        // The JVM takes it, says on stderr what it was, and aborts.
+        segmentation_fault: Signal::SIGABRT,
     },
     Language {
         name: "lua",
@@ -58,21 +84,60 @@ pub static LANGUAGES: &[Language] = &[
 impl Language {
     /// A supervisor with this runtime, each rewind of which is verified.
     pub fn start(&self, arguments: &[&str]) -> Supervisor {
+        if self.is_compiled {
+            return java::start(arguments);
+        }
         Supervisor::start(&[&["--runtime", self.name], arguments].concat())
     }
 
     /// A supervisor that holds this program.
     pub fn load(&self, program: &str) -> Supervisor {
         let mut supervisor = self.start(&[]);
-        supervisor.load(&self.program(program));
+        self.load_into(&mut supervisor, program);
         supervisor
+    }
+
+    /// Loads one of its programs.
+    #[track_caller]
+    pub fn load_into(&self, supervisor: &mut Supervisor, program: &str) {
+        let answer = supervisor.try_load(&self.function(&self.program(program)));
+        assert_eq!(answer["data"], true, "{answer}");
     }
 
     /// The text of one of its programs.
     pub fn program(&self, name: &str) -> String {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("tests/conformance/programs")
-            .join(format!("{name}.{}", self.extension));
+        let path = self.path(name);
         fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/conformance/programs")
+            .join(format!("{name}.{}", self.extension))
+    }
+
+    /// A function of this text, as it is sent. What no compiler takes is sent as it is:
+    /// that, too, must be refused.
+    pub fn function(&self, text: &str) -> Value {
+        match self.is_compiled.then(|| java::compile_text(text)).flatten() {
+            Some(class) => json!({"code": STANDARD.encode(class), "binary": true}),
+            None => json!({"code": text}),
+        }
+    }
+
+    /// The files of an archive.
+    pub fn archive(&self) -> Vec<(&'static str, Vec<u8>)> {
+        let programs = self.archive.iter().map(|(_, program)| self.path(program));
+        let classes = self
+            .is_compiled
+            .then(|| java::compile(&programs.collect::<Vec<_>>()));
+        let content = |name: &str, program: &str| match &classes {
+            Some(classes) => fs::read(classes.join(name)).expect("a class file"),
+            None => self.program(program).into_bytes(),
+        };
+        let files = self.archive.iter();
+        files
+            .map(|(name, program)| (*name, content(name, program)))
+            .collect()
     }
 }

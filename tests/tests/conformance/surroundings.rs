@@ -44,23 +44,21 @@ fn printed(language: &Language) {
 fn environment(language: &Language) {
     let mut supervisor = language.start(&[]);
     let names = json!(["GREETING", "EMPTY", "ABSENT"]);
-    let answer = supervisor.try_load(&json!({
-        "code": language.program("env"),
-        "env": {"GREETING": "grüß dich", "EMPTY": ""},
-    }));
+    let mut function = language.function(&language.program("env"));
+    function["env"] = json!({"GREETING": "grüß dich", "EMPTY": ""});
+    let answer = supervisor.try_load(&function);
     assert_eq!(answer["data"], true, "{answer}");
     assert_eq!(supervisor.call(&names), json!(["grüß dich", "", null]));
     assert_eq!(supervisor.restore().method, "rewind");
-    supervisor.load(&language.program("env"));
+    language.load_into(&mut supervisor, "env");
     assert_eq!(supervisor.call(&names), json!([null, null, null]));
 }
 
 fn handler(language: &Language) {
     let mut supervisor = language.start(&[]);
-    let answer = supervisor.try_load(&json!({
-        "code": language.program("handler"),
-        "handler": language.handler,
-    }));
+    let mut function = language.function(&language.program("handler"));
+    function["handler"] = json!(language.handler);
+    let answer = supervisor.try_load(&function);
     assert_eq!(answer["data"], true, "{answer}");
     assert_eq!(
         supervisor.call(&json!({"a": 1})),
@@ -70,10 +68,10 @@ fn handler(language: &Language) {
 
 fn archive(language: &Language) {
     let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
-    for (name, program) in language.archive {
+    for (name, content) in language.archive() {
         writer
-            .start_file(*name, SimpleFileOptions::default())
-            .and_then(|()| Ok(writer.write_all(language.program(program).as_bytes())?))
+            .start_file(name, SimpleFileOptions::default())
+            .and_then(|()| Ok(writer.write_all(&content)?))
             .expect("written");
     }
     let bytes = writer.finish().expect("written").into_inner();
@@ -98,6 +96,6 @@ fn no_archive(language: &Language) {
         assert_eq!(answer["data"], false, "{answer}");
         assert_failure(&answer["error"], "exception", &[]);
     }
-    supervisor.load(&language.program("echo"));
+    language.load_into(&mut supervisor, "echo");
     assert_eq!(supervisor.call(&Value::Null), Value::Null);
 }

@@ -94,10 +94,32 @@ public class Ten {
 
     public static int f8(int number) {
         mark();
+        // At the restore the JVM collects, compiles, unwinds and starts threads.
+        for (int busy = 0; busy < 3; busy++) {
+            Thread thread = new Thread(Ten::storm);
+            thread.setDaemon(true);
+            thread.start();
+        }
         try {
             return IntStream.range(0, 100).map(it -> 1 / (it - number % 100)).sum();
         } catch (ArithmeticException error) {
             return number;
+        }
+    }
+
+    private static void storm() {
+        for (long turn = 0; ; turn++) {
+            try {
+                Object[] garbage = new Object[1000];
+                for (int part = 0; part < garbage.length; part++) garbage[part] = String.valueOf(turn + part);
+                if (turn % 7 == 0) new Thread(() -> KEPT.size()).start();
+                if (turn % 3 == 0) Integer.parseInt((String) garbage[3] + "x");
+                synchronized (Ten.class) {
+                    garbage[(int) (turn % 2000)] = null;
+                }
+            } catch (NumberFormatException | ArrayIndexOutOfBoundsException expected) {
+                // What it is there for.
+            }
         }
     }
 

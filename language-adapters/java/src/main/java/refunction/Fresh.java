@@ -1,10 +1,11 @@
 package refunction;
 
-import java.io.DataInputStream;
+import java.io.EOFException;
 import java.io.FileInputStream;
 import java.io.IOException;
 import java.lang.reflect.Field;
 import java.lang.reflect.Method;
+import java.nio.ByteBuffer;
 import java.security.SecureRandom;
 import java.util.Collections;
 import java.util.Random;
@@ -18,7 +19,11 @@ import java.util.concurrent.atomic.AtomicLong;
  * all of it, and without this two tenants would draw the same.
  */
 final class Fresh {
-    private final DataInputStream entropy;
+    private static final int SEED_BYTES = 20;
+
+    private final FileInputStream kernel = new FileInputStream("/dev/urandom");
+    /** All that is needed of it after one restore, in one read. */
+    private final ByteBuffer entropy;
     /** Seeds of generators to come. */
     private final AtomicLong[] seeders;
     /** Of Math.random and StrictMath.random. */
@@ -35,7 +40,6 @@ final class Fresh {
     private final Field nativeMix;
 
     Fresh() throws IOException, ReflectiveOperationException {
-        entropy = new DataInputStream(new FileInputStream("/dev/urandom"));
         seeders = new AtomicLong[] {
             (AtomicLong) field(ThreadLocalRandom.class, "seeder").get(null),
             (AtomicLong) field(Random.class, "seedUniquifier").get(null),
@@ -50,6 +54,7 @@ final class Fresh {
         // Of the JVM's own ones, too: finalizers and cleaners are tenants' code.
         Set<Thread> all = Thread.getAllStackTraces().keySet();
         threads = all.toArray(Thread[]::new);
+        entropy = ByteBuffer.allocate(Long.BYTES * (seeders.length + threads.length + shared.length + 1) + SEED_BYTES);
         // SecureRandom reads ahead from the kernel.
         new SecureRandom().nextBytes(new byte[1]);
         sha1 = field(Class.forName("sun.security.provider.SecureRandom$SeederHolder"), "seeder").get(null);
@@ -72,11 +77,17 @@ final class Fresh {
     }
 
     void afterRestore() throws IOException, ReflectiveOperationException {
-        for (AtomicLong seeder : seeders) seeder.set(entropy.readLong());
-        for (Thread thread : threads) seedOfThread.setLong(thread, entropy.readLong());
-        for (Random random : shared) random.setSeed(entropy.readLong());
-        if (shuffler.get(null) instanceof Random random) random.setSeed(entropy.readLong());
-        supplement.invoke(sha1, entropy.readNBytes(20));
+        if (kernel.readNBytes(entropy.array(), 0, entropy.capacity()) < entropy.capacity()) {
+            throw new EOFException("/dev/urandom has no more");
+        }
+        entropy.clear();
+        for (AtomicLong seeder : seeders) seeder.set(entropy.getLong());
+        for (Thread thread : threads) seedOfThread.setLong(thread, entropy.getLong());
+        for (Random random : shared) random.setSeed(entropy.getLong());
+        if (shuffler.get(null) instanceof Random random) random.setSeed(entropy.getLong());
+        byte[] seed = new byte[SEED_BYTES];
+        entropy.get(seed);
+        supplement.invoke(sha1, seed);
         nativeBuffered.setInt(nativeBuffer, 0);
         nativeMix.set(nativeBuffer, null);
     }

@@ -1,0 +1,6 @@
+class Main {
+    public static String main(boolean args) {
+        while (args) {}
+        return "over";
+    }
+}

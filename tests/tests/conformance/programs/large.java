@@ -1,0 +1,5 @@
+class Main {
+    public static String main(int args) {
+        return "x".repeat(args);
+    }
+}

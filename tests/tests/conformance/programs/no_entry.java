@@ -1,0 +1,5 @@
+class Main {
+    public static Object another(Object args) {
+        return args;
+    }
+}

@@ -1,0 +1,5 @@
+class Main {
+    public static Object main(Object args) {
+        return ((( args
+    }
+}
