@@ -31,6 +31,16 @@ pub(crate) struct Options {
     samples: u32,
 }
 
+impl Options {
+    /// Every runtime, and few measurements.
+    pub(crate) fn quick() -> Self {
+        Self {
+            runtime: "all".into(),
+            samples: 3,
+        }
+    }
+}
+
 /// Builds what it shows, shows it, and fails if tenant B found anything.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let languages = language::asked_for(&options.runtime)?;

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use crate::terminal::{seconds, step};
 use crate::workspace::Workspace;
-use crate::{images, shell};
+use crate::{demo, images, shell};
 
 /// The package of the end-to-end tests; without images it has nothing to test.
 const END_TO_END: &str = "refunction-tests";
@@ -41,6 +41,10 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     times.step("release binaries", || build_release(workspace))?;
     let archives = times.step("images", || images::build(workspace, &["python".into()]))?;
     let archive = archives.first().context("no image was built")?;
+    // Fails if a tenant finds anything of the one before it.
+    times.step("the demo, with every runtime", || {
+        demo::run(workspace, &demo::Options::quick())
+    })?;
     times.step("end-to-end tests, compiled", || {
         shell::run(cargo(root).args(["test", "--locked", "--no-run", "--package", END_TO_END]))
     })?;
