@@ -91,6 +91,7 @@ pub(crate) fn build_release(workspace: &Workspace) -> Result<()> {
         "--package=funk",
         "--package=refunction-controller",
         "--package=refunction-supervisor",
+        "--package=refunction-node-addon",
     ]))
 }
 

@@ -141,7 +141,11 @@ function seed(draw) {
   setFlagsFromString('--random-seed=0');
 }
 
+// Of OpenSSL's generators, from the kernel.
+let reseed = null;
+
 function afterRestore() {
+  if (!reseed()) throw new Failure('OpenSSL finds no randomness');
   seed(random);
 }
 
@@ -499,16 +503,16 @@ process.on('beforeExit', () => {
 // --- boot ----------------------------------------------------------------------
 
 function boot() {
-  const packages = process.argv.slice(1);
+  const [addon, ...packages] = process.argv.slice(1);
+  const native = { exports: {} };
+  process.dlopen(native, addon);
+  ({ reseed } = native.exports);
   process.argv = [process.execPath, ''];
   // What --eval leaves for its script is no function's.
   for (const name of ['module', 'exports', '__filename', '__dirname', 'require', ...Module.builtinModules]) {
     const own = Object.getOwnPropertyDescriptor(globalThis, name);
     if (own?.configurable && !['console', 'process', 'crypto'].includes(name)) delete globalThis[name];
   }
-  // Where OpenSSL was told to find randomness: no business of a function's children.
-  fs.closeSync(Number(path.basename(process.env.OPENSSL_CONF)));
-  delete process.env.OPENSSL_CONF;
   for (const name of COMMON) Module.createRequire(path.join(root, 'x'))(`node:${name}`);
   process.stdout;
   process.stderr;

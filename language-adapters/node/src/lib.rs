@@ -4,35 +4,53 @@
 
 #![forbid(unsafe_code)]
 
-use std::io::{self, Write};
-use std::os::fd::IntoRawFd;
+use std::path::PathBuf;
 use std::process::Command;
+use std::{env, io};
 
 /// The adapter that runs inside Node.js.
 const ADAPTER: &str = include_str!("adapter.js");
 
-/// Where OpenSSL finds randomness.
-const OPENSSL: &str = include_str!("openssl.cnf");
+/// Names the native add-on where it is not at its usual place.
+pub const ADDON_VARIABLE: &str = "FUNCTION_NODE_ADDON";
+
+/// Where the images have it.
+const ADDON: &str = "/usr/local/lib/refunction/node.so";
+
+/// As cargo calls it, beside the supervisor.
+const BUILT_ADDON: &str = "librefunction_node_addon.so";
 
 /// The runtime as a program to execute in this process's place, with these packages
 /// loaded before it says that it is ready. It expects to find requests on descriptor 3
 /// and writes answers to descriptor 4.
 ///
 /// # Errors
-/// Its configuration could not be written.
+/// The add-on is not there.
 pub fn command(packages: &[String]) -> io::Result<Command> {
-    let mut configuration = memfd::MemfdOptions::default()
-        .close_on_exec(false)
-        .create("openssl.cnf")
-        .map_err(io::Error::other)?
-        .into_file();
-    configuration.write_all(OPENSSL.as_bytes())?;
-    // Node.js reads it, and the adapter closes it.
-    let configuration = format!("/proc/self/fd/{}", configuration.into_raw_fd());
+    let addon = addon()?;
     let mut command = Command::new("node");
     // Fewer threads are fewer to stop and to put back: V8's own have work only while
     // it collects or compiles a lot.
     command.args(["--v8-pool-size=1", "--eval", ADAPTER, "--"]);
-    command.args(packages).env("OPENSSL_CONF", configuration);
+    command.arg(addon).args(packages).env_remove(ADDON_VARIABLE);
     Ok(command)
+}
+
+fn addon() -> io::Result<PathBuf> {
+    let named = env::var_os(ADDON_VARIABLE).map(PathBuf::from);
+    let places = match named {
+        Some(place) => vec![place],
+        None => vec![
+            env::current_exe()?.with_file_name(BUILT_ADDON),
+            ADDON.into(),
+        ],
+    };
+    places
+        .iter()
+        .find(|place| place.is_file())
+        .cloned()
+        .ok_or_else(|| {
+            let what = format!("the native add-on of Node.js is in none of {places:?}");
+            io::Error::new(io::ErrorKind::NotFound, what)
+        })
 }
