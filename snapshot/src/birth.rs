@@ -10,7 +10,7 @@ use nix::unistd::{Gid, Pid, Uid};
 
 use crate::descriptors::Descriptors;
 use crate::image::{Image, reopen_to_read};
-use crate::kernel_state::{self, KernelState, ThreadState};
+use crate::kernel_state::{self, KernelState, SEATS, ThreadState};
 use crate::maps::{self, Mapping};
 use crate::pagemap::PageScanner;
 use crate::pages::scan;
@@ -126,7 +126,8 @@ impl Worker {
             .map_err(io_error("reading the worker's descriptors"))?;
         let threads = threads
             .iter()
-            .map(|tid| {
+            .enumerate()
+            .map(|(number, tid)| {
                 let registers = ReadyRegisters::of(*tid)?;
                 let rseq = ptrace::rseq_configuration(*tid);
                 let mut runner = Runner {
@@ -140,8 +141,14 @@ impl Worker {
                 runner
                     .run(&kernel_state::capturing(&image.annex))
                     .map_err(BirthError::State)?;
-                let state = ThreadState::read(&process, *tid, &image.annex, &mut constants, rseq)
-                    .map_err(io_error("reading a thread's kernel state"))?;
+                let state = ThreadState::read(
+                    &process,
+                    (*tid, number % SEATS),
+                    &image.annex,
+                    &mut constants,
+                    rseq,
+                )
+                .map_err(io_error("reading a thread's kernel state"))?;
                 Ok(ReadyThread {
                     tid: *tid,
                     registers,

@@ -56,6 +56,13 @@ const ROBUST_LENGTH: u64 = 7;
 const TID_ADDRESS: u64 = 8;
 const OLD_UMASK: u64 = 9;
 
+/// What one thread needs of the scratch area while it is put back.
+const SEAT_BYTES: u64 = 256;
+/// How many threads are put back at the same time.
+pub(crate) const SEATS: usize = (SCRATCH_RESULTS / SEAT_BYTES) as usize;
+
+const _: () = assert!(SCHED_ATTR_BYTES + AFFINITY_BYTES <= SEAT_BYTES);
+
 /// Linux's `IOPRIO_WHO_PROCESS`.
 const IOPRIO_WHO_PROCESS: u64 = 1;
 
@@ -130,7 +137,7 @@ pub(crate) fn capturing(annex: &Annex) -> Program {
     }
     program.checked_call(Row::Signals, libc::SYS_sigaltstack, &[0, at(ALTSTACK)], 0);
     reading_limits(&mut program, annex);
-    reading_scheduling(&mut program, annex);
+    reading_scheduling(&mut program, at(SCHED_ATTR));
     program.stored_call(
         Row::Scheduling,
         libc::SYS_sched_getaffinity,
@@ -186,8 +193,7 @@ fn reading_limits(program: &mut Program, annex: &Annex) {
     }
 }
 
-fn reading_scheduling(program: &mut Program, annex: &Annex) {
-    let to = annex.scratch.start + SCHED_ATTR;
+fn reading_scheduling(program: &mut Program, to: u64) {
     program.checked_call(
         Row::Scheduling,
         libc::SYS_sched_getattr,
@@ -216,18 +222,18 @@ impl Captured {
         u64::from_ne_bytes(bytes)
     }
 
-    /// Adds the comparison of what `read` reads to there.
+    /// Adds the comparison of what `read` reads to `at`.
     fn must_stay(
         &self,
         checks: &mut Program,
         (annex, constants): (&Annex, &mut Constants),
         row: Row,
         (offset, length): (u64, u64),
-        read: impl FnOnce(&mut Program),
+        (at, read): (u64, impl FnOnce(&mut Program, u64)),
     ) {
         let expected = constants.add(annex, self.piece(offset, length));
-        read(checks);
-        checks.must_equal(row, annex.scratch.start + offset, expected, length);
+        read(checks, at);
+        checks.must_equal(row, at, expected, length);
     }
 }
 
@@ -284,8 +290,8 @@ fn registering(rseq: RseqConfiguration, program: &mut Program) {
 /// Comparisons of what is a thread's own and cannot be put back.
 fn thread_checks(
     captured: &Captured,
-    annex: &Annex,
-    constants: &mut Constants,
+    (annex, constants): (&Annex, &mut Constants),
+    room: u64,
     checks: &mut Program,
 ) -> io::Result<()> {
     let affinity_length = captured.number(AFFINITY_LENGTH);
@@ -297,21 +303,21 @@ fn thread_checks(
         (annex, constants),
         Row::Scheduling,
         (SCHED_ATTR, SCHED_ATTR_BYTES),
-        |program| reading_scheduling(program, annex),
+        (room, reading_scheduling),
     );
     captured.must_stay(
         checks,
         (annex, constants),
         Row::Scheduling,
         (AFFINITY, affinity_length),
-        |program| {
+        (room + SCHED_ATTR_BYTES, |program, at| {
             program.checked_call(
                 Row::Scheduling,
                 libc::SYS_sched_getaffinity,
-                &[0, AFFINITY_BYTES, annex.scratch.start + AFFINITY],
+                &[0, AFFINITY_BYTES, at],
                 affinity_length.cast_signed(),
             );
-        },
+        }),
     );
     checks.checked_call(
         Row::Scheduling,
@@ -360,17 +366,19 @@ fn set_attribute(program: &mut Program, option: libc::c_int, argument: u64) {
 }
 
 impl ThreadState {
-    /// Reads what [`capturing`] left in the scratch area when this thread ran it.
+    /// Reads what [`capturing`] left in the scratch area when this thread ran it. Those
+    /// that are put back at the same time have seats of their own in it.
     pub(crate) fn read(
         process: &Process,
-        tid: Pid,
+        (tid, seat): (Pid, usize),
         annex: &Annex,
         constants: &mut Constants,
         rseq: Option<RseqConfiguration>,
     ) -> io::Result<Self> {
         let captured = Captured::read(process, annex)?;
         let mut program = Program::default();
-        thread_checks(&captured, annex, constants, &mut program)?;
+        let room = annex.scratch.start + seat as u64 * SEAT_BYTES;
+        thread_checks(&captured, (annex, &mut *constants), room, &mut program)?;
         if let Some(rseq) = rseq {
             // Pages are as they were by now: what the kernel has in mind is not what
             // stands there, until it is registered afresh.
@@ -378,8 +386,8 @@ impl ThreadState {
             registering(rseq, &mut program);
         }
         thread_attributes(&captured, tid, annex, constants, &mut program);
-        // The main thread did that when it was done; this one came later.
-        program.zero(Row::Pages, annex.scratch.start, SCRATCH_RESULTS);
+        // The main thread did that when it was done; this one comes later.
+        program.zero(Row::Pages, room, SEAT_BYTES);
         Ok(Self { program, captured })
     }
 
@@ -416,9 +424,12 @@ impl KernelState {
             (annex, constants),
             Row::Limits,
             (LIMITS, RLIMITS * RLIMIT_BYTES),
-            |program| reading_limits(program, annex),
+            (annex.scratch.start + LIMITS, |program, _| {
+                reading_limits(program, annex);
+            }),
         );
-        thread_checks(&captured, annex, constants, &mut checks)?;
+        let room = annex.scratch.start + SCHED_ATTR;
+        thread_checks(&captured, (annex, &mut *constants), room, &mut checks)?;
         for (call, index) in [(libc::SYS_getsid, SESSION), (libc::SYS_getpgid, GROUP)] {
             let expected = captured.number(index).cast_signed();
             checks.checked_call(Row::Attributes, call, &[0], expected);

@@ -17,7 +17,7 @@ pub(crate) const ALL_BUT_TRAP: u64 = !(1 << (libc::SIGTRAP - 1));
 
 /// Signals of the breakpoint's number that can wait: one for the thread, one for its
 /// process.
-const PENDING_TRAPS: usize = 2;
+pub(crate) const PENDING_TRAPS: usize = 2;
 
 /// Runs programs in one stopped process.
 pub(crate) struct Runner<'a> {

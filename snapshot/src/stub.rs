@@ -215,6 +215,12 @@ impl Program {
         buffer: &mut Vec<u8>,
     ) -> io::Result<()> {
         buffer.clear();
+        self.encode(batch, buffer);
+        table.write_all_at(buffer, 0)
+    }
+
+    /// Adds one batch and its end to what is to stand in the table.
+    pub(crate) fn encode(&self, batch: usize, buffer: &mut Vec<u8>) {
         let from = batch * BATCH;
         let to = self.ops.len().min(from + BATCH);
         for op in &self.ops[from..to] {
@@ -227,7 +233,11 @@ impl Program {
             buffer.extend_from_slice(&op.expected.to_ne_bytes());
         }
         buffer.extend_from_slice(&u64::from(END).to_ne_bytes());
-        table.write_all_at(buffer, 0)
+    }
+
+    /// Bytes that [`encode`](Self::encode) adds for a program of one batch.
+    pub(crate) fn encoded_bytes(&self) -> u64 {
+        (self.ops.len() * OP_BYTES + size_of::<u64>()) as u64
     }
 
     /// What the operation at this table address was for.

@@ -6,15 +6,16 @@
 //! areas, its alternate stack, its name), and gets its registers back.
 
 use std::fs::File;
+use std::os::unix::fs::FileExt;
 
 use nix::unistd::Pid;
 
 use crate::arch::Registers;
 use crate::image::Image;
-use crate::kernel_state::ThreadState;
+use crate::kernel_state::{SEATS, ThreadState};
 use crate::ptrace::{self, ExtendedState, PtraceError, RseqConfiguration};
 use crate::row::{Row, Taint};
-use crate::runner::Runner;
+use crate::runner::{ALL_BUT_TRAP, PENDING_TRAPS};
 use crate::tracer::Tracer;
 
 /// Everything of one thread that ptrace itself can set.
@@ -81,25 +82,84 @@ pub(crate) struct ReadyThread {
     pub(crate) state: ThreadState,
 }
 
-impl ReadyThread {
-    /// Puts back what the thread itself has to: pages and mappings are as they were.
-    pub(crate) fn put_back(
-        &self,
-        table: &File,
-        image: &Image,
-        tracer: &mut Tracer,
-        bytes: &mut Vec<u8>,
-    ) -> Result<(), Taint> {
-        let mut runner = Runner {
-            tracer,
-            pid: self.tid,
-            registers: &self.registers.general,
-            table,
-            image,
-            bytes,
-        };
-        runner.run(&self.state.program)
+/// Has each thread put back what only it can, as many at a time as there is room for:
+/// pages and mappings are as they were.
+pub(crate) fn put_back(
+    pid: Pid,
+    threads: &[ReadyThread],
+    table: &File,
+    image: &Image,
+    tracer: &mut Tracer,
+    bytes: &mut Vec<u8>,
+) -> Result<(), Taint> {
+    threads
+        .chunks(SEATS)
+        .try_for_each(|some| put_some_back(pid, some, table, image, tracer, bytes))
+}
+
+fn put_some_back(
+    pid: Pid,
+    threads: &[ReadyThread],
+    table: &File,
+    image: &Image,
+    tracer: &mut Tracer,
+    bytes: &mut Vec<u8>,
+) -> Result<(), Taint> {
+    let failed = |error: &dyn std::fmt::Display| {
+        Taint::new(Row::Threads, format!("the stub in a thread: {error}"))
+    };
+    let annex = &image.annex;
+    bytes.clear();
+    for thread in threads {
+        let from = annex.table.start + bytes.len() as u64;
+        thread.state.program.encode(0, bytes);
+        ptrace::set_signal_mask(thread.tid, ALL_BUT_TRAP).map_err(|error| failed(&error))?;
+        ptrace::leave_critical_section(thread.tid).map_err(|error| failed(&error))?;
+        let entry = thread.registers.general.entering(annex.code, from);
+        ptrace::set_registers(thread.tid, &entry).map_err(|error| failed(&error))?;
     }
+    table
+        .write_all_at(bytes, 0)
+        .map_err(|error| failed(&error))?;
+    let mut running: Vec<Pid> = threads.iter().map(|thread| thread.tid).collect();
+    // A function can leave the breakpoint's signal pending for a thread, too.
+    for _ in 0..=PENDING_TRAPS {
+        tracer
+            .run_until_traps(pid, &running, "running the stub in threads")
+            .map_err(|error| failed(&error))?;
+        let mut on_their_way = Vec::new();
+        for tid in running {
+            let registers = ptrace::registers(tid).map_err(|error| failed(&error))?;
+            if !registers.is_behind_breakpoint(annex.code) {
+                on_their_way.push(tid);
+            }
+        }
+        running = on_their_way;
+        if running.is_empty() {
+            break;
+        }
+    }
+    if !running.is_empty() {
+        return Err(failed(&"it did not get to its end"));
+    }
+    let length = bytes.len();
+    bytes.fill(0);
+    table
+        .write_all_at(&bytes[..length], 0)
+        .map_err(|error| failed(&error))?;
+    let mut from = 0;
+    for thread in threads {
+        let outcome = ptrace::registers(thread.tid)
+            .map_err(|error| failed(&error))?
+            .stub_outcome();
+        if outcome.failed {
+            let at = outcome.operation.saturating_sub(from);
+            let (row, what) = thread.state.program.failure(0, annex, at, outcome.value);
+            return Err(Taint::new(row, format!("thread {}: {what}", thread.tid)));
+        }
+        from += thread.state.program.encoded_bytes();
+    }
+    Ok(())
 }
 
 /// The threads of the snapshot that are not there any more.

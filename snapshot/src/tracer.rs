@@ -99,6 +99,8 @@ enum Mode {
     Held,
     /// Runs until this thread meets a breakpoint.
     UntilTrap(Pid),
+    /// Several threads run, each until it meets a breakpoint.
+    UntilTraps,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -280,6 +282,26 @@ impl Tracer {
         self.set_mode_of(tid, Mode::UntilTrap(tid));
         self.let_go(tid)?;
         self.wait_for_trap(tid, doing)
+    }
+
+    /// Lets some stopped threads of a subject go, and waits until each stands at a
+    /// breakpoint.
+    pub(crate) fn run_until_traps(
+        &mut self,
+        subject: Pid,
+        tids: &[Pid],
+        doing: &'static str,
+    ) -> Result<(), TraceError> {
+        self.set_mode(subject, Mode::UntilTraps);
+        for tid in tids {
+            self.let_go(*tid)?;
+        }
+        self.wait_until(doing, subject, |tracer| {
+            let is_stopped = |tid| tracer.tasks.get(tid).map(|task| task.stopped.is_some());
+            // One that is gone is missed by whoever asks for its registers.
+            let all = tids.iter().all(|tid| is_stopped(tid).unwrap_or(true));
+            all.then_some(())
+        })
     }
 
     /// Waits for the breakpoint of a thread that is already on its way there.
@@ -605,9 +627,12 @@ impl Tracer {
             (Mode::UntilTrap(running), Change::Signal(libc::SIGTRAP)) if tid == running => {
                 self.mark_stopped(tid, change);
             }
+            (Mode::UntilTraps, Change::Signal(libc::SIGTRAP)) => self.mark_stopped(tid, change),
             // What stands on the way to a breakpoint is ours. This signal cannot be
             // blocked meanwhile, and let through it would stop the way there.
-            (Mode::UntilTrap(_), Change::Signal(libc::SIGSTOP)) => self.go_on(tid, 0),
+            (Mode::UntilTrap(_) | Mode::UntilTraps, Change::Signal(libc::SIGSTOP)) => {
+                self.go_on(tid, 0)
+            }
             (_, Change::Signal(signal)) => self.go_on(tid, signal),
             (_, Change::GroupStop(signal)) => {
                 if process == owner && tid == owner && !leaves_out("signals:stopped-meanwhile") {

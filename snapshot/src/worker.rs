@@ -25,7 +25,7 @@ use crate::sabotage::leaves_out;
 use crate::span::Span;
 use crate::stub::{Program, SCRATCH_RESULTS};
 use crate::syscalls;
-use crate::threads::{ReadyRegisters, ReadyThread, missing};
+use crate::threads::{self, ReadyRegisters, ReadyThread, missing};
 use crate::tracer::{Held, TraceError, Tracer};
 
 /// Children of a worker that one rewind reaps.
@@ -260,10 +260,14 @@ impl Worker {
 
     /// Has every thread but the main one put back what only it can.
     fn put_threads_back(&mut self, image: &Image, tracer: &mut Tracer) -> Result<(), Taint> {
-        for thread in &self.ready.threads {
-            thread.put_back(&self.table, image, tracer, &mut self.bytes)?;
-        }
-        Ok(())
+        threads::put_back(
+            self.process.pid,
+            &self.ready.threads,
+            &self.table,
+            image,
+            tracer,
+            &mut self.bytes,
+        )
     }
 
     /// Looks at a mapping list once more that was not what it was. It may be cut into

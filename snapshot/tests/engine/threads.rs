@@ -330,7 +330,12 @@ pub fn act(what: &str) -> Option<String> {
                 let mut all: libc::sigset_t = std::mem::zeroed();
                 libc::sigfillset(&raw mut all);
                 libc::pthread_sigmask(libc::SIG_BLOCK, &raw const all, std::ptr::null_mut());
-                for signal in [libc::SIGUSR1, libc::SIGTERM, libc::SIGRTMIN() + 3] {
+                for signal in [
+                    libc::SIGUSR1,
+                    libc::SIGTRAP,
+                    libc::SIGTERM,
+                    libc::SIGRTMIN() + 3,
+                ] {
                     libc::syscall(libc::SYS_tkill, libc::gettid(), signal);
                 }
             }

@@ -78,6 +78,8 @@ pub static LANGUAGES: &[Language] = &[
         exception: "error",
         handler: "function.handler",
         archive: &[("main.lua", "zip_main"), ("parts/helper.lua", "zip_helper")],
+        is_compiled: false,
+        segmentation_fault: Signal::SIGSEGV,
     },
 ];
 
