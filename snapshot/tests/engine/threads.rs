@@ -302,10 +302,10 @@ fn wait_to_end() {
 
 static MORTAL_TID: AtomicI32 = AtomicI32::new(0);
 
-fn futex(operation: i32, value: i32) {
+fn futex(operation: i32, value: i32) -> i64 {
     let none = std::ptr::null::<libc::timespec>();
     // SAFETY: waits on, or wakes who waits on, a static.
-    unsafe { libc::syscall(libc::SYS_futex, &raw const MORTAL, operation, value, none) };
+    unsafe { libc::syscall(libc::SYS_futex, &raw const MORTAL, operation, value, none) }
 }
 
 /// What a worker with threads does when asked; runs in the worker.
@@ -388,7 +388,10 @@ fn wake_all() -> String {
     let before = WAKES.load(Ordering::Relaxed);
     // SAFETY: writes a byte to a pipe of this program's.
     unsafe { libc::write(SILENCE_WRITE, c"x".as_ptr().cast(), 1) };
-    futex(libc::FUTEX_WAKE, 1);
+    // It may be about to wait again.
+    while futex(libc::FUTEX_WAKE, 1) == 0 {
+        std::thread::yield_now();
+    }
     while WAKES.load(Ordering::Relaxed) < before + 2 {
         std::thread::yield_now();
     }
@@ -397,9 +400,9 @@ fn wake_all() -> String {
 
 fn end_a_thread() -> String {
     MORTAL.store(1, Ordering::Relaxed);
-    futex(libc::FUTEX_WAKE, 1);
     let path = format!("/proc/self/task/{}", MORTAL_TID.load(Ordering::Relaxed));
     while std::fs::exists(&path).expect("task") {
+        futex(libc::FUTEX_WAKE, 1);
         std::thread::yield_now();
     }
     "0".into()
