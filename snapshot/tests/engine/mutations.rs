@@ -112,6 +112,7 @@ mutations! {
     trim_the_heap => Rewound,
     move_the_break_up => Rewound,
     move_the_break_down => Rewound,
+    move_the_break_by_a_word => Rewound,
     unmap_template_memory => Rewound,
     replace_template_memory => Rewound,
     move_template_memory => Rewound,
@@ -267,6 +268,13 @@ fn move_the_break_down() -> i64 {
     // free space that only malloc would miss, and it is put back first.
     // SAFETY: as in `call`.
     unsafe { libc::sbrk(-(64 << 10)) };
+    0
+}
+
+/// Within its page: no mapping shows it.
+fn move_the_break_by_a_word() -> i64 {
+    // SAFETY: as in `call`.
+    unsafe { libc::sbrk(-8) };
     0
 }
 
