@@ -111,7 +111,7 @@ impl Clearing {
 /// Something that boots.
 enum Coming {
     Template(Booting),
-    Spare(Candidate),
+    Spare(Box<Candidate>),
 }
 
 impl Coming {
@@ -225,6 +225,22 @@ impl Container {
         self.booting.as_ref().map(Coming::voice)
     }
 
+    /// What a runtime prints on its way to being ready.
+    pub(crate) fn boot_output(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let candidate = match &self.booting {
+            Some(Coming::Spare(candidate)) => Some(candidate),
+            _ => None,
+        };
+        candidate.into_iter().flat_map(|it| it.pipes.logs())
+    }
+
+    /// Reads that.
+    pub(crate) fn listen(&mut self) {
+        if let Some(Coming::Spare(candidate)) = &mut self.booting {
+            candidate.listen();
+        }
+    }
+
     /// Freezes the template to come. The first has a worker at once; a successor has
     /// to wait until the worker there is can go.
     pub(crate) fn freeze(&mut self) -> Result<Arrival, ContainerError> {
@@ -267,7 +283,7 @@ impl Container {
         }
     }
 
-    fn freeze_spare(&mut self, mut candidate: Candidate) -> Result<Arrival, ContainerError> {
+    fn freeze_spare(&mut self, mut candidate: Box<Candidate>) -> Result<Arrival, ContainerError> {
         let runtime = match candidate.hear() {
             Word::NotYet => {
                 self.booting = Some(Coming::Spare(candidate));
@@ -733,5 +749,5 @@ fn start(
     }
     let (pipes, ends) = Pipes::open(owner).map_err(io("opening a worker's pipes"))?;
     let starting = engine.adopt_runtime(pid, ours, &ends.as_fds())?;
-    Ok(Coming::Spare(Candidate { starting, pipes }))
+    Ok(Coming::Spare(Box::new(Candidate::new(starting, pipes))))
 }

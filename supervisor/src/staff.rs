@@ -3,10 +3,12 @@
 use nix::unistd::Pid;
 use refunction_adapter::channel::Kind;
 use refunction_adapter::{Exception, Runtime};
+use refunction_protocol::Stream;
 use refunction_snapshot::{
     Engine, EngineError, Holding, InPlace, Refused, Rewound, Starting, Template, Worker,
 };
 
+use crate::logs::Line;
 use crate::pipes::{BadFrame, Pipes};
 
 /// A worker.
@@ -102,6 +104,8 @@ impl Staff {
 pub(crate) struct Candidate {
     pub(crate) starting: Starting,
     pub(crate) pipes: Pipes,
+    /// What it printed until now.
+    printed: Vec<(Stream, Line)>,
 }
 
 /// What a candidate said.
@@ -117,6 +121,19 @@ pub(crate) enum Word {
 }
 
 impl Candidate {
+    pub(crate) fn new(starting: Starting, pipes: Pipes) -> Self {
+        Self {
+            starting,
+            pipes,
+            printed: Vec::new(),
+        }
+    }
+
+    /// Reads what it prints, which would stand still otherwise.
+    pub(crate) fn listen(&mut self) {
+        self.pipes.read_logs(&mut self.printed);
+    }
+
     /// Hears whether it is ready.
     pub(crate) fn hear(&mut self) -> Word {
         let unclear = |error: &dyn std::fmt::Display| Word::Failed(error.to_string());
@@ -138,15 +155,20 @@ impl Candidate {
         if matches!(word, Word::Failed(_) | Word::Ended) {
             self.tell_logs();
         }
+        if let Word::Ready(_) = word {
+            // None of it is a tenant's.
+            self.listen();
+            self.pipes.end_lines(&mut self.printed);
+            self.printed.clear();
+        }
         word
     }
 
     /// What it printed on the way says more than its end.
     fn tell_logs(&mut self) {
-        let mut lines = Vec::new();
-        self.pipes.read_logs(&mut lines);
-        self.pipes.end_lines(&mut lines);
-        for (_, line) in lines {
+        self.listen();
+        self.pipes.end_lines(&mut self.printed);
+        for (_, line) in self.printed.drain(..) {
             eprintln!("refunction-supervisor: the runtime said: {}", line.text);
         }
     }

@@ -746,6 +746,26 @@ fn a_runtime_that_cannot_boot_says_why() {
 }
 
 #[test]
+fn what_a_runtime_prints_when_it_boots_is_no_tenants_and_holds_nobody_up() {
+    let script = std::env::temp_dir().join(format!("refunction-loud-{}.js", std::process::id()));
+    // More than a pipe holds, and no end of a line.
+    std::fs::write(
+        &script,
+        "console.log('x'.repeat(1 << 20)); process.stdout.write('y')",
+    )
+    .expect("written");
+    let mut supervisor = Supervisor::start_with(&["--runtime", "node"], |command| {
+        command.env("NODE_OPTIONS", format!("--require {}", script.display()));
+    });
+    supervisor.load("exports.main = () => console.log('z')");
+    supervisor.call(&Value::Null);
+    let logs = supervisor.take_logs();
+    std::fs::remove_file(&script).expect("removed");
+    assert_eq!(logs.len(), 1, "{logs:?}");
+    assert_eq!(logs[0]["line"], "z");
+}
+
+#[test]
 fn another_process_takes_over_after_so_many_restores() {
     let mut supervisor = start(&["--rotate-after", "3"]);
     let mut workers = BTreeSet::new();

@@ -196,6 +196,8 @@ impl Supervisor {
         if let Some(booting) = self.container.booting() {
             fds.push(PollFd::new(booting, PollFlags::POLLIN));
         }
+        let boot_output = self.container.boot_output();
+        fds.extend(boot_output.map(|log| PollFd::new(log, PollFlags::POLLIN)));
         for (_, peer) in self.peers.iter() {
             if reading && peer.wants_reading() {
                 fds.push(PollFd::new(peer.input(), PollFlags::POLLIN));
@@ -311,6 +313,7 @@ impl Supervisor {
     }
 
     fn take_boot(&mut self, ready: &Ready) -> Result<(), Fatal> {
+        self.container.listen();
         let Some(booting) = self.container.booting() else {
             return Ok(());
         };
