@@ -140,21 +140,9 @@ impl Image {
         for segment in &segments {
             fill(&file, process, segment).map_err(io_error("copying the template's memory"))?;
         }
-        memfd::Memfd::try_from_file(
-            file.try_clone()
-                .map_err(io_error("duplicating the image"))?,
-        )
-        .map_err(|_| io::Error::other("the image is not a memfd"))
-        .and_then(|sealed| {
-            use memfd::FileSeal::{SealGrow, SealSeal, SealShrink, SealWrite};
-            if leaves_out("image:sealed") {
-                return Ok(());
-            }
-            sealed
-                .add_seals(&[SealWrite, SealGrow, SealShrink, SealSeal])
-                .map_err(io::Error::other)
-        })
-        .map_err(io_error("sealing the image"))?;
+        if !leaves_out("image:sealed") {
+            seal(&file).map_err(io_error("sealing the image"))?;
+        }
 
         let annex = calls.map_annex(descriptor, offset)?;
         for segment in &segments {
@@ -297,6 +285,30 @@ fn fill(file: &File, process: &Process, segment: &Segment) -> io::Result<()> {
         at += length as u64;
     }
     Ok(())
+}
+
+/// How often sealing is tried. Each attempt waits 150 ms in the kernel (`LAST_SCAN`
+/// of mm/memfd.c) for whoever holds a page just written: reclaim, compaction and
+/// migration do so for moments, and on a busy machine for longer.
+const SEALING_ATTEMPTS: usize = 16;
+
+/// Makes a memfd's contents and size final.
+fn seal(file: &File) -> io::Result<()> {
+    use memfd::FileSeal::{SealGrow, SealSeal, SealShrink, SealWrite};
+    let sealed = memfd::Memfd::try_from_file(file.try_clone()?)
+        .map_err(|_| io::Error::other("the image is not a memfd"))?;
+    let mut more = 1..SEALING_ATTEMPTS;
+    loop {
+        return match sealed.add_seals(&[SealWrite, SealGrow, SealShrink, SealSeal]) {
+            Err(memfd::Error::AddSeals(cause)) => {
+                if cause.raw_os_error() == Some(libc::EBUSY) && more.next().is_some() {
+                    continue;
+                }
+                Err(cause)
+            }
+            other => other.map_err(io::Error::other),
+        };
+    }
 }
 
 /// System calls in a stopped process, one stop each.
