@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{Gid, Pid, Uid, pipe};
 use refunction_snapshot::{
-    Engine, EngineError, InPlace, News, Refused, Rewound, Scan, Template, Worker,
+    Engine, EngineError, InPlace, News, Refused, Rewound, Scan, Template, Worker, unread_bytes,
 };
 
 use crate::{LAUNCH, TEMPLATE, cases, guest};
@@ -301,7 +301,19 @@ impl Host {
         let rewound = rewound?;
         // Whoever was killed on the way has been reaped.
         while self.engine.poll().is_some() {}
+        self.forget_answers();
         Ok(rewound)
+    }
+
+    /// Drops what the worker wrote after it was no longer waited for: the pipe's
+    /// contents are their reader's, and the engine leaves them be.
+    fn forget_answers(&mut self) {
+        let (_, from_worker) = self.pipes.as_mut().expect("pipes");
+        from_worker.consume(from_worker.buffer().len());
+        while unread_bytes(from_worker.get_ref().as_fd()).expect("FIONREAD") > 0 {
+            let unread = from_worker.fill_buf().expect("answers").len();
+            from_worker.consume(unread);
+        }
     }
 
     /// What anybody can see of the worker, less what names the very process.
