@@ -12,6 +12,7 @@ use nix::unistd::Pid;
 use crate::process::Process;
 use crate::ptrace::RseqConfiguration;
 use crate::row::{Row, Taint};
+use crate::sabotage::leaves_out;
 use crate::stub::{Annex, Constants, Program, SCRATCH_RESULTS};
 
 /// `struct kernel_sigaction`: handler, flags, restorer, mask.
@@ -62,6 +63,13 @@ const SEAT_BYTES: u64 = 256;
 pub(crate) const SEATS: usize = (SCRATCH_RESULTS / SEAT_BYTES) as usize;
 
 const _: () = assert!(SCHED_ATTR_BYTES + AFFINITY_BYTES <= SEAT_BYTES);
+
+/// Each interval timer (setitimer(2)) and what it sends.
+const INTERVAL_TIMERS: [(libc::c_int, libc::c_int); 3] = [
+    (libc::ITIMER_REAL, libc::SIGALRM),
+    (libc::ITIMER_VIRTUAL, libc::SIGVTALRM),
+    (libc::ITIMER_PROF, libc::SIGPROF),
+];
 
 /// Linux's `IOPRIO_WHO_PROCESS`.
 const IOPRIO_WHO_PROCESS: u64 = 1;
@@ -239,6 +247,8 @@ impl Captured {
 
 /// The state at the ready point, as the work that brings it back.
 pub(crate) struct KernelState {
+    /// First of all.
+    disarming: Program,
     /// Before pages are copied: comparisons, which need the scratch area.
     pub(crate) checks: Program,
     /// After mappings are as they were, before pages are copied.
@@ -464,8 +474,9 @@ impl KernelState {
         ignore[..8].copy_from_slice(&libc::SIG_IGN.to_ne_bytes());
         let ignoring = constants.add(annex, &ignore);
         let no_timer = constants.add(annex, &[0; 32]);
-        for timer in [libc::ITIMER_REAL, libc::ITIMER_VIRTUAL, libc::ITIMER_PROF] {
-            after.checked_call(
+        let mut disarming = Program::default();
+        for (timer, _) in INTERVAL_TIMERS {
+            disarming.checked_call(
                 Row::Timers,
                 libc::SYS_setitimer,
                 &[timer as u64, no_timer, 0],
@@ -479,6 +490,7 @@ impl KernelState {
         set_attribute(&mut after, libc::PR_SET_CHILD_SUBREAPER, 0);
         set_attribute(&mut after, libc::PR_SET_DUMPABLE, 1);
         Ok(Self {
+            disarming,
             checks,
             before_pages,
             after_pages: after,
@@ -507,10 +519,16 @@ impl KernelState {
         Ok(taints)
     }
 
-    /// Drops pending signals: one that is ignored is not kept (sigaction(2)). The
-    /// dispositions themselves are put back later.
+    /// Disarms the interval timers, then drops pending signals, and those of the timers
+    /// in any case: they fire until they are disarmed. A signal that is ignored is not
+    /// kept (sigaction(2)); the dispositions themselves are put back later.
     pub(crate) fn drop_pending(&self, pending: &[i32], program: &mut Program) {
-        for signal in pending {
+        program.append(&self.disarming);
+        if leaves_out("signals:pending") {
+            return;
+        }
+        let of_timers = INTERVAL_TIMERS.iter().map(|(_, signal)| signal);
+        for signal in pending.iter().chain(of_timers) {
             program.checked_call(
                 Row::Signals,
                 libc::SYS_rt_sigaction,

@@ -163,9 +163,7 @@ impl Worker {
                 ptrace::pending_signals(thread.tid).map_err(|error| one(Row::Signals, &error))?,
             );
         }
-        if !leaves_out("signals:pending") {
-            self.ready.kernel.drop_pending(&pending, &mut program);
-        }
+        self.ready.kernel.drop_pending(&pending, &mut program);
         reap_children(evidence.children, &mut program);
         program.append(&self.ready.kernel.checks);
         let descriptors_closed = self

@@ -20,10 +20,10 @@ pub(crate) fn leave_out(program: &mut Program, annex: &Annex) {
     let mut prelude = true;
     program.retain(|row, step| {
         if let Kind::Call(number) = step.kind {
-            // Pending signals are dropped first of all, by dispositions of their own,
-            // which their handler's own name stands for.
-            prelude &= number == libc::SYS_rt_sigaction;
-            if prelude {
+            // Timers are disarmed first of all, then pending signals are dropped by
+            // dispositions of their own, which their handler's own name stands for.
+            prelude &= [libc::SYS_setitimer, libc::SYS_rt_sigaction].contains(&number);
+            if prelude && number == libc::SYS_rt_sigaction {
                 return true;
             }
         }

@@ -676,15 +676,17 @@ fn use_an_alternate_stack() -> i64 {
 
 fn start_interval_timers() -> i64 {
     // Would kill the next tenant a moment later.
+    start_interval_timers_of(20_000)
+}
+
+fn start_interval_timers_of(microseconds: i64) -> i64 {
+    let period = libc::timeval {
+        tv_sec: 0,
+        tv_usec: microseconds,
+    };
     let soon = libc::itimerval {
-        it_interval: libc::timeval {
-            tv_sec: 0,
-            tv_usec: 20_000,
-        },
-        it_value: libc::timeval {
-            tv_sec: 0,
-            tv_usec: 20_000,
-        },
+        it_interval: period,
+        it_value: period,
     };
     for timer in [libc::ITIMER_REAL, libc::ITIMER_PROF, libc::ITIMER_VIRTUAL] {
         must(call(

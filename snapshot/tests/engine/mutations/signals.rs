@@ -39,6 +39,11 @@ pub const ALL: &[Mutation] = &[
         }
     }),
     Mutation::new("be_stopped_and_continued", Either, be_stopped_and_continued),
+    Mutation::new(
+        "have_timers_fire_all_the_time",
+        Rewound,
+        have_timers_fire_all_the_time,
+    ),
     Mutation::new("be_signalled_by_a_child", Rewound, || {
         action(libc::SIGUSR1, on_signal as *const () as usize);
         let own = std::process::id().into();
@@ -119,6 +124,14 @@ fn handle_a_signal_for_ever() -> ! {
         libc::raise(libc::SIGUSR1);
     }
     unreachable!("the handler does not return")
+}
+
+/// While the worker stands still and is put back, too.
+fn have_timers_fire_all_the_time() -> i64 {
+    for signal in [libc::SIGALRM, libc::SIGVTALRM, libc::SIGPROF] {
+        action(signal, on_signal as *const () as usize);
+    }
+    super::start_interval_timers_of(200)
 }
 
 fn be_stopped_and_continued() -> i64 {
