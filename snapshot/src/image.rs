@@ -19,6 +19,7 @@ use crate::ptrace;
 use crate::sabotage::leaves_out;
 use crate::span::{PAGE, Span};
 use crate::stub::{Annex, SCRATCH_BYTES, TABLE_BYTES};
+use crate::text;
 use crate::tracer::{TraceError, Tracer};
 
 /// Why a process could not be frozen.
@@ -48,7 +49,7 @@ impl From<ptrace::PtraceError> for ImageError {
     }
 }
 
-fn io_error(doing: &'static str) -> impl FnOnce(io::Error) -> ImageError {
+pub(crate) fn io_error(doing: &'static str) -> impl FnOnce(io::Error) -> ImageError {
     move |cause| ImageError::Io { doing, cause }
 }
 
@@ -108,6 +109,7 @@ impl Image {
         let mappings = maps::parse(&text)?;
         let flags = VmFlags::read(process.pid).map_err(io_error("reading the template's smaps"))?;
         let mut segments = Vec::new();
+        let mut texts = Vec::new();
         let mut wiped = Vec::new();
         let mut offset = HEAD;
         for mapping in &mappings {
@@ -128,9 +130,14 @@ impl Image {
             if matches!(mapping.backing, Backing::Stack | Backing::Kernel) {
                 continue;
             }
-            for span in worth_backing(process, scanner, mapping)
-                .map_err(io_error("scanning the template's pages"))?
-            {
+            let mut own = Vec::new();
+            scanner
+                .scan(&process.pagemap, mapping.span, &mut own)
+                .map_err(io_error("scanning the template's pages"))?;
+            if text::is_text(mapping, &own) && !leaves_out("image:shares-code") {
+                texts.push(mapping);
+            }
+            for span in worth_backing(mapping, &own) {
                 segments.push(Segment { span, offset });
                 offset += span.len();
             }
@@ -145,6 +152,7 @@ impl Image {
         }
 
         let annex = calls.map_annex(descriptor, offset)?;
+        text::share(&texts, process, &mut calls, annex.scratch)?;
         for segment in &segments {
             let protection = mappings
                 .iter()
@@ -239,23 +247,17 @@ pub(crate) fn reopen_to_read(memfd: &File) -> io::Result<File> {
     File::open(format!("/proc/self/fd/{}", memfd.as_raw_fd()))
 }
 
-/// The stretches of a private mapping that hold pages of its own.
-fn worth_backing(
-    process: &Process,
-    scanner: &mut PageScanner,
-    mapping: &Mapping,
-) -> io::Result<Vec<Span>> {
-    let mut own = Vec::new();
-    scanner.scan(&process.pagemap, mapping.span, &mut own)?;
+/// The stretches of a private mapping that hold pages of its own, which are these.
+fn worth_backing(mapping: &Mapping, own: &[Span]) -> Vec<Span> {
     let Some((first, last)) = own.first().zip(own.last()) else {
-        return Ok(own);
+        return Vec::new();
     };
     if matches!(mapping.backing, Backing::File { .. }) {
         // The rest of a library's data may still be written to: one piece.
-        return Ok(vec![mapping.span]);
+        return vec![mapping.span];
     }
     let mut pieces = vec![*first];
-    for span in &own {
+    for span in own {
         let piece = pieces.len() - 1;
         if span.start <= pieces[piece].end + GAP {
             pieces[piece].end = span.end;
@@ -264,7 +266,7 @@ fn worth_backing(
         }
     }
     debug_assert_eq!(pieces.last().map(|span| span.end), Some(last.end));
-    Ok(pieces)
+    pieces
 }
 
 fn fill(file: &File, process: &Process, segment: &Segment) -> io::Result<()> {
@@ -342,7 +344,7 @@ impl<'a> StoppedCalls<'a> {
         }
     }
 
-    fn call(
+    pub(crate) fn call(
         &mut self,
         doing: &'static str,
         number: libc::c_long,

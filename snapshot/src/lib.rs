@@ -36,6 +36,7 @@ mod span;
 mod stack;
 mod stub;
 pub mod syscalls;
+mod text;
 mod threads;
 mod tracer;
 mod verify;

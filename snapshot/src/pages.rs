@@ -218,6 +218,9 @@ fn push_page(spans: &mut Vec<Span>, page: u64) {
     }
 }
 
+/// Bytes of shared pages between private ones that do not end a walk.
+const WALKED_FOR_NOTHING: u64 = 32 * PAGE;
+
 /// The worker's own pages, in every private mapping whatever its rights: rights
 /// can be changed and changed back, and `/proc/self/mem` does not ask for them.
 pub(crate) fn scan(
@@ -231,7 +234,9 @@ pub(crate) fn scan(
         let next = match range {
             // The vdso can be written to once it is made writable; its data cannot.
             _ if mapping.backing == Backing::Kernel && mapping.name != "[vdso]" => continue,
-            // Shared pages are walked for nothing, and the view has many.
+            // Shared pages are walked for nothing, which is cheaper than another walk
+            // as long as they are few.
+            Some(_) if mapping.shared && mapping.span.len() <= WALKED_FOR_NOTHING => continue,
             _ if mapping.shared => None,
             // Unmapped space costs a walk nothing; a read of the file, everything.
             Some(range) if scanner.skips_holes() || range.end == mapping.span.start => {

@@ -126,6 +126,7 @@ const NAMED: &[(&str, &str)] = &[
     ("wiped:not-in-the-image", "areas that the kernel wipes"),
     ("wiped:not-in-the-overlay", "areas that the kernel wipes"),
     ("image:sealed", PAGES),
+    ("image:shares-code", MAPPINGS),
     ("pages:peak", "resource usage"),
     ("image:no-shared-memory", "a tenant's shared mappings"),
     (

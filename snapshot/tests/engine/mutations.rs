@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::mem::forget;
 use std::os::fd::AsRawFd;
+use std::sync::OnceLock;
 
 use libc::c_void;
 use refunction_snapshot::Row;
@@ -119,8 +120,10 @@ mutations! {
     write_protect_template_memory => Rewound,
     drop_template_memory => Rewound,
     drop_the_overlay => Rewound,
-    patch_code => Rewound,
-    patch_code_through_proc => Rewound,
+    patch_code => Denied(libc::EACCES),
+    patch_code_through_proc => Denied(libc::EIO),
+    patch_generated_code => Rewound,
+    patch_generated_code_through_proc => Rewound,
     write_to_read_only_data => Rewound,
     patch_the_vdso => Rewound,
     lock_a_mapping => Refused(Row::Mappings),
@@ -369,29 +372,69 @@ fn write_at(at: *mut u8) -> i64 {
     must(call(libc::SYS_mprotect, [at as i64, PAGE as i64, back, 0]))
 }
 
+/// A file's: it is mapped so that nobody can write to it.
 fn patch_code() -> i64 {
-    write_at(code_page())
+    let both = i64::from(libc::PROT_READ | libc::PROT_WRITE);
+    let page = code_page() as i64;
+    outcome(call(libc::SYS_mprotect, [page, PAGE as i64, both, 0]))
 }
 
 fn patch_code_through_proc() -> i64 {
+    write_through_proc(code_page())
+}
+
+fn patch_generated_code() -> i64 {
+    write_at(generated_code())
+}
+
+fn patch_generated_code_through_proc() -> i64 {
+    write_through_proc(generated_code())
+}
+
+/// Writes what is there already; the page becomes this worker's own.
+fn write_through_proc(at: *mut u8) -> i64 {
     let mut memory = File::options()
         .write(true)
         .open("/proc/self/mem")
         .expect("mem");
-    let unused = code_page() as u64;
-    memory.seek(SeekFrom::Start(unused)).expect("seek");
+    memory.seek(SeekFrom::Start(at as u64)).expect("seek");
     // SAFETY: code is readable.
-    memory
-        .write_all(&[unsafe { code_page().read_volatile() }])
-        .expect("write");
-    0
+    match memory.write_all(&[unsafe { at.read_volatile() }]) {
+        Ok(()) => 0,
+        Err(error) => error.raw_os_error().expect("the kernel's").into(),
+    }
 }
 
-static READ_ONLY: [u8; PAGE] = [0x11; PAGE];
+/// The loader writes addresses to it, and takes the right to do so away (ld(1), relro).
+static READ_ONLY: [&str; PAGE / 8] = ["relocated"; PAGE / 8];
 
 fn write_to_read_only_data() -> i64 {
-    let at = (READ_ONLY.as_ptr() as usize & !(PAGE - 1)) as *mut u8;
+    let at = ((READ_ONLY.as_ptr() as usize + PAGE - 1) & !(PAGE - 1)) as *mut u8;
     write_at(at)
+}
+
+/// A page of code that no file has, as a compiler makes that runs with the program.
+static GENERATED: OnceLock<usize> = OnceLock::new();
+
+fn generated_code() -> *mut u8 {
+    *GENERATED.get().expect("made by the template") as *mut u8
+}
+
+/// In the template, before it is frozen.
+pub fn generate_code() {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    let rights = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: new memory.
+    let at = unsafe { libc::mmap(std::ptr::null_mut(), PAGE, rights, flags, -1, 0) };
+    assert_ne!(at, libc::MAP_FAILED);
+    // SAFETY: just mapped; nobody runs it.
+    unsafe { at.cast::<u8>().write_bytes(0xc3, PAGE) };
+    let rights = i64::from(libc::PROT_READ | libc::PROT_EXEC);
+    must(call(
+        libc::SYS_mprotect,
+        [at as i64, PAGE as i64, rights, 0],
+    ));
+    GENERATED.set(at as usize).expect("set once");
 }
 
 fn patch_the_vdso() -> i64 {
@@ -461,12 +504,20 @@ fn mapping(what: &str) -> i64 {
     i64::from_str_radix(line.split('-').next().expect("start"), 16).expect("hex")
 }
 
+fn stub() -> i64 {
+    let text = std::fs::read_to_string("/proc/self/maps").expect("maps");
+    let is_it = |line: &&str| line.contains("r-xs") && line.contains("memfd:snapshot");
+    let line = text.lines().find(is_it).expect("the stub's code");
+    i64::from_str_radix(line.split('-').next().expect("start"), 16).expect("hex")
+}
+
 fn replace_code() -> i64 {
-    map_over(mapping("r--p 00000000") as *mut u8, libc::PROT_READ)
+    // The program's own head, which is the lowest.
+    map_over(mapping("r--s 00000000") as *mut u8, libc::PROT_READ)
 }
 
 fn unmap_the_stub() -> i64 {
-    must(call(libc::SYS_munmap, [mapping("r-xs"), PAGE as i64, 0, 0]))
+    must(call(libc::SYS_munmap, [stub(), PAGE as i64, 0, 0]))
 }
 
 fn unmap_the_table() -> i64 {

@@ -14,6 +14,7 @@ use nix::unistd::Pid;
 use refunction_snapshot::{Engine, Row, Scan, inside};
 
 use crate::host::Host;
+use crate::mutations;
 
 /// Tells this program to become a template that cannot be one.
 pub const SHARING_TEMPLATE: &str = "--sharing-template";
@@ -91,6 +92,7 @@ pub fn in_template() {
     let at = at as usize + PAGE;
     give_rights(at, libc::PROT_READ | libc::PROT_WRITE);
     CLOSED_PAGE.set(at).expect("set once");
+    mutations::generate_code();
 }
 
 /// In a worker, before its ready point.
@@ -423,7 +425,7 @@ fn protect(what: &str) -> String {
         (hex(start), hex(end))
     };
     let is_it = |line: &&str| match what {
-        "stub" => line.contains("r-xs"),
+        "stub" => line.contains("r-xs") && line.contains("memfd:snapshot"),
         "view" => line.contains("r--s") && line.contains("memfd:snapshot"),
         "table" => line.contains("memfd:table"),
         _ => {

@@ -37,12 +37,10 @@ string.tried = 1
 heap = max((line.split() for line in open('/proc/self/maps') if 'memfd' in line and ' rw-p ' in line), key=lambda it: int(it[0].split('-')[1], 16) - int(it[0].split('-')[0], 16))
 start, end = (int(it, 16) for it in heap[0].split('-'))
 for page in range(start, end, 8192): libc.mprotect(ctypes.c_void_p(page), 4096, 7)", TRIED),
-    case("code of a library", Rewind, "
-# mov eax, 77; ret, in the place of getppid.
+    attempt("code of a library", Rewind, "
 address = ctypes.cast(libc.getppid, ctypes.c_void_p).value
-assert libc.mprotect(ctypes.c_void_p(address & ~4095), 8192, 7) == 0
-ctypes.memmove(address, bytes.fromhex('b84d000000c3'), 6)
-assert libc.mprotect(ctypes.c_void_p(address & ~4095), 8192, 5) == 0", "seen.append(libc.getppid() == 77)"),
+for rights in (3, 7): seen.append([libc.mprotect(ctypes.c_void_p(address & ~4095), 4096, rights), ctypes.get_errno()])
+seen.append(mapping(address)['Rights'])", r#"[[-1, 13], [-1, 13], "r-xs"]"#),
     case("memory in the place of a library's code", Refork(MAPPINGS), "
 address = ctypes.cast(libm.j0, ctypes.c_void_p).value & ~4095
 kept = ctypes.string_at(address, 4096)

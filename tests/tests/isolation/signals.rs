@@ -1,7 +1,7 @@
 //! Signals and timers.
 
 use crate::case::Case;
-use crate::case::Way::{Either, Refork, Rewind};
+use crate::case::Way::{Refork, Rewind};
 use crate::case::case;
 
 const STATUS: &str = "seen += status(*SIGNALS)";

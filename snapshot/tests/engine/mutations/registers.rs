@@ -6,8 +6,7 @@ use std::sync::atomic::Ordering;
 use refunction_snapshot::Row;
 
 use super::{
-    Either, Mutation, Recorded, Refused, Rewound, action, answer, call, mapping, on_signal,
-    sleep_forever,
+    Either, Mutation, Recorded, Refused, Rewound, action, answer, call, on_signal, sleep_forever,
 };
 use crate::guest::COUNTER;
 
@@ -210,7 +209,7 @@ fn abort_into_its_own_code(as_a_thread: bool) -> ! {
     let mut section = CriticalSection {
         version: 0,
         flags: 0,
-        start: mapping("r-xs") as u64,
+        start: super::stub() as u64,
         length: super::PAGE as u64,
         abort: 0,
     };
