@@ -22,6 +22,8 @@ final class Entry {
     private final Object target;
     private final Binding binding;
     private final Class<?>[] types;
+    /** With their type arguments, which are parsed only once. */
+    private final Type[] genericTypes;
     private final boolean isStream;
     private final boolean takesContext;
 
@@ -29,10 +31,24 @@ final class Entry {
         this.method = method;
         method.setAccessible(true);
         types = method.getParameterTypes();
+        genericTypes = method.getGenericParameterTypes();
         binding = new Binding(type);
         isStream = takesStreams(types);
         takesContext = takesContext(types);
         target = Modifier.isStatic(method.getModifiers()) ? null : make(type);
+        prepare();
+    }
+
+    /**
+     * Has the class initialized and the method ready to be called, so that the first call
+     * has only the function to run: with the wrong number of arguments it gets no further.
+     */
+    private void prepare() throws Throwable {
+        try {
+            method.invoke(target, new Object[types.length == 0 ? 1 : 0]);
+        } catch (IllegalArgumentException expected) {
+            // No argument was looked at.
+        }
     }
 
     /** One of the methods of these names; the first that there is. */
@@ -107,10 +123,9 @@ final class Entry {
             arguments[0] = new ByteArrayInputStream(JsonWriter.write(argument).getBytes(StandardCharsets.UTF_8));
             arguments[1] = output;
         } else if (given == 1) {
-            Type type = method.getGenericParameterTypes()[0];
             arguments[0] = types[0] == InputStream.class
                     ? new ByteArrayInputStream(JsonWriter.write(argument).getBytes(StandardCharsets.UTF_8))
-                    : binding.bind(argument, type);
+                    : binding.bind(argument, genericTypes[0]);
         } else if (given == 2) {
             throw new Refusal("EntryNotFound", "the second parameter of " + method + " is neither a context nor an OutputStream");
         }
