@@ -6,14 +6,14 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use criterion::Criterion;
 use refunction_bench::fork_server::{ForkServer, Request};
+use refunction_bench::runtime::Runtime;
 use refunction_bench::stage::Stage;
-use refunction_bench::table::{Promise, Report, Samples};
+use refunction_bench::table::{self, Promise, Report, Samples};
 use refunction_bench::{Failure, libraries, outside};
 use refunction_snapshot::{Scan, block_sigchld};
 
@@ -70,23 +70,27 @@ fn measure() -> Result<(), Failure> {
         return Err("needs root: workers run as a user of their own".into());
     }
     let mut parts = Parts {
-        stage: Stage::set(Scan::Auto)?,
-        fork_server: ForkServer::start()?,
+        stage: Stage::set(Scan::Auto, Runtime::Python)?,
+        fork_server: ForkServer::start(Runtime::Python)?,
     };
     by_criterion(&mut parts)?;
     let mut samples = Samples::default();
     let dirty_pages = in_rounds(&mut parts, &mut samples)?;
 
-    let mut conditions = conditions();
-    conditions.insert("dirty pages of a no-op", dirty_pages.to_string());
-    conditions.insert("overlay pages", parts.stage.overlay_pages().to_string());
+    let mut conditions = table::conditions();
+    conditions.insert("libraries".into(), libraries().join(" "));
+    conditions.insert("dirty pages of a no-op".into(), dirty_pages.to_string());
     conditions.insert(
-        "template",
+        "overlay pages".into(),
+        parts.stage.overlay_pages().to_string(),
+    );
+    conditions.insert(
+        "template".into(),
         format!("{} KiB", parts.stage.image_bytes() >> 10),
     );
     if let Some(worker) = parts.stage.worker() {
         let maps = std::fs::read_to_string(format!("/proc/{worker}/maps"))?;
-        conditions.insert("mappings", maps.lines().count().to_string());
+        conditions.insert("mappings".into(), maps.lines().count().to_string());
     }
     parts.stage.strike()?;
     drop(parts.fork_server);
@@ -104,18 +108,18 @@ fn measure() -> Result<(), Failure> {
         match outcome {
             Ok(times) => times.into_iter().for_each(|took| samples.add(name, took)),
             Err(reason) => {
-                not_run.insert(name, reason);
+                not_run.insert(name.into(), reason);
             }
         }
     }
 
     let results = samples.rows(|name| match name {
         REWIND | REFORK | TURNAROUND | NEW_TURNAROUND | CONTAINER | RUNC | RUNC_PYTHON | CRIU => {
-            Some(FORK_SERVER)
+            Some(FORK_SERVER.into())
         }
-        FIRST | COLD_FIRST => Some(WARM),
-        COLD_REWIND | COLD_TURNAROUND => Some(COLD_FORK_SERVER),
-        _ if name.starts_with("rewind: ") => Some(REWIND),
+        FIRST | COLD_FIRST => Some(WARM.into()),
+        COLD_REWIND | COLD_TURNAROUND => Some(COLD_FORK_SERVER.into()),
+        _ if name.starts_with("rewind: ") => Some(REWIND.into()),
         _ => None,
     });
     let promises = [
@@ -140,14 +144,7 @@ fn measure() -> Result<(), Failure> {
         promises: promises.into_iter().flatten().collect(),
         not_run,
     };
-    // Cargo gives benchmarks a directory of the target directory's.
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent();
-    let path = target
-        .ok_or("no target directory")?
-        .join("bench/results.json");
-    report.write(&path)?;
-    println!("\n{report}\nwritten to {}", path.display());
-    Ok(())
+    report.publish(env!("CARGO_TARGET_TMPDIR"), "results")
 }
 
 struct Parts {
@@ -270,25 +267,4 @@ fn in_a_row<T>(mut step: impl FnMut() -> T) -> impl Iterator<Item = T> {
         let result = step();
         (time >= WARM_UP).then_some(result)
     })
-}
-
-fn conditions() -> BTreeMap<&'static str, String> {
-    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
-    let field = |text: &str, name: &str| {
-        text.lines()
-            .find_map(|line| line.strip_prefix(name)?.split_once(':'))
-            .map_or_else(String::new, |(_, value)| value.trim().to_owned())
-    };
-    BTreeMap::from([
-        (
-            "kernel",
-            read("/proc/sys/kernel/osrelease").trim().to_owned(),
-        ),
-        ("processor", field(&read("/proc/cpuinfo"), "model name")),
-        (
-            "processors allowed",
-            field(&read("/proc/self/status"), "Cpus_allowed_list"),
-        ),
-        ("libraries", libraries().join(" ")),
-    ])
 }

@@ -1,9 +1,10 @@
-//! Tenants' turns and nothing else, for a profiler: as many as the first argument
-//! says, each with as many further calls as the second.
+//! Tenants' turns and nothing else, for a profiler: of the runtime that the first argument
+//! names, as many as the second says, each with as many further calls as the third.
 
 use std::process::ExitCode;
 
 use refunction_bench::Failure;
+use refunction_bench::runtime::Runtime;
 use refunction_bench::stage::Stage;
 use refunction_bench::table::{Report, Samples};
 use refunction_snapshot::{Scan, block_sigchld};
@@ -21,10 +22,13 @@ fn main() -> ExitCode {
 
 fn turns() -> Result<(), Failure> {
     let mut arguments = std::env::args().skip(1);
+    let runtime = arguments
+        .next()
+        .map_or(Ok(Runtime::Python), |name| name.parse())?;
     let turns = arguments.next().map_or(Ok(1000), |text| text.parse())?;
     let warm = arguments.next().map_or(Ok(0), |text| text.parse())?;
     block_sigchld()?;
-    let mut stage = Stage::set(Scan::Auto)?;
+    let mut stage = Stage::set(Scan::Auto, runtime)?;
     if let Some(worker) = stage.worker() {
         println!("worker {worker}");
     }

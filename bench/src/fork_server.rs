@@ -1,10 +1,10 @@
-//! What a restore is measured against: a plain fork server. The same CPython,
+//! What a restore is measured against: a plain fork server. The same runtime,
 //! booted and settled in the same way, in an ordinary process; each request is a
 //! fork that loads the function, calls it, ends, and is reaped.
 //!
 //! It measures itself, so its numbers hold no pipe and no wake-up of a client's:
 //! the comparison leans to its side. It gives up no rights and reseeds nothing
-//! beyond what Python's own fork handlers do.
+//! beyond what the runtime's own fork handlers do.
 
 use std::io::{self, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
-use refunction_adapter::Adapter;
 
-use crate::{Failure, function, this_program};
+use crate::runtime::{self, Origin, Runtime};
+use crate::{Failure, this_program};
 
 /// Starts this part.
 pub const FLAG: &str = "--as-fork-server";
@@ -29,9 +29,12 @@ pub enum Request {
     Nothing = b'n',
 }
 
-pub(crate) fn play() -> Result<(), Failure> {
-    let mut python = function::python()?;
-    let (no_op, call) = (function::no_op(), function::call());
+pub(crate) fn play(runtime: Runtime) -> Result<(), Failure> {
+    let Origin::Template(boot) = runtime.origin() else {
+        return Err("a program with threads cannot be forked".into());
+    };
+    let mut adapter = boot()?;
+    let (no_op, call) = (runtime.no_op()?, runtime::call());
     let (mut requests, mut answers) = (io::stdin().lock(), io::stdout().lock());
     answers.write_all(&[0; 8])?;
     answers.flush()?;
@@ -42,8 +45,8 @@ pub(crate) fn play() -> Result<(), Failure> {
             if request[0] == Request::Nothing as u8 {
                 return true;
             }
-            python.after_fork();
-            python.load(&no_op).is_ok() && python.invoke(&call).is_ok()
+            adapter.after_fork();
+            adapter.load(&no_op).is_ok() && adapter.invoke(&call).is_ok()
         })?;
         let took = u64::try_from(began.elapsed().as_nanos())?;
         answers.write_all(&took.to_le_bytes())?;
@@ -83,8 +86,8 @@ impl ForkServer {
     ///
     /// # Errors
     /// It cannot be started, or did not get that far.
-    pub fn start() -> Result<Self, Failure> {
-        let mut process = this_program(FLAG)?
+    pub fn start(runtime: Runtime) -> Result<Self, Failure> {
+        let mut process = this_program(FLAG, runtime)?
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;

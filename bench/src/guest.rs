@@ -1,18 +1,22 @@
-//! The template and its workers: what the supervisor's are, without its settings.
+//! The measured workers, and the template of those that are forked: what the
+//! supervisor's are, without its settings.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{IntoRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use nix::sys::signal::SigSet;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid, chdir, setgroups, setresgid, setresuid};
 use refunction_adapter::channel::REQUEST_FD;
-use refunction_adapter::{Adapter, serve};
-use refunction_python::Python;
-use refunction_snapshot::{inside, syscalls};
+use refunction_adapter::{Adapter, BootError, serve};
+use refunction_snapshot::inside::{self, Launch};
+use refunction_snapshot::syscalls;
 
-use crate::{Failure, function};
+use crate::Failure;
+use crate::runtime::{Origin, Runtime};
 
 /// Starts this part.
 pub const FLAG: &str = "--as-template";
@@ -20,13 +24,25 @@ pub const FLAG: &str = "--as-template";
 /// User and group of the workers.
 pub const ID: u32 = 64_998;
 
-pub(crate) fn play() -> Result<(), Failure> {
+pub(crate) fn play(runtime: Runtime) -> Result<(), Failure> {
     // SIGCHLD is blocked where this was started from.
     SigSet::empty().thread_set_mask()?;
+    match runtime.origin() {
+        Origin::Template(boot) => template(boot),
+        Origin::Program(program) => launch(program),
+    }
+}
+
+fn template(boot: fn() -> Result<Box<dyn Adapter>, BootError>) -> Result<(), Failure> {
     let template = inside::Template::adopt()?;
-    let mut python = match boot() {
-        Ok(python) => python,
+    let booted = boot().map_err(Into::into).and_then(|adapter| {
+        give_up_rights()?;
+        Ok(adapter)
+    });
+    let mut adapter = match booted {
+        Ok(adapter) => adapter,
         Err(error) => {
+            let error: Failure = error;
             template.fail(&error.to_string());
             return Err(error);
         }
@@ -41,33 +57,53 @@ pub(crate) fn play() -> Result<(), Failure> {
     let [requests, responses] =
         <[OwnedFd; 2]>::try_from(channel).map_err(|_| "the host gave no channel")?;
 
-    setgroups(&[])?;
-    setresgid(Gid::from_raw(ID), Gid::from_raw(ID), Gid::from_raw(ID))?;
-    setresuid(Uid::from_raw(ID), Uid::from_raw(ID), Uid::from_raw(ID))?;
+    become_somebody()?;
     // Changing the user hid the process from its tracer.
     nix::sys::prctl::set_dumpable(true)?;
-    umask(Mode::from_bits_truncate(0o022));
-    chdir("/")?;
-    python.after_fork();
+    adapter.after_fork();
     let mut requests = FromReadyPoint {
         requests: requests.into(),
         is_there: false,
     };
     Ok(serve(
-        &mut python,
+        adapter.as_mut(),
         &mut requests,
         &mut File::from(responses),
     )?)
 }
 
-/// The runtime, and what the template gives up for all that it forks. Landlock is
-/// left out: no call of the function's meets it.
-fn boot() -> Result<Python, Failure> {
-    let python = function::python()?;
+/// Comes back only with what went wrong.
+fn launch(program: fn(&[String]) -> io::Result<Command>) -> Result<(), Failure> {
+    let launch = Launch::adopt()?;
+    // The engine gives it its user.
+    if let Err(error) = give_up_rights().and_then(|()| settle_down()) {
+        launch.fail(&error.to_string());
+        return Err(error);
+    }
+    launch.announce(&[])?;
+    Err(program(&crate::libraries())?.exec().into())
+}
+
+/// What the supervisor has its workers give up. Landlock is left out: no call of the
+/// function's meets it.
+fn give_up_rights() -> Result<(), Failure> {
     std::fs::write("/proc/self/oom_score_adj", "1000")?;
     nix::sys::prctl::set_no_new_privs()?;
     seccompiler::apply_filter(&syscalls::filter())?;
-    Ok(python)
+    Ok(())
+}
+
+fn become_somebody() -> Result<(), Failure> {
+    setgroups(&[])?;
+    setresgid(Gid::from_raw(ID), Gid::from_raw(ID), Gid::from_raw(ID))?;
+    setresuid(Uid::from_raw(ID), Uid::from_raw(ID), Uid::from_raw(ID))?;
+    settle_down()
+}
+
+fn settle_down() -> Result<(), Failure> {
+    umask(Mode::from_bits_truncate(0o022));
+    chdir("/")?;
+    Ok(())
 }
 
 /// The request pipe, with the ready point in front of its first read.

@@ -1,18 +1,20 @@
 //! What a restore costs, and what it replaces costs: the measured processes. The
 //! benchmarks themselves are in `benches/restore.rs`.
 //!
-//! One program plays every part. Started as [`guest::FLAG`] it is the template and
+//! One program plays every part. Started as [`guest::FLAG`] it is a runtime's template and
 //! its workers, as [`fork_server::FLAG`] it is a plain fork server around the same
-//! embedded CPython; otherwise it measures.
+//! runtime; otherwise it measures.
 
 pub mod fork_server;
-pub mod function;
 pub mod guest;
 pub mod outside;
+pub mod runtime;
 pub mod stage;
 pub mod table;
 
 use std::io;
+
+use runtime::Runtime;
 
 /// Fails in a word: nothing here is worth going on without.
 pub type Failure = Box<dyn std::error::Error>;
@@ -22,11 +24,13 @@ pub type Failure = Box<dyn std::error::Error>;
 /// # Errors
 /// The part could not be played to its end.
 pub fn play() -> Option<Result<(), Failure>> {
-    match std::env::args().nth(1)?.as_str() {
-        guest::FLAG => Some(guest::play()),
-        fork_server::FLAG => Some(fork_server::play()),
-        _ => None,
-    }
+    let part: fn(Runtime) -> Result<(), Failure> = match std::env::args().nth(1)?.as_str() {
+        guest::FLAG => guest::play,
+        fork_server::FLAG => fork_server::play,
+        _ => return None,
+    };
+    let runtime = std::env::args().nth(2).unwrap_or_default();
+    Some(runtime.parse().and_then(part))
 }
 
 /// Libraries that template and fork server import, from
@@ -42,8 +46,8 @@ pub fn libraries() -> Vec<String> {
 }
 
 /// This very program, to be started in another part.
-fn this_program(flag: &str) -> io::Result<std::process::Command> {
+fn this_program(flag: &str, runtime: Runtime) -> io::Result<std::process::Command> {
     let mut command = std::process::Command::new(std::env::current_exe()?);
-    command.arg(flag);
+    command.args([flag, runtime.name()]);
     Ok(command)
 }

@@ -1,9 +1,9 @@
-//! The measuring side of an engine: a frozen template, a worker forked from it,
-//! its pipes, and the timed steps of its life.
+//! The measuring side of an engine: a worker, forked from a frozen template or frozen
+//! where it stands, its pipes, and the timed steps of its life.
 
 use std::fs::File;
-use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -12,18 +12,20 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{Gid, Pid, Uid, pipe2};
-use refunction_adapter::channel::{Kind, read_frame, write_frame};
-use refunction_snapshot::{Booting, Engine, News, Rewound, Scan, Template, Worker};
+use refunction_adapter::channel::{Kind, REQUEST_FD, read_frame, write_frame};
+use refunction_snapshot::{Engine, InPlace, News, Rewound, Scan, Template, Worker, unread_bytes};
 
-use crate::{Failure, function, guest, this_program};
+use crate::runtime::{self, Origin, Runtime};
+use crate::{Failure, guest, this_program};
 
 /// Descriptors that a worker is given, in the order of their numbers.
 const ENDS: usize = 5;
 
-/// An engine, a template and one worker.
+/// An engine, a template if there is one, and one worker.
 pub struct Stage {
+    runtime: Runtime,
     engine: Engine,
-    template: Template,
+    template: Option<Template>,
     staff: Option<Staff>,
     children: SignalFd,
     load: Vec<u8>,
@@ -31,10 +33,42 @@ pub struct Stage {
 }
 
 struct Staff {
-    worker: Worker,
+    worker: Standing,
+    pipes: Pipes,
+}
+
+enum Standing {
+    Forked(Box<Worker>),
+    InPlace(Box<InPlace>),
+}
+
+struct Pipes {
     requests: File,
     responses: File,
-    _logs: [OwnedFd; 2],
+    /// What the worker prints.
+    logs: [File; 2],
+}
+
+impl Pipes {
+    /// With the ends that are the worker's.
+    fn new() -> Result<(Self, [OwnedFd; ENDS]), Failure> {
+        let null = File::open("/dev/null")?;
+        let (request_out, request_in) = pipe2(OFlag::O_CLOEXEC)?;
+        let (response_out, response_in) = pipe2(OFlag::O_CLOEXEC)?;
+        let (stdout_out, stdout_in) = pipe2(OFlag::O_CLOEXEC)?;
+        let (stderr_out, stderr_in) = pipe2(OFlag::O_CLOEXEC)?;
+        let pipes = Self {
+            requests: request_in.into(),
+            responses: response_out.into(),
+            logs: [stdout_out.into(), stderr_out.into()],
+        };
+        let ends = [null.into(), stdout_in, stderr_in, request_out, response_in];
+        Ok((pipes, ends))
+    }
+}
+
+fn owner() -> (Uid, Gid) {
+    (Uid::from_raw(guest::ID), Gid::from_raw(guest::ID))
 }
 
 /// One tenant's turn.
@@ -64,80 +98,124 @@ pub struct Refork {
 }
 
 impl Stage {
-    /// Boots and freezes a template and forks a worker. SIGCHLD must be blocked in
-    /// every thread (see [`refunction_snapshot::block_sigchld`]).
+    /// Has a worker of this runtime come about, by way of a template or at once. SIGCHLD
+    /// must be blocked in every thread (see [`refunction_snapshot::block_sigchld`]).
     ///
     /// # Errors
-    /// No engine, no Python, or no root.
-    pub fn set(scan: Scan) -> Result<Self, Failure> {
-        let mut engine = Engine::new(scan)?;
+    /// No engine, no such runtime, or no root.
+    pub fn set(scan: Scan, runtime: Runtime) -> Result<Self, Failure> {
+        let engine = Engine::new(scan)?;
         let mut child = SigSet::empty();
         child.add(Signal::SIGCHLD);
         let children =
             SignalFd::with_flags(&child, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-        let (ours, theirs) = Engine::conversation()?;
-        let process = this_program(guest::FLAG)?
-            .stdin(Stdio::from(theirs))
-            .stdout(Stdio::null())
-            .spawn()?;
-        let booting = engine.adopt(Pid::from_raw(process.id().cast_signed()), ours)?;
-        await_boot(&mut engine, &booting, &children)?;
-        let template = engine.freeze(booting)?;
         let frame = |kind, payload: &[u8]| {
             let mut frame = Vec::new();
             write_frame(&mut frame, kind, payload)?;
             Ok::<_, io::Error>(frame)
         };
         let mut stage = Self {
+            runtime,
             engine,
-            template,
+            template: None,
             staff: None,
             children,
-            load: frame(Kind::Load, &serde_json::to_vec(&function::no_op())?)?,
-            call: frame(Kind::Invoke, &serde_json::to_vec(&function::call())?)?,
+            load: frame(Kind::Load, &serde_json::to_vec(&runtime.no_op()?)?)?,
+            call: frame(Kind::Invoke, &serde_json::to_vec(&runtime::call())?)?,
         };
-        stage.fork()?;
+        if let Origin::Template(_) = runtime.origin() {
+            let (pid, ours) = stage.spawn()?;
+            let booting = stage.engine.adopt(pid, ours)?;
+            await_word(&mut stage.engine, booting.socket(), &stage.children)?;
+            stage.template = Some(stage.engine.freeze(booting)?);
+        }
+        stage.replace()?;
         Ok(stage)
     }
 
-    fn fork(&mut self) -> Result<(), Failure> {
-        let null = File::open("/dev/null")?;
-        let (request_out, request_in) = pipe2(OFlag::O_CLOEXEC)?;
-        let (response_out, response_in) = pipe2(OFlag::O_CLOEXEC)?;
-        let (stdout_out, stdout_in) = pipe2(OFlag::O_CLOEXEC)?;
-        let (stderr_out, stderr_in) = pipe2(OFlag::O_CLOEXEC)?;
-        let ends: [OwnedFd; ENDS] = [null.into(), stdout_in, stderr_in, request_out, response_in];
-        let owner = (Uid::from_raw(guest::ID), Gid::from_raw(guest::ID));
-        let worker = self
-            .engine
-            .fork(&self.template, &ends.each_ref().map(AsFd::as_fd), owner)?;
-        self.staff = Some(Staff {
-            worker,
-            requests: request_in.into(),
-            responses: response_out.into(),
-            _logs: [stdout_out, stderr_out],
-        });
+    fn spawn(&self) -> Result<(Pid, OwnedFd), Failure> {
+        let (ours, theirs) = Engine::conversation()?;
+        let process = this_program(guest::FLAG, self.runtime)?
+            .stdin(Stdio::from(theirs))
+            .stdout(Stdio::null())
+            .spawn()?;
+        Ok((Pid::from_raw(process.id().cast_signed()), ours))
+    }
+
+    /// Has a worker come about.
+    fn replace(&mut self) -> Result<(), Failure> {
+        let (mut pipes, ends) = Pipes::new()?;
+        let given = ends.each_ref().map(AsFd::as_fd);
+        if let Some(template) = &self.template {
+            let worker = self.engine.fork(template, &given, owner())?;
+            let worker = Standing::Forked(Box::new(worker));
+            self.staff = Some(Staff { worker, pipes });
+            return Ok(());
+        }
+        let (pid, ours) = self.spawn()?;
+        let starting = self.engine.adopt_runtime(pid, ours, &given)?;
+        drop(ends);
+        await_word(&mut self.engine, pipes.responses.as_fd(), &self.children)?;
+        match read_frame(&mut pipes.responses)? {
+            Some((Kind::Ready, _)) => {}
+            other => {
+                let mut said = vec![0; 4096];
+                let [_, errors] = &mut pipes.logs;
+                let length = if unread_bytes(errors.as_fd())? > 0 {
+                    errors.read(&mut said)?
+                } else {
+                    0
+                };
+                let said = String::from_utf8_lossy(&said[..length]);
+                return Err(format!("instead of being ready it said {other:?}: {said}").into());
+            }
+        }
+        let mut worker = self.engine.freeze_in_place(starting, REQUEST_FD, owner())?;
+        let holding = self.engine.hold(worker.worker())?;
+        self.engine.rewind_in_place(&mut worker, holding)?;
+        let worker = Standing::InPlace(Box::new(worker));
+        self.staff = Some(Staff { worker, pipes });
         Ok(())
     }
 
     /// The worker's process.
     #[must_use]
     pub fn worker(&self) -> Option<Pid> {
-        self.staff.as_ref().map(|staff| staff.worker.pid())
+        Some(match &self.staff.as_ref()?.worker {
+            Standing::Forked(worker) => worker.pid(),
+            Standing::InPlace(worker) => worker.pid(),
+        })
     }
 
-    /// Pages that the worker had of its own at its ready point.
+    /// Pages that a forked worker had of its own at its ready point.
     #[must_use]
     pub fn overlay_pages(&self) -> usize {
-        self.staff
-            .as_ref()
-            .map_or(0, |staff| staff.worker.overlay_pages())
+        match self.staff.as_ref().map(|staff| &staff.worker) {
+            Some(Standing::Forked(worker)) => worker.overlay_pages(),
+            _ => 0,
+        }
     }
 
-    /// Bytes in the template's image.
+    /// Bytes in the snapshot.
     #[must_use]
     pub fn image_bytes(&self) -> u64 {
-        self.template.bytes()
+        match (
+            &self.template,
+            self.staff.as_ref().map(|staff| &staff.worker),
+        ) {
+            (Some(template), _) => template.bytes(),
+            (None, Some(Standing::InPlace(worker))) => worker.bytes(),
+            _ => 0,
+        }
+    }
+
+    /// Threads of the snapshot.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        match self.staff.as_ref().map(|staff| &staff.worker) {
+            Some(Standing::InPlace(worker)) => worker.threads(),
+            _ => 1,
+        }
     }
 
     /// Loads the function, calls it once and then `warm` times more, and rewinds.
@@ -153,10 +231,17 @@ impl Stage {
             .collect::<Result<_, _>>()?;
         let staff = self.staff.as_mut().ok_or("there is no worker")?;
         let asked = Instant::now();
-        let holding = self.engine.hold(&mut staff.worker)?;
-        let rewound = self
-            .engine
-            .rewind(&self.template, &mut staff.worker, holding)?;
+        let rewound = match (&mut staff.worker, &self.template) {
+            (Standing::Forked(worker), Some(template)) => {
+                let holding = self.engine.hold(worker)?;
+                self.engine.rewind(template, worker, holding)?
+            }
+            (Standing::InPlace(worker), _) => {
+                let holding = self.engine.hold(worker.worker())?;
+                self.engine.rewind_in_place(worker, holding)?
+            }
+            (Standing::Forked(_), None) => return Err("there is no template".into()),
+        };
         Ok(Turn {
             load,
             first,
@@ -167,17 +252,15 @@ impl Stage {
         })
     }
 
-    /// Kills the worker and forks another.
+    /// Kills the worker and has another come.
     ///
     /// # Errors
     /// Either failed.
     pub fn refork(&mut self) -> Result<Refork, Failure> {
         let began = Instant::now();
-        if let Some(staff) = self.staff.take() {
-            self.engine.discard(staff.worker)?;
-        }
+        self.dismiss()?;
         let kill = began.elapsed();
-        self.fork()?;
+        self.replace()?;
         Ok(Refork {
             kill,
             fork: began.elapsed() - kill,
@@ -189,41 +272,33 @@ impl Stage {
     /// # Errors
     /// Something would not die.
     pub fn strike(mut self) -> Result<(), Failure> {
-        if let Some(staff) = self.staff.take() {
-            self.engine.discard(staff.worker)?;
+        self.dismiss()?;
+        if let Some(template) = self.template {
+            self.engine.discard_template(template)?;
         }
-        Ok(self.engine.discard_template(self.template)?)
+        Ok(())
+    }
+
+    fn dismiss(&mut self) -> Result<(), Failure> {
+        match self.staff.take().map(|staff| staff.worker) {
+            Some(Standing::Forked(worker)) => self.engine.discard(*worker)?,
+            Some(Standing::InPlace(worker)) => self.engine.discard_in_place(*worker)?,
+            None => {}
+        }
+        Ok(())
     }
 
     /// Sends the frame that this kind answers, and waits for the answer.
     fn ask(&mut self, expected: Kind) -> Result<Duration, Failure> {
         let staff = self.staff.as_mut().ok_or("there is no worker")?;
+        let pipes = &mut staff.pipes;
         let began = Instant::now();
-        staff.requests.write_all(match expected {
+        pipes.requests.write_all(match expected {
             Kind::Loaded => &self.load,
             _ => &self.call,
         })?;
-        // As the supervisor waits: for the answer, and for what the worker meets on
-        // its way there.
-        let mut ready = false;
-        while !ready {
-            let mut awaited = [
-                PollFd::new(staff.responses.as_fd(), PollFlags::POLLIN),
-                PollFd::new(self.children.as_fd(), PollFlags::POLLIN),
-            ];
-            poll(&mut awaited, PollTimeout::NONE)?;
-            let [answered, changed] = awaited.map(|fd| fd.any().unwrap_or(true));
-            if changed {
-                clear(&self.children);
-                while let Some(news) = self.engine.poll() {
-                    if !matches!(news, News::Reaped { .. }) {
-                        return Err(format!("instead of an answer: {news:?}").into());
-                    }
-                }
-            }
-            ready = answered;
-        }
-        let answer = read_frame(&mut staff.responses)?;
+        await_word(&mut self.engine, pipes.responses.as_fd(), &self.children)?;
+        let answer = read_frame(&mut pipes.responses)?;
         let took = began.elapsed();
         match answer {
             // `null` says that nothing went wrong in loading.
@@ -242,16 +317,29 @@ impl Stage {
     }
 }
 
-fn await_boot(engine: &mut Engine, booting: &Booting, children: &SignalFd) -> Result<(), Failure> {
+/// Waits as the supervisor does: for a word, and for what its sender meets on the way
+/// there.
+fn await_word(
+    engine: &mut Engine,
+    from: BorrowedFd<'_>,
+    children: &SignalFd,
+) -> Result<(), Failure> {
     loop {
-        clear(children);
-        while engine.poll().is_some() {}
         let mut awaited = [
-            PollFd::new(booting.socket(), PollFlags::POLLIN),
+            PollFd::new(from, PollFlags::POLLIN),
             PollFd::new(children.as_fd(), PollFlags::POLLIN),
         ];
         poll(&mut awaited, PollTimeout::NONE)?;
-        if awaited[0].any().unwrap_or(true) {
+        let [spoke, changed] = awaited.map(|fd| fd.any().unwrap_or(true));
+        if changed {
+            clear(children);
+            while let Some(news) = engine.poll() {
+                if !matches!(news, News::Reaped { .. }) {
+                    return Err(format!("instead of an answer: {news:?}").into());
+                }
+            }
+        }
+        if spoke {
             return Ok(());
         }
     }

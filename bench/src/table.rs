@@ -1,5 +1,6 @@
 //! What was measured, as a table for people and as JSON for programs.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
@@ -8,6 +9,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::Failure;
+
+/// What a row is called.
+pub type Name = Cow<'static, str>;
 
 /// Durations by name, in the order in which the names first came.
 #[derive(Default)]
@@ -29,7 +33,7 @@ impl Samples {
 
     /// One row a name. `against` names what a row's median is compared with.
     #[must_use]
-    pub fn rows(&mut self, against: impl Fn(&str) -> Option<&'static str>) -> Vec<Row> {
+    pub fn rows(&mut self, against: impl Fn(&str) -> Option<Name>) -> Vec<Row> {
         for taken in self.taken.values_mut() {
             taken.sort_unstable();
         }
@@ -40,6 +44,7 @@ impl Samples {
                 let taken = &self.taken[name];
                 let against = against(name);
                 let ratio = against
+                    .as_deref()
                     .and_then(median)
                     .filter(|other| *other > 0.0)
                     .map(|other| quantile(taken, 50) / other);
@@ -51,7 +56,7 @@ impl Samples {
                     p99: quantile(taken, 99),
                     samples: taken.len(),
                     ratio,
-                    against: ratio.and(against),
+                    against: against.filter(|_| ratio.is_some()),
                 }
             })
             .collect()
@@ -84,14 +89,14 @@ pub struct Row {
     /// Its median by the other's.
     pub ratio: Option<f64>,
     /// The other.
-    pub against: Option<&'static str>,
+    pub against: Option<Name>,
 }
 
 /// A promise, and what became of it.
 #[derive(Debug, Serialize)]
 pub struct Promise {
     /// What is promised.
-    pub what: &'static str,
+    pub what: Name,
     /// The greatest ratio that keeps it.
     pub at_most: f64,
     /// The ratio that was measured.
@@ -104,7 +109,7 @@ impl Promise {
     /// That the median of `row` is at most `at_most` times that of `other`.
     #[must_use]
     pub fn of(
-        what: &'static str,
+        what: impl Into<Name>,
         rows: &[Row],
         row: &str,
         other: &str,
@@ -117,7 +122,7 @@ impl Promise {
         };
         let measured = median(row)? / median(other)?;
         Some(Self {
-            what,
+            what: what.into(),
             at_most,
             measured,
             kept: measured <= at_most,
@@ -129,28 +134,57 @@ impl Promise {
 #[derive(Debug, Default, Serialize)]
 pub struct Report {
     /// Where and on what.
-    pub conditions: BTreeMap<&'static str, String>,
+    pub conditions: BTreeMap<Name, String>,
     /// What was measured.
     pub results: Vec<Row>,
     /// What is promised of it.
     pub promises: Vec<Promise>,
     /// What was not measured, and why.
-    pub not_run: BTreeMap<&'static str, String>,
+    pub not_run: BTreeMap<Name, String>,
 }
 
 impl Report {
-    /// Writes it as JSON.
+    /// Prints it, and writes it as JSON to the target directory, which is the parent of
+    /// the one that cargo gives to benchmarks.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn write(&self, path: &Path) -> Result<(), Failure> {
-        if let Some(directory) = path.parent() {
-            std::fs::create_dir_all(directory)?;
-        }
+    pub fn publish(&self, temporary: &str, name: &str) -> Result<(), Failure> {
+        let target = Path::new(temporary).parent().ok_or("no target directory")?;
+        let directory = target.join("bench");
+        std::fs::create_dir_all(&directory)?;
+        let path = directory.join(name).with_extension("json");
         let mut text = serde_json::to_string_pretty(self)?;
         text.push('\n');
-        Ok(std::fs::write(path, text)?)
+        std::fs::write(&path, text)?;
+        println!("\n{self}\nwritten to {}", path.display());
+        Ok(())
     }
+}
+
+/// What a run was made on.
+#[must_use]
+pub fn conditions() -> BTreeMap<Name, String> {
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let field = |text: &str, name: &str| {
+        text.lines()
+            .find_map(|line| line.strip_prefix(name)?.split_once(':'))
+            .map_or_else(String::new, |(_, value)| value.trim().to_owned())
+    };
+    BTreeMap::from([
+        (
+            "kernel".into(),
+            read("/proc/sys/kernel/osrelease").trim().to_owned(),
+        ),
+        (
+            "processor".into(),
+            field(&read("/proc/cpuinfo"), "model name"),
+        ),
+        (
+            "processors allowed".into(),
+            field(&read("/proc/self/status"), "Cpus_allowed_list"),
+        ),
+    ])
 }
 
 impl fmt::Display for Report {
@@ -169,7 +203,7 @@ impl fmt::Display for Report {
                 "{:<34}{:>11.1}{:>11.1}{:>11.1}{:>8}",
                 row.name, row.median, row.p90, row.p99, row.samples
             )?;
-            match (row.ratio, row.against) {
+            match (row.ratio, &row.against) {
                 (Some(ratio), Some(against)) => writeln!(to, "  {ratio:.3} of {against}")?,
                 _ => writeln!(to)?,
             }
@@ -203,14 +237,15 @@ mod tests {
             samples.add("a", Duration::from_micros(micros));
             samples.add("b", Duration::from_micros(2 * micros));
         }
-        let rows = samples.rows(|name| (name == "a").then_some("b"));
+        let rows = samples.rows(|name| (name == "a").then_some("b".into()));
         assert_eq!(rows.len(), 2);
         assert_eq!(
             (rows[0].median, rows[0].p90, rows[0].p99),
             (50.0, 90.0, 99.0)
         );
-        assert_eq!((rows[0].ratio, rows[0].against), (Some(0.5), Some("b")));
-        assert_eq!((rows[1].ratio, rows[1].against), (None, None));
+        assert_eq!(rows[0].ratio, Some(0.5));
+        assert_eq!(rows[0].against.as_deref(), Some("b"));
+        assert_eq!((rows[1].ratio, &rows[1].against), (None, &None));
     }
 
     #[test]

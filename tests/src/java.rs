@@ -140,6 +140,17 @@ fn try_compile(sources: &[PathBuf]) -> Result<PathBuf, String> {
 /// There is no compiler.
 #[must_use]
 pub fn compile_text(text: &str) -> Option<Vec<u8>> {
+    let class = classes_of(text)?.join("Main.class");
+    Some(fs::read(class).expect("a class called Main"))
+}
+
+/// Where the class file of a text that holds the class `Main` is; nothing if the compiler
+/// refuses it.
+///
+/// # Panics
+/// There is no compiler.
+#[must_use]
+pub fn classes_of(text: &str) -> Option<PathBuf> {
     let mut hasher = DefaultHasher::new();
     text.hash(&mut hasher);
     let directory = kept().join(format!("text-{:016x}", hasher.finish()));
@@ -150,8 +161,7 @@ pub fn compile_text(text: &str) -> Option<Vec<u8>> {
         fs::write(&unfinished, text).expect("the source");
         fs::rename(&unfinished, &source).expect("keeping the source");
     }
-    let classes = try_compile(&[source]).ok()?;
-    Some(fs::read(classes.join("Main.class")).expect("a class called Main"))
+    try_compile(&[source]).ok()
 }
 
 /// Makes a jar of these entries of a directory.

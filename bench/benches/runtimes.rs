@@ -1,0 +1,211 @@
+//! Every runtime: what its restore costs, and what it replaces: a plain fork server where
+//! the runtime can be forked, and the plainest start of the runtime where it is a program
+//! of its own. Each round measures all steps of one runtime, so that a noisy minute is
+//! everybody's. Arguments are the names of runtimes.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, ExitCode, Stdio};
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use refunction_bench::Failure;
+use refunction_bench::fork_server::{ForkServer, Request};
+use refunction_bench::runtime::{Origin, Runtime};
+use refunction_bench::stage::Stage;
+use refunction_bench::table::{self, Name, Promise, Report, Row, Samples};
+use refunction_snapshot::{Scan, block_sigchld};
+
+/// Rounds of each runtime.
+const ROUNDS: usize = 25;
+/// How often each step is measured in a round.
+const IN_A_ROW: usize = 40;
+/// How often each is done before that: what was measured before had the caches.
+const WARM_UP: usize = 5;
+/// Calls after the first one in a round that measures them.
+const WARM_CALLS: usize = 5;
+/// Starts of a program in each round: they take milliseconds.
+const STARTS: usize = 2;
+
+const REWIND: &str = "rewind";
+const TURNAROUND: &str = "load, call, rewind";
+const LOAD: &str = "load";
+const FIRST: &str = "first request";
+const WARM: &str = "warm request";
+const FORK_SERVER: &str = "fork server: fork, load, call, reap";
+const START: &str = "start to its first word";
+
+fn main() -> ExitCode {
+    let outcome = refunction_bench::play().unwrap_or_else(measure);
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("runtimes: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure() -> Result<(), Failure> {
+    // Cargo says whether it benchmarks, or only wants to see that it would.
+    if !std::env::args().any(|argument| argument == "--bench") {
+        return Ok(());
+    }
+    // Before there can be another thread: the engine rests on it.
+    block_sigchld()?;
+    if !nix::unistd::geteuid().is_root() {
+        return Err("needs root: workers run as a user of their own".into());
+    }
+    let mut chosen = std::env::args()
+        .skip(1)
+        .filter(|argument| argument != "--bench")
+        .map(|name| Runtime::from_str(&name))
+        .collect::<Result<Vec<_>, _>>()?;
+    if chosen.is_empty() {
+        chosen.extend(Runtime::ALL);
+    }
+    let mut report = Report {
+        conditions: table::conditions(),
+        ..Report::default()
+    };
+    let mut samples = Samples::default();
+    for runtime in &chosen {
+        match in_rounds(*runtime, &mut samples) {
+            Ok(nature) => {
+                report.conditions.insert(runtime.name().into(), nature);
+            }
+            Err(reason) => {
+                report
+                    .not_run
+                    .insert(runtime.name().into(), reason.to_string());
+            }
+        }
+    }
+    report.results = samples.rows(|name| {
+        let (runtime, step) = name.split_once(": ")?;
+        Some(match step {
+            REWIND | TURNAROUND => of(runtime, replaced_by(Runtime::from_str(runtime).ok()?)),
+            FIRST => of(runtime, WARM),
+            _ if step.starts_with(REWIND) => of(runtime, REWIND),
+            _ => return None,
+        })
+    });
+    for runtime in chosen {
+        report.promises.extend(promises(runtime, &report.results));
+    }
+    report.publish(env!("CARGO_TARGET_TMPDIR"), "runtimes")
+}
+
+/// What a rewind of this runtime takes the place of.
+fn replaced_by(runtime: Runtime) -> &'static str {
+    match runtime.origin() {
+        Origin::Template(_) => FORK_SERVER,
+        Origin::Program(_) => START,
+    }
+}
+
+fn promises(runtime: Runtime, results: &[Row]) -> Vec<Promise> {
+    let name = runtime.name();
+    let times = match runtime {
+        Runtime::Node => 100.0,
+        Runtime::Java => 50.0,
+        Runtime::Python | Runtime::JavaScript | Runtime::Lua => 5.0,
+    };
+    let other = replaced_by(runtime);
+    let rewind = Promise::of(
+        format!("{name}: a rewind by its {other}"),
+        results,
+        &of(name, REWIND),
+        &of(name, other),
+        1.0 / times,
+    );
+    let first = Promise::of(
+        format!("{name}: the first request after a rewind by a warm one"),
+        results,
+        &of(name, FIRST),
+        &of(name, WARM),
+        2.0,
+    );
+    rewind.into_iter().chain(first).collect()
+}
+
+fn of(runtime: &str, step: &str) -> Name {
+    format!("{runtime}: {step}").into()
+}
+
+/// Takes a runtime's samples; what its snapshot and its turns are like.
+fn in_rounds(runtime: Runtime, samples: &mut Samples) -> Result<String, Failure> {
+    let of = |step: &str| of(runtime.name(), step);
+    let mut fork_server = match runtime.origin() {
+        Origin::Template(_) => Some(ForkServer::start(runtime)?),
+        Origin::Program(_) => None,
+    };
+    let mut program = runtime.start()?;
+    let mut stage = Stage::set(Scan::Auto, runtime)?;
+    let mut dirty_pages = Vec::with_capacity(ROUNDS * IN_A_ROW);
+    for _ in 0..ROUNDS {
+        for time in 0..WARM_UP + IN_A_ROW {
+            let turn = stage.turn(0)?;
+            if time < WARM_UP {
+                continue;
+            }
+            samples.add(&of(REWIND), turn.rewind);
+            for (phase, took) in turn.rewound.phases.iter() {
+                samples.add(&of(&format!("{REWIND}, {phase}")), took);
+            }
+            samples.add(&of(TURNAROUND), turn.whole);
+            samples.add(&of(LOAD), turn.load);
+            samples.add(&of(FIRST), turn.first);
+            dirty_pages.push(turn.rewound.dirty_pages);
+        }
+        for time in 0..WARM_UP + IN_A_ROW {
+            for warm in stage.turn(WARM_CALLS)?.warm {
+                if time >= WARM_UP {
+                    samples.add(&of(WARM), warm);
+                }
+            }
+        }
+        if let Some(server) = &mut fork_server {
+            for time in 0..WARM_UP + IN_A_ROW {
+                let took = server.serve(Request::Call)?;
+                if time >= WARM_UP {
+                    samples.add(&of(FORK_SERVER), took);
+                }
+            }
+        }
+        if let Some(program) = &mut program {
+            for _ in 0..STARTS {
+                samples.add(&of(START), start(program)?);
+            }
+        }
+    }
+    let worker = stage.worker().ok_or("there is no worker")?;
+    let maps = std::fs::read_to_string(format!("/proc/{worker}/maps"))?;
+    dirty_pages.sort_unstable();
+    let nature = format!(
+        "snapshot {} KiB, {} threads, {} mappings, {} dirty pages of a no-op",
+        stage.image_bytes() >> 10,
+        stage.threads(),
+        maps.lines().count(),
+        dirty_pages[dirty_pages.len() / 2],
+    );
+    stage.strike()?;
+    Ok(nature)
+}
+
+fn start(program: &mut Command) -> Result<Duration, Failure> {
+    let began = Instant::now();
+    let mut process = program
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut word = String::new();
+    if let Some(output) = process.stdout.take() {
+        BufReader::new(output).read_line(&mut word)?;
+    }
+    let took = began.elapsed();
+    let status = process.wait()?;
+    if word != "there\n" {
+        return Err(format!("{:?}: {status}", program.get_program()).into());
+    }
+    Ok(took)
+}
