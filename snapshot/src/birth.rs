@@ -209,7 +209,7 @@ impl Worker {
             bytes,
             own_pages,
         };
-        worker.set_registers()?;
+        worker.set_registers(|_| true)?;
         Ok(worker)
     }
 }

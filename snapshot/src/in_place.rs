@@ -25,6 +25,7 @@ use crate::ptrace;
 use crate::report::{Refused, Rewound};
 use crate::row::{Row, Taint};
 use crate::runner::{ALL_BUT_TRAP, Runner};
+use crate::sleeper::Sleeper;
 use crate::stub::Program;
 use crate::threads::ReadyRegisters;
 use crate::tracer::{TraceError, Tracer};
@@ -218,7 +219,13 @@ impl Engine {
         };
         let worker =
             Worker::at_ready_point(candidate, &image, &mut self.tracer, &mut self.scanner)?;
-        self.tracer.is_snapshotted(pid);
+        let mut sleepers = Vec::new();
+        for thread in &worker.ready.threads {
+            let sleeper = Sleeper::of(pid, thread.tid, &thread.registers.general)
+                .map_err(io_error("opening what the kernel says of a thread"))?;
+            sleepers.extend(sleeper.map(|it| (thread.tid, it)));
+        }
+        self.tracer.is_snapshotted(pid, sleepers);
         self.tracer.take_evidence(pid);
         // It is stopped, and stays so.
         self.tracer.hold(pid).map_err(refused)?;

@@ -71,11 +71,14 @@ const INTERVAL_TIMERS: [(libc::c_int, libc::c_int); 3] = [
     (libc::ITIMER_PROF, libc::SIGPROF),
 ];
 
+/// The number by which a thread calls itself.
+const SELF: u64 = 0;
+
 /// Linux's `IOPRIO_WHO_PROCESS`.
 const IOPRIO_WHO_PROCESS: u64 = 1;
 
 /// Signals whose disposition can be set.
-fn signals() -> impl Iterator<Item = u64> {
+pub(crate) fn signals() -> impl Iterator<Item = u64> {
     (1..=64).filter(|signal| ![libc::SIGKILL as u64, libc::SIGSTOP as u64].contains(signal))
 }
 
@@ -145,7 +148,7 @@ pub(crate) fn capturing(annex: &Annex) -> Program {
     }
     program.checked_call(Row::Signals, libc::SYS_sigaltstack, &[0, at(ALTSTACK)], 0);
     reading_limits(&mut program, annex);
-    reading_scheduling(&mut program, at(SCHED_ATTR));
+    reading_scheduling(&mut program, SELF, at(SCHED_ATTR));
     program.stored_call(
         Row::Scheduling,
         libc::SYS_sched_getaffinity,
@@ -201,11 +204,11 @@ fn reading_limits(program: &mut Program, annex: &Annex) {
     }
 }
 
-fn reading_scheduling(program: &mut Program, to: u64) {
+fn reading_scheduling(program: &mut Program, of: u64, to: u64) {
     program.checked_call(
         Row::Scheduling,
         libc::SYS_sched_getattr,
-        &[0, to, SCHED_ATTR_BYTES, 0],
+        &[of, to, SCHED_ATTR_BYTES, 0],
         0,
     );
 }
@@ -266,6 +269,8 @@ pub(crate) struct KernelState {
 pub(crate) struct ThreadState {
     /// Compares, and puts back, in one stop.
     pub(crate) program: Program,
+    /// Compares what others can change of it while it sleeps; for the main thread.
+    pub(crate) from_outside: Program,
     captured: Captured,
 }
 
@@ -297,9 +302,11 @@ fn registering(rseq: RseqConfiguration, program: &mut Program) {
     );
 }
 
-/// Comparisons of what is a thread's own and cannot be put back.
+/// Comparisons of what is a thread's own and cannot be put back. Another thread can make
+/// them, too.
 fn thread_checks(
     captured: &Captured,
+    of: u64,
     (annex, constants): (&Annex, &mut Constants),
     room: u64,
     checks: &mut Program,
@@ -313,7 +320,7 @@ fn thread_checks(
         (annex, constants),
         Row::Scheduling,
         (SCHED_ATTR, SCHED_ATTR_BYTES),
-        (room, reading_scheduling),
+        (room, |program, at| reading_scheduling(program, of, at)),
     );
     captured.must_stay(
         checks,
@@ -324,7 +331,7 @@ fn thread_checks(
             program.checked_call(
                 Row::Scheduling,
                 libc::SYS_sched_getaffinity,
-                &[0, AFFINITY_BYTES, at],
+                &[of, AFFINITY_BYTES, at],
                 affinity_length.cast_signed(),
             );
         }),
@@ -332,7 +339,7 @@ fn thread_checks(
     checks.checked_call(
         Row::Scheduling,
         libc::SYS_ioprio_get,
-        &[IOPRIO_WHO_PROCESS, 0],
+        &[IOPRIO_WHO_PROCESS, of],
         captured.number(IO_PRIORITY).cast_signed(),
     );
     Ok(())
@@ -388,7 +395,23 @@ impl ThreadState {
         let captured = Captured::read(process, annex)?;
         let mut program = Program::default();
         let room = annex.scratch.start + seat as u64 * SEAT_BYTES;
-        thread_checks(&captured, (annex, &mut *constants), room, &mut program)?;
+        thread_checks(
+            &captured,
+            SELF,
+            (annex, &mut *constants),
+            room,
+            &mut program,
+        )?;
+        let mut from_outside = Program::default();
+        let number = i64::from(tid.as_raw()).cast_unsigned();
+        let main_room = annex.scratch.start + SCHED_ATTR;
+        thread_checks(
+            &captured,
+            number,
+            (annex, &mut *constants),
+            main_room,
+            &mut from_outside,
+        )?;
         if let Some(rseq) = rseq {
             // Pages are as they were by now: what the kernel has in mind is not what
             // stands there, until it is registered afresh.
@@ -398,7 +421,11 @@ impl ThreadState {
         thread_attributes(&captured, tid, annex, constants, &mut program);
         // The main thread did that when it was done; this one comes later.
         program.zero(Row::Pages, room, SEAT_BYTES);
-        Ok(Self { program, captured })
+        Ok(Self {
+            program,
+            from_outside,
+            captured,
+        })
     }
 
     /// What reads otherwise than at the ready point, after [`capturing`] ran again.
@@ -439,7 +466,7 @@ impl KernelState {
             }),
         );
         let room = annex.scratch.start + SCHED_ATTR;
-        thread_checks(&captured, (annex, &mut *constants), room, &mut checks)?;
+        thread_checks(&captured, SELF, (annex, &mut *constants), room, &mut checks)?;
         for (call, index) in [(libc::SYS_getsid, SESSION), (libc::SYS_getpgid, GROUP)] {
             let expected = captured.number(index).cast_signed();
             checks.checked_call(Row::Attributes, call, &[0], expected);

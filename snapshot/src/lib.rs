@@ -32,6 +32,7 @@ mod report;
 mod row;
 mod runner;
 pub mod sabotage;
+mod sleeper;
 mod span;
 mod stack;
 mod stub;

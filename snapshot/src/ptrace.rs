@@ -122,6 +122,12 @@ pub(crate) fn event_message(tid: Pid) -> Result<u64> {
 /// True if the signal that the thread is about to take is its own fault, which nobody else
 /// can make it look like (sigaction(2), `si_code`).
 pub(crate) fn is_own_fault(tid: Pid, signal: i32) -> Result<bool> {
+    let is_fault = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL].contains(&signal);
+    Ok(is_fault && is_from_kernel(tid)?)
+}
+
+/// True if the signal that the thread is about to take comes from the kernel.
+pub(crate) fn is_from_kernel(tid: Pid) -> Result<bool> {
     // SAFETY: all-zero bytes are a valid siginfo_t.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
     // SAFETY: writes one siginfo_t.
@@ -134,8 +140,7 @@ pub(crate) fn is_own_fault(tid: Pid, signal: i32) -> Result<bool> {
             (&raw mut info) as usize,
         )
     }?;
-    let is_fault = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL].contains(&signal);
-    Ok(is_fault && info.si_code > 0)
+    Ok(info.si_code > 0)
 }
 
 /// Reads the general registers.

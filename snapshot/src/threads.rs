@@ -36,6 +36,13 @@ impl ReadyRegisters {
         })
     }
 
+    /// True if a thread that has these now only slept since it had those of `self`.
+    pub(crate) fn is_same_after_sleep(&self, now: &Self) -> bool {
+        now.general.as_if_not_stepped().is_same(&self.general)
+            && now.extended == self.extended
+            && now.signal_mask == self.signal_mask
+    }
+
     pub(crate) fn set(&self, tid: Pid) -> Result<(), PtraceError> {
         use crate::sabotage::leaves_out;
 
@@ -82,7 +89,7 @@ pub(crate) struct ReadyThread {
     pub(crate) state: ThreadState,
 }
 
-/// Has each thread put back what only it can, as many at a time as there is room for:
+/// Has each thread that does not sleep put back what only it can, as many at a time as there is room for:
 /// pages and mappings are as they were.
 pub(crate) fn put_back(
     pid: Pid,
@@ -92,14 +99,18 @@ pub(crate) fn put_back(
     tracer: &mut Tracer,
     bytes: &mut Vec<u8>,
 ) -> Result<(), Taint> {
-    threads
+    let awake: Vec<&ReadyThread> = threads
+        .iter()
+        .filter(|thread| !tracer.is_asleep(thread.tid))
+        .collect();
+    awake
         .chunks(SEATS)
         .try_for_each(|some| put_some_back(pid, some, table, image, tracer, bytes))
 }
 
 fn put_some_back(
     pid: Pid,
-    threads: &[ReadyThread],
+    threads: &[&ReadyThread],
     table: &File,
     image: &Image,
     tracer: &mut Tracer,

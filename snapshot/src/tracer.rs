@@ -15,6 +15,7 @@ use nix::unistd::Pid;
 use crate::ptrace::{self, PtraceError};
 use crate::row::{Row, Taint};
 use crate::sabotage::leaves_out;
+use crate::sleeper::Sleeper;
 use crate::wait::{self, Change};
 
 /// How long a stop, a fork or a death may take before the worker is given up.
@@ -129,6 +130,24 @@ struct Task {
     is_of_snapshot: bool,
     /// It was sent to its end; whatever stops it on the way there is passed over.
     is_ending: bool,
+    /// It waited at the snapshot, and may be left to.
+    sleeper: Option<Sleeper>,
+}
+
+impl Task {
+    fn is_armed(&self) -> bool {
+        self.sleeper.as_ref().is_some_and(|it| it.is_armed)
+    }
+
+    /// True if it executes nothing until it is let go.
+    fn is_still(&self) -> bool {
+        self.stopped.is_some() || self.is_armed()
+    }
+
+    fn disarm(&mut self) -> bool {
+        let sleeper = self.sleeper.as_mut();
+        sleeper.is_some_and(|it| std::mem::take(&mut it.is_armed))
+    }
 }
 
 /// A wait for a traced process came to nothing.
@@ -212,6 +231,7 @@ impl Tracer {
                 stopped: None,
                 is_of_snapshot: false,
                 is_ending: false,
+                sleeper: None,
             },
         );
     }
@@ -223,14 +243,41 @@ impl Tracer {
         }
     }
 
-    /// From now on this process, with the threads that it has, is a worker.
-    pub(crate) fn is_snapshotted(&mut self, runtime: Pid) {
+    /// From now on this process, with the threads that it has, is a worker. These of them
+    /// may be left asleep.
+    pub(crate) fn is_snapshotted(&mut self, runtime: Pid, sleepers: Vec<(Pid, Sleeper)>) {
         if let Some(subject) = self.subjects.get_mut(&runtime) {
             subject.kind = Kind::Worker;
         }
         for task in self.tasks.values_mut() {
             task.is_of_snapshot |= task.subject == runtime;
         }
+        for (tid, sleeper) in sleepers {
+            if let Some(task) = self.tasks.get_mut(&tid) {
+                task.sleeper = Some(sleeper);
+            }
+        }
+    }
+
+    /// True if this held thread was not stopped, because it sleeps where it did at the
+    /// snapshot.
+    pub(crate) fn is_asleep(&self, tid: Pid) -> bool {
+        self.tasks.get(&tid).is_some_and(Task::is_armed)
+    }
+
+    /// Stops threads of a held worker that were left asleep.
+    pub(crate) fn wake(&mut self, worker: Pid, tids: &[Pid]) -> Result<(), TraceError> {
+        self.set_mode(worker, Mode::Held);
+        for tid in tids {
+            if self.tasks.get_mut(tid).is_some_and(Task::disarm) {
+                self.ask_to_stop(*tid);
+            }
+        }
+        self.wait_until("stopping the worker", worker, |tracer| {
+            let is_stopped = |tid| tracer.tasks.get(tid).map(|task| task.stopped.is_some());
+            let all = tids.iter().all(|tid| is_stopped(tid).unwrap_or(true));
+            all.then_some(())
+        })
     }
 
     /// Takes in what has happened, and hands out one piece of news.
@@ -334,7 +381,17 @@ impl Tracer {
             .filter(|(_, task)| task.subject == subject && task.stopped.is_some())
             .map(|(tid, _)| *tid)
             .collect();
-        stopped.into_iter().try_for_each(|tid| self.let_go(tid))
+        stopped.into_iter().try_for_each(|tid| {
+            let sleeper = self.tasks.get_mut(&tid).and_then(|it| it.sleeper.as_mut());
+            let Some(sleeper) = sleeper else {
+                return self.let_go(tid);
+            };
+            sleeper.is_armed = true;
+            if let Some(task) = self.tasks.get_mut(&tid) {
+                task.stopped = None;
+            }
+            Ok(ptrace::step(tid)?)
+        })
     }
 
     fn let_go(&mut self, tid: Pid) -> Result<(), TraceError> {
@@ -368,12 +425,12 @@ impl Tracer {
             .tasks
             .iter()
             .filter(|(_, task)| task.subject == worker)
-            .map(|(tid, task)| (*tid, task.process, task.stopped.is_some()))
+            .map(|(tid, task)| (*tid, task.process, task.is_still()))
             .collect();
-        for (tid, process, stopped) in mine {
+        for (tid, process, is_still) in mine {
             if process != worker {
                 processes_ended.insert(process);
-            } else if !stopped {
+            } else if !is_still {
                 self.ask_to_stop(tid);
             }
         }
@@ -388,10 +445,11 @@ impl Tracer {
                 .tasks
                 .values()
                 .filter(|task| task.subject == worker)
-                .all(|task| task.process == worker && task.stopped.is_some())
+                .all(|task| task.process == worker && task.is_still())
                 .then_some(())
         })
         .map_err(failed)?;
+        self.wake_who_moves(worker).map_err(failed)?;
         let started_any = self
             .subjects
             .get(&worker)
@@ -427,6 +485,23 @@ impl Tracer {
             threads,
             threads_of_snapshot,
         })
+    }
+
+    /// Stops threads that were to be left asleep but are not. By now nobody runs who
+    /// could wake one later; but where threads are still to be ended, their ends may
+    /// (set_tid_address(2), and lists of locks held).
+    fn wake_who_moves(&mut self, worker: Pid) -> Result<(), TraceError> {
+        let mine = || self.tasks.iter().filter(|(_, it)| it.subject == worker);
+        let others = mine().any(|(tid, task)| !task.is_of_snapshot && *tid != worker);
+        let moving: Vec<Pid> = mine()
+            .filter(|(_, task)| {
+                let sleeper = task.sleeper.as_ref().filter(|it| it.is_armed);
+                sleeper.is_some_and(|it| others || !it.is_asleep())
+                    && !leaves_out("sleepers:moving")
+            })
+            .map(|(tid, _)| *tid)
+            .collect();
+        self.wake(worker, &moving)
     }
 
     /// Lets one held thread run to its end, to which its registers lead.
@@ -573,6 +648,9 @@ impl Tracer {
             self.go_on(tid, 0);
             return;
         }
+        let has_woken_up = task.disarm()
+            && change == Change::Signal(libc::SIGTRAP)
+            && ptrace::is_from_kernel(tid).unwrap_or(false);
         let Some(subject) = self.subjects.get_mut(&owner) else {
             return;
         };
@@ -613,6 +691,12 @@ impl Tracer {
             _ => {}
         }
         match (mode, change) {
+            // It goes on with what it found out in its sleep; it is an ordinary thread now.
+            (Mode::Free, _) if has_woken_up => self.go_on(tid, 0),
+            // What it waited for may have been a time.
+            (Mode::UntilTrap(_) | Mode::UntilTraps, _) if has_woken_up => {
+                self.mark_stopped(tid, change);
+            }
             (Mode::Held, Change::Interrupted | Change::GroupStop(_)) => {
                 self.mark_stopped(tid, change);
             }
@@ -692,6 +776,7 @@ impl Tracer {
                     stopped: None,
                     is_of_snapshot: false,
                     is_ending: false,
+                    sleeper: None,
                 },
             );
             if let Some(subject) = self.subjects.get_mut(&owner) {

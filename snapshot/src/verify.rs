@@ -16,6 +16,7 @@ use crate::row::{Row, Taint};
 use crate::runner::Runner;
 use crate::span::PAGE;
 use crate::stub::{OVERLAY_OFFSET, Program};
+use crate::threads::ReadyRegisters;
 use crate::tracer::Tracer;
 use crate::worker::Worker;
 
@@ -33,6 +34,7 @@ impl Worker {
             Ok(found) => taints.extend(found),
             Err(error) => taints.push(Taint::new(row, format!("it cannot be verified: {error}"))),
         };
+        look(Row::Threads, self.wake_differences(tracer));
         look(Row::Registers, self.register_differences());
         look(Row::Threads, self.thread_differences());
         look(
@@ -44,6 +46,38 @@ impl Worker {
         look(Row::Pages, self.page_differences(image, scanner));
         look(Row::Worker, self.kernel_differences(image, tracer));
         taints
+    }
+
+    /// Stops those that were left asleep, and looks whether they were.
+    fn wake_differences(&self, tracer: &mut Tracer) -> io::Result<Vec<Taint>> {
+        let asleep: Vec<_> = self
+            .ready
+            .threads
+            .iter()
+            .filter(|thread| tracer.is_asleep(thread.tid))
+            .collect();
+        let tids: Vec<_> = asleep.iter().map(|thread| thread.tid).collect();
+        tracer.wake(self.pid(), &tids).map_err(io::Error::other)?;
+        // They left the call that they had been stepped into, and are to stop once more
+        // for that.
+        for tid in &tids {
+            let pending = ptrace::pending_signals(*tid).map_err(io::Error::other)?;
+            if pending.contains(&libc::SIGTRAP) {
+                tracer
+                    .run_until_traps(self.pid(), &[*tid], "waking a thread")
+                    .map_err(io::Error::other)?;
+            }
+        }
+        let mut taints = Vec::new();
+        for thread in asleep {
+            let found = ReadyRegisters::of(thread.tid).map_err(io::Error::other)?;
+            if !thread.registers.is_same_after_sleep(&found) {
+                let detail = format!("thread {} did not sleep", thread.tid);
+                taints.push(Taint::new(Row::Threads, detail));
+            }
+            thread.registers.set(thread.tid).map_err(io::Error::other)?;
+        }
+        Ok(taints)
     }
 
     fn register_differences(&self) -> io::Result<Vec<Taint>> {
@@ -190,7 +224,7 @@ impl Worker {
         if let Err(taint) = self.runner(image, tracer).run(&wipe) {
             return Ok(vec![taint]);
         }
-        self.set_registers().map_err(io::Error::other)?;
+        self.set_registers(|_| true).map_err(io::Error::other)?;
         Ok(taints)
     }
 }

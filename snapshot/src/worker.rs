@@ -11,7 +11,7 @@ use crate::arch::{self, Registers};
 use crate::descriptors::Descriptors;
 use crate::diff::mends;
 use crate::image::Image;
-use crate::kernel_state::KernelState;
+use crate::kernel_state::{self, KernelState};
 use crate::maps::{self, Mapping};
 use crate::mend::{plan_mend, touches_annex};
 use crate::pagemap::PageScanner;
@@ -158,14 +158,28 @@ impl Worker {
 
         let mut pending =
             ptrace::pending_signals(pid).map_err(|error| one(Row::Signals, &error))?;
-        for thread in &self.ready.threads {
-            pending.extend(
-                ptrace::pending_signals(thread.tid).map_err(|error| one(Row::Signals, &error))?,
-            );
+        let sleeps = |thread: &&ReadyThread| tracer.is_asleep(thread.tid);
+        let asleep: Vec<&ReadyThread> = self.ready.threads.iter().filter(sleeps).collect();
+        if asleep.is_empty() {
+            for thread in &self.ready.threads {
+                pending.extend(
+                    ptrace::pending_signals(thread.tid)
+                        .map_err(|error| one(Row::Signals, &error))?,
+                );
+            }
+        } else if !leaves_out("sleepers:pending") {
+            // The kernel tells what waits for a thread only when that is stopped.
+            pending.extend(kernel_state::signals().map(|signal| signal as i32));
         }
         self.ready.kernel.drop_pending(&pending, &mut program);
         reap_children(evidence.children, &mut program);
         program.append(&self.ready.kernel.checks);
+        for thread in asleep
+            .into_iter()
+            .filter(|_| !leaves_out("sleepers:scheduling"))
+        {
+            program.append(&thread.state.from_outside);
+        }
         let descriptors_closed = self
             .descriptors
             .mend(&self.process, &mut program)
@@ -234,7 +248,7 @@ impl Worker {
             watch.lap("mappings again");
         }
 
-        self.set_registers()
+        self.set_registers(|tid| !tracer.is_asleep(tid))
             .map_err(|error| one(Row::Registers, &error))?;
         if !leaves_out("pages:peak") {
             self.process
@@ -297,10 +311,11 @@ impl Worker {
         maps::parse(&self.bytes).map(Some).map_err(io::Error::other)
     }
 
-    /// Everything of its threads that ptrace itself can set.
-    pub(crate) fn set_registers(&self) -> Result<(), TraceError> {
+    /// Everything of its threads that ptrace itself can set; beside the main one, of those
+    /// that are `stopped`.
+    pub(crate) fn set_registers(&self, stopped: impl Fn(Pid) -> bool) -> Result<(), TraceError> {
         self.ready.registers.set(self.process.pid)?;
-        for thread in &self.ready.threads {
+        for thread in self.ready.threads.iter().filter(|it| stopped(it.tid)) {
             thread.registers.set(thread.tid)?;
         }
         Ok(())

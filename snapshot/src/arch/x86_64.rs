@@ -63,6 +63,22 @@ impl Registers {
         Self(regs)
     }
 
+    /// The call that the thread makes next, if it stands in front of one.
+    pub(crate) fn call_to_make(&self) -> (i64, [u64; 6]) {
+        let r = &self.0;
+        let arguments = [r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9];
+        (r.rax.cast_signed(), arguments)
+    }
+
+    /// The same without what a single step into a system call leaves: that instruction
+    /// copies the flags, the one that asks for the stop among them.
+    pub(crate) fn as_if_not_stepped(&self) -> Self {
+        const TRAP_FLAG: u64 = 1 << 8;
+        let mut regs = self.0;
+        regs.r11 &= !TRAP_FLAG;
+        Self(regs)
+    }
+
     /// True if every register is the same.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         // The struct is plain words, and Debug prints each of them by name.

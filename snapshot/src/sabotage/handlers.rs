@@ -56,6 +56,7 @@ fn row_of(call: &str) -> &'static str {
             "memory policy (NUMA), protection keys",
         ),
         (&["mmap", "mprotect"], "memory locks"),
+        (&["futex"], SLEEPERS),
         (&["membarrier"], "`membarrier` registration"),
         (&["arch_prctl", "map_shadow"], "shadow stack"),
         (&["modify_ldt", "set_thread"], "local descriptor table"),
@@ -96,7 +97,12 @@ const CHILDREN: &str = "child processes, orphans, daemons, session leaders";
 const OWN: &str = "the worker's own descriptors";
 const ATTRIBUTES: &str = "death signal, timer slack, subreaper";
 
+const SLEEPERS: &str = "threads of a worker that was not forked and slept all the while";
+
 const NAMED: &[(&str, &str)] = &[
+    ("sleepers:moving", SLEEPERS),
+    ("sleepers:pending", SLEEPERS),
+    ("sleepers:scheduling", SLEEPERS),
     ("registers:general", "general registers"),
     ("registers:extended", "x87, SSE, AVX, AVX-512, PKRU"),
     ("pages:anonymous", PAGES),

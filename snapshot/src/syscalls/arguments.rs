@@ -49,6 +49,29 @@ pub(super) const DENIED_ADVICE: &[u32] = &[
     MADV_GUARD_REMOVE,
 ];
 
+const PRIVATE: u32 = libc::FUTEX_PRIVATE_FLAG as u32;
+const REALTIME: u32 = libc::FUTEX_CLOCK_REALTIME as u32;
+const REQUEUE: u32 = libc::FUTEX_REQUEUE as u32;
+const CMP_REQUEUE: u32 = libc::FUTEX_CMP_REQUEUE as u32;
+const CMP_REQUEUE_PI: u32 = libc::FUTEX_CMP_REQUEUE_PI as u32;
+
+/// What has a thread that waits in futex(2) wait for another address. No C library of
+/// today does so but musl's, with locks that processes share.
+pub(super) const RECORDED_FUTEX: &[u32] = &[
+    REQUEUE,
+    REQUEUE | PRIVATE,
+    CMP_REQUEUE,
+    CMP_REQUEUE | PRIVATE,
+    CMP_REQUEUE_PI,
+    CMP_REQUEUE_PI | PRIVATE,
+    REQUEUE | REALTIME,
+    REQUEUE | REALTIME | PRIVATE,
+    CMP_REQUEUE | REALTIME,
+    CMP_REQUEUE | REALTIME | PRIVATE,
+    CMP_REQUEUE_PI | REALTIME,
+    CMP_REQUEUE_PI | REALTIME | PRIVATE,
+];
+
 /// Options of prctl(2) that only read, or whose value every rewind puts back. Those of
 /// one architecture have numbers that mean nothing to the others.
 pub(super) const FREE_PRCTL: &[u32] = &[

@@ -7,7 +7,7 @@ use libc::c_int;
 use super::arguments::When::{self, Has, Is, IsAnd};
 use super::arguments::{
     CLONE_NEW, DENIED_ADVICE, DENIED_IOCTL, FREE_ADVICE, FREE_ARCH_PRCTL, FREE_FCNTL, FREE_IOCTL,
-    FREE_PRCTL, PR_SET_DUMPABLE, PROT_MTE, RECORDED_MMAP, SO_ZEROCOPY, SOL_SOCKET,
+    FREE_PRCTL, PR_SET_DUMPABLE, PROT_MTE, RECORDED_FUTEX, RECORDED_MMAP, SO_ZEROCOPY, SOL_SOCKET,
 };
 use crate::row::Row;
 
@@ -207,7 +207,6 @@ pub(super) const FREE: &[&str] = &[
     "futex_waitv",
     "futex_wait",
     "futex_wake",
-    "futex_requeue",
     "set_robust_list",
     "get_robust_list",
     "set_tid_address",
@@ -288,10 +287,14 @@ pub(super) const RECORDED_WHEN: &[(&str, When, Row)] = &[
     ("mmap", Has(3, RECORDED_MMAP), Row::Mappings),
     ("mmap", Has(2, PROT_MTE), Row::Mappings),
     ("mprotect", Has(2, PROT_MTE), Row::Mappings),
+    // A thread of the snapshot that sleeps would wait for another address from then on.
+    ("futex", Is(1, RECORDED_FUTEX), Row::Threads),
 ];
 
 /// Recorded, unless the arguments say otherwise, and the row that refuses a rewind.
 pub(super) const RECORDED: &[(Row, &[&str])] = &[
+    // See the rule for `futex`.
+    (Row::Threads, &["futex_requeue"]),
     (
         Row::MemoryAdvice,
         &[

@@ -13,7 +13,7 @@ use refunction_snapshot::{Refused, Scan};
 
 use crate::host::Host;
 use crate::mutations::{self, Expect, Mutation};
-use crate::{threads, unseen};
+use crate::{sleepers, threads, unseen};
 
 /// A case: its name, and what it does.
 pub struct Case {
@@ -70,7 +70,8 @@ pub fn all() -> Vec<Case> {
             patience: PATIENCE,
         }));
     }
-    cases.extend(threads::ALL.iter().map(|(name, run)| case(name, *run)));
+    let of_threads = threads::ALL.iter().chain(sleepers::ALL);
+    cases.extend(of_threads.map(|(name, run)| case(name, *run)));
     let in_place = mutations::all().filter(|it| !threads::OTHERWISE_IN_PLACE.contains(&it.name));
     cases.extend(in_place.map(|mutation| Case {
         name: format!("{}_in_place", mutation.name),
@@ -106,7 +107,8 @@ pub fn act(what: &str) -> String {
     if what == "look" {
         return mutations::look();
     }
-    if let Some(answer) = unseen::act(what).or_else(|| threads::act(what)) {
+    let others = [unseen::act, threads::act, sleepers::act];
+    if let Some(answer) = others.iter().find_map(|act| act(what)) {
         return answer;
     }
     match mutations::all().find(|mutation| mutation.name == what) {

@@ -13,6 +13,7 @@ mod cases;
 mod guest;
 mod host;
 mod mutations;
+mod sleepers;
 mod threads;
 mod unseen;
 

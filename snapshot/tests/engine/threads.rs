@@ -125,8 +125,8 @@ static ERRANDS: Condvar = Condvar::new();
 static WAKES: AtomicU64 = AtomicU64::new(0);
 /// How many threads are on their way to wait for good.
 static THREADS: AtomicU64 = AtomicU64::new(0);
-/// The one that ends when it is told to.
-static MORTAL: AtomicI32 = AtomicI32::new(0);
+/// What one of them waits on, which ends when it is 1.
+pub static SLEEPS_ON: AtomicI32 = AtomicI32::new(0);
 
 const MARK: u64 = 0x6d61_726b_6d61_726b;
 
@@ -291,21 +291,39 @@ fn wait_asleep() {
 }
 
 fn wait_to_end() {
-    if MORTAL.load(Ordering::Relaxed) == 1 {
+    if SLEEPS_ON.load(Ordering::Relaxed) == 1 {
         // SAFETY: ends this thread; nothing of it is needed any more.
         unsafe { libc::syscall(libc::SYS_exit, 0) };
     }
-    // SAFETY: asks for this thread's number.
-    MORTAL_TID.store(unsafe { libc::gettid() }, Ordering::Relaxed);
+    // SAFETY: asks for this thread's number, and has it block a signal.
+    unsafe {
+        SLEEPER.store(libc::gettid(), Ordering::Relaxed);
+        let mut blocked: libc::sigset_t = std::mem::zeroed();
+        libc::sigaddset(&raw mut blocked, libc::SIGUSR2);
+        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const blocked, std::ptr::null_mut());
+    }
     futex(libc::FUTEX_WAIT, 0);
 }
 
-static MORTAL_TID: AtomicI32 = AtomicI32::new(0);
+static SLEEPER: AtomicI32 = AtomicI32::new(0);
+
+/// The thread that waits on [`SLEEPS_ON`].
+pub fn sleeper() -> i32 {
+    SLEEPER.load(Ordering::Relaxed)
+}
 
 fn futex(operation: i32, value: i32) -> i64 {
     let none = std::ptr::null::<libc::timespec>();
     // SAFETY: waits on, or wakes who waits on, a static.
-    unsafe { libc::syscall(libc::SYS_futex, &raw const MORTAL, operation, value, none) }
+    unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            &raw const SLEEPS_ON,
+            operation,
+            value,
+            none,
+        )
+    }
 }
 
 /// What a worker with threads does when asked; runs in the worker.
@@ -399,8 +417,8 @@ fn wake_all() -> String {
 }
 
 fn end_a_thread() -> String {
-    MORTAL.store(1, Ordering::Relaxed);
-    let path = format!("/proc/self/task/{}", MORTAL_TID.load(Ordering::Relaxed));
+    SLEEPS_ON.store(1, Ordering::Relaxed);
+    let path = format!("/proc/self/task/{}", SLEEPER.load(Ordering::Relaxed));
     while std::fs::exists(&path).expect("task") {
         futex(libc::FUTEX_WAKE, 1);
         std::thread::yield_now();
