@@ -125,6 +125,7 @@ const RECORDED: &[&str] = &[
     "file_setattr",
     "fremovexattr",
     "fsetxattr",
+    "futex_requeue",
     "ioctl",
     "landlock_restrict_self",
     "lremovexattr",
@@ -335,6 +336,27 @@ fn arguments_decide() {
         assert_eq!(verdict("mmap", &[(3, flags)]), RECORD, "flag {flag:#x}");
     }
     assert_eq!(verdict("mmap", &[(2, PROT_MTE)]), RECORD);
+    for operation in 0..14 {
+        let requeues = [
+            libc::FUTEX_REQUEUE,
+            libc::FUTEX_CMP_REQUEUE,
+            libc::FUTEX_CMP_REQUEUE_PI,
+        ];
+        let expected = if requeues.contains(&operation) {
+            RECORD
+        } else {
+            ALLOW
+        };
+        for how in [
+            0,
+            libc::FUTEX_PRIVATE_FLAG,
+            libc::FUTEX_CLOCK_REALTIME,
+            libc::FUTEX_PRIVATE_FLAG | libc::FUTEX_CLOCK_REALTIME,
+        ] {
+            let made = verdict("futex", &[(1, (operation | how) as u64)]);
+            assert_eq!(made, expected, "futex {operation:#x} {how:#x}");
+        }
+    }
     assert_eq!(verdict("mprotect", &[(2, PROT_MTE)]), RECORD);
     for command in [
         libc::F_SETLEASE,
