@@ -85,8 +85,9 @@ fn looks_like_a_file(given: &str) -> bool {
 }
 
 fn from_bytes(bytes: Vec<u8>, binary: bool, origin: &str) -> Result<Code, Error> {
-    // A zip's own first bytes, whatever the file is called.
-    if binary || bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(b"PK\x05\x06") {
+    // The first bytes of an archive, and of a class of Java's, whatever the file is called.
+    const MAGIC: [&[u8]; 3] = [b"PK\x03\x04", b"PK\x05\x06", b"\xca\xfe\xba\xbe"];
+    if binary || MAGIC.iter().any(|magic| bytes.starts_with(magic)) {
         return Ok(Code {
             text: base64::engine::general_purpose::STANDARD.encode(bytes),
             binary: true,
@@ -99,7 +100,7 @@ fn from_bytes(bytes: Vec<u8>, binary: bool, origin: &str) -> Result<Code, Error>
         })
         .map_err(|_| {
             Error::Usage(format!(
-                "{origin} is neither source text in UTF-8 nor a zip archive"
+                "{origin} is neither source text in UTF-8, nor a zip archive, nor a class file"
             ))
         })
 }

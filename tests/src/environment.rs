@@ -20,6 +20,18 @@ pub fn file(variable: &str) -> PathBuf {
     path
 }
 
+/// The archive of a runtime's image: the variable names Python's, and all stand beside
+/// each other.
+///
+/// # Panics
+/// It was not built.
+#[must_use]
+pub fn image(runtime: &str) -> PathBuf {
+    let path = file("REFUNCTION_IMAGE_TAR").with_file_name(format!("{runtime}.tar"));
+    assert!(path.is_file(), "{} was not built", path.display());
+    path
+}
+
 /// The supervisor's binary.
 #[must_use]
 pub fn supervisor() -> PathBuf {

@@ -119,10 +119,18 @@ impl Host {
     /// Starts a daemon that has the image.
     #[must_use]
     pub fn with_image() -> Self {
+        Self::with_images(&["python"])
+    }
+
+    /// As [`with_image`](Self::with_image), with those of these runtimes.
+    #[must_use]
+    pub fn with_images(runtimes: &[&str]) -> Self {
         let host = Self::start();
-        let archive = environment::file("REFUNCTION_IMAGE_TAR");
-        let archive = archive.to_str().expect("a path in UTF-8");
-        host.funk(&["image", "import", archive]).ok();
+        for runtime in runtimes {
+            let archive = environment::image(runtime);
+            let archive = archive.to_str().expect("a path in UTF-8");
+            host.funk(&["image", "import", archive]).ok();
+        }
         host
     }
 
@@ -241,8 +249,13 @@ impl Host {
     /// Makes a container and returns its id.
     #[track_caller]
     pub fn create(&self, name: &str, arguments: &[&str]) -> String {
+        self.create_from("refunction/python", name, arguments)
+    }
+
+    /// As [`create`](Self::create), from another image.
+    pub fn create_from(&self, image: &str, name: &str, arguments: &[&str]) -> String {
         let id = self.id(name);
-        let mut all = vec!["create", "--image", "refunction/python", "--name", &id];
+        let mut all = vec!["create", "--image", image, "--name", &id];
         // Every rewind is looked at a second time, as in the tests by hand.
         all.extend(["--env", "REFUNCTION_VERIFY=1"]);
         all.extend(arguments);
