@@ -44,7 +44,7 @@ const AT_ONCE: usize = 2;
 const ENOUGH: usize = 3;
 
 /// A suite that takes longer hangs, which somebody would notice too.
-const PATIENCE: Duration = Duration::from_secs(150);
+const PATIENCE: Duration = Duration::from_secs(400);
 
 /// Names a handler to the program that is to leave it out.
 const VARIABLE: &str = "REFUNCTION_SABOTAGE";
