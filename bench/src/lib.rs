@@ -14,6 +14,7 @@ pub mod table;
 
 use std::io;
 
+use refunction_tests::java;
 use runtime::Runtime;
 
 /// Fails in a word: nothing here is worth going on without.
@@ -49,5 +50,8 @@ pub fn libraries() -> Vec<String> {
 fn this_program(flag: &str, runtime: Runtime) -> io::Result<std::process::Command> {
     let mut command = std::process::Command::new(std::env::current_exe()?);
     command.args([flag, runtime.name()]);
+    if runtime == Runtime::Java {
+        command.env(refunction_java::ADAPTER_VARIABLE, java::adapter());
+    }
     Ok(command)
 }

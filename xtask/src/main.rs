@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bench;
 mod clean;
 mod demo;
 mod images;
@@ -46,6 +47,8 @@ enum Task {
         #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1000..))]
         tenants: u64,
     },
+    /// What a restore costs, next to what it replaces
+    Bench(bench::Options),
     /// Leave out each handler of the state table in turn, and list the tests that notice
     Mutants(mutants::Options),
     /// Remove what the other tasks left: images, processes, mounts
@@ -83,6 +86,10 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Soak { tenants } => {
             setup::require_root()?;
             test::soak(&workspace, tenants)
+        }
+        Task::Bench(options) => {
+            setup::ensure(&[setup::HOST])?;
+            bench::run(&workspace, &options)
         }
         Task::Mutants(options) => {
             setup::require_root()?;

@@ -195,7 +195,7 @@ fn build(workspace: &Workspace) -> Result<Built> {
     // In a directory of their own: nobody is to take them for the real ones.
     let directory = workspace.mutants();
     let sabotaged = |arguments: &[&str]| -> Result<Vec<(String, PathBuf)>> {
-        let mut command = cargo(workspace.root());
+        let mut command = shell::cargo(workspace.root());
         command
             .args(arguments)
             .args(["--locked", "--message-format=json-render-diagnostics"])
@@ -217,7 +217,7 @@ fn build(workspace: &Workspace) -> Result<Built> {
         "--package=refunction-supervisor",
         "--features=refunction-supervisor/sabotage",
     ])?;
-    let mut command = cargo(workspace.root());
+    let mut command = shell::cargo(workspace.root());
     command.args(["test", "--no-run", "--package=refunction-tests", "--locked"]);
     command.arg("--message-format=json-render-diagnostics");
     let end_to_end = executables(&shell::output(&mut command)?)?;
@@ -238,12 +238,6 @@ fn build(workspace: &Workspace) -> Result<Built> {
             .map(|name| Ok((name, find(&end_to_end, name)?)))
             .collect::<Result<_>>()?,
     })
-}
-
-fn cargo(root: &Path) -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(root);
-    command
 }
 
 /// The programs in cargo's messages, by their targets' names.

@@ -1,5 +1,6 @@
 //! Commands run, and ended when somebody interrupts this program.
 
+use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,6 +38,13 @@ pub(crate) fn check_interrupt() -> Result<()> {
         bail!("interrupted");
     }
     Ok(())
+}
+
+/// The cargo that this was started by, in that directory.
+pub(crate) fn cargo(directory: &Path) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(directory);
+    command
 }
 
 /// Sends a signal to a process.

@@ -1,7 +1,5 @@
 //! `cargo xtask test`: everything, in the order in which it is cheapest to fail.
 
-use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -18,25 +16,29 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     let root = workspace.root();
     let mut times = Times::default();
     times.step("format", || {
-        shell::run(cargo(root).args(["fmt", "--all", "--check"]))
+        shell::run(shell::cargo(root).args(["fmt", "--all", "--check"]))
     })?;
     times.step("lints", || {
         shell::run(
-            cargo(root)
+            shell::cargo(root)
                 .args(["clippy", "--locked", "--workspace", "--all-targets"])
                 .args(["--", "--deny", "warnings"]),
         )
     })?;
     times.step("unit and engine tests", || {
         shell::run(
-            cargo(root)
+            shell::cargo(root)
                 .args(["test", "--locked", "--workspace"])
                 .args(["--exclude", END_TO_END]),
         )
     })?;
     // A workspace of its own, and another lock file.
     times.step("fuzz seeds", || {
-        shell::run(cargo(&root.join("fuzz")).args(["test", "--locked", "--no-default-features"]))
+        shell::run(shell::cargo(&root.join("fuzz")).args([
+            "test",
+            "--locked",
+            "--no-default-features",
+        ]))
     })?;
     times.step("release binaries", || build_release(workspace))?;
     times.step("images", || images::build(workspace, &[]))?;
@@ -45,13 +47,19 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
         demo::run(workspace, &demo::Options::quick())
     })?;
     times.step("end-to-end tests, compiled", || {
-        shell::run(cargo(root).args(["test", "--locked", "--no-run", "--package", END_TO_END]))
+        shell::run(shell::cargo(root).args([
+            "test",
+            "--locked",
+            "--no-run",
+            "--package",
+            END_TO_END,
+        ]))
     })?;
     times.print();
     // Nothing is printed after the tests' own closing line.
     eprintln!("==> end-to-end tests");
     shell::run(
-        cargo(root)
+        shell::cargo(root)
             .args(["test", "--locked", "--package", END_TO_END])
             .env(
                 "REFUNCTION_IMAGE_TAR",
@@ -70,14 +78,14 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
 /// verified; fails if anything differs or grows.
 pub(crate) fn soak(workspace: &Workspace, tenants: u64) -> Result<()> {
     let root = workspace.root();
-    shell::run(cargo(root).args([
+    shell::run(shell::cargo(root).args([
         "build",
         "--locked",
         "--release",
         "--package=refunction-supervisor",
     ]))?;
     shell::run(
-        cargo(root)
+        shell::cargo(root)
             .args(["test", "--locked", "--release", "--package", END_TO_END])
             .args(["--test=endurance", "--", "--ignored", "--nocapture", "soak"])
             .env("REFUNCTION_SOAK_TENANTS", tenants.to_string())
@@ -90,7 +98,7 @@ pub(crate) fn soak(workspace: &Workspace, tenants: u64) -> Result<()> {
 
 /// Builds the programs that the demo and the end-to-end tests start.
 pub(crate) fn build_release(workspace: &Workspace) -> Result<()> {
-    shell::run(cargo(workspace.root()).args([
+    shell::run(shell::cargo(workspace.root()).args([
         "build",
         "--locked",
         "--release",
@@ -99,12 +107,6 @@ pub(crate) fn build_release(workspace: &Workspace) -> Result<()> {
         "--package=refunction-supervisor",
         "--package=refunction-node-addon",
     ]))
-}
-
-fn cargo(root: &Path) -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(root);
-    command
 }
 
 #[derive(Default)]
