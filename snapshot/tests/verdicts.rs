@@ -232,6 +232,7 @@ fn each_call_has_the_verdict_that_stands_here() {
     for (names, expected) in [
         (NOT_THERE, refuse(libc::ENOSYS)),
         (FORBIDDEN, refuse(libc::EPERM)),
+        (&["restart_syscall"], refuse(libc::EINTR)),
         (RECORDED, RECORD),
     ] {
         for name in names {

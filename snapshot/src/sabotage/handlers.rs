@@ -57,6 +57,10 @@ fn row_of(call: &str) -> &'static str {
         ),
         (&["mmap", "mprotect"], "memory locks"),
         (&["futex"], SLEEPERS),
+        (
+            &["restart"],
+            "a wait that was interrupted and never went on",
+        ),
         (&["membarrier"], "`membarrier` registration"),
         (&["arch_prctl", "map_shadow"], "shadow stack"),
         (&["modify_ldt", "set_thread"], "local descriptor table"),

@@ -194,7 +194,6 @@ pub(super) const FREE: &[&str] = &[
     "tgkill",
     "pidfd_open",
     "pidfd_send_signal",
-    "restart_syscall",
     // Threads and processes: both are traced, and ended.
     "fork",
     "vfork",
@@ -391,6 +390,9 @@ pub(super) const RECORDED: &[(Row, &[&str])] = &[
 /// Denied, with what programs expect of a kernel that does not have it, or of a
 /// user that may not.
 pub(super) const DENIED: &[(c_int, &[&str])] = &[
+    // The kernel keeps one interrupted wait for each thread, and a rewind interrupts.
+    // Programs are told the same where there is none, or a handler ran.
+    (libc::EINTR, &["restart_syscall"]),
     (
         libc::ENOSYS,
         &[

@@ -48,6 +48,7 @@ pub const ALL: &[(&str, fn())] = &[
         a_shared_view_of_private_memory,
     ),
     ("a_mapping_behind_all_others", a_mapping_behind_all_others),
+    ("a_wait_that_a_rewind_ended", a_wait_that_a_rewind_ended),
     (
         "rights_to_the_engines_own_mappings",
         rights_to_the_engines_own_mappings,
@@ -77,6 +78,16 @@ pub fn act(what: &str) -> Option<String> {
         "write_to_the_image" => write_to_the_image(),
         "share_a_view" => share_a_view(),
         "map_behind_all" => map_behind_all(),
+        "wait_for_an_hour" => {
+            mutations::answer();
+            std::thread::sleep(Duration::from_secs(3600));
+            "an hour later".into()
+        }
+        // SAFETY: waits, if it does anything.
+        "take_up_a_wait" => match unsafe { libc::syscall(libc::SYS_restart_syscall) } {
+            -1 => std::io::Error::last_os_error().to_string(),
+            returned => returned.to_string(),
+        },
         "protect" => protect(argument),
         _ => return None,
     })
@@ -406,6 +417,25 @@ fn map_behind_all() -> String {
 }
 
 /// They are compared before they are used.
+/// How long is left of it would be for the next tenant to find out.
+fn a_wait_that_a_rewind_ended() {
+    for mut host in [Host::start(Scan::Auto), Host::start_in_place(Scan::Auto)] {
+        let before = host.ask("take_up_a_wait");
+        host.rewind().expect("rewound");
+        assert_eq!(host.ask("wait_for_an_hour"), "0");
+        // Until it sleeps.
+        let asleep = format!("/proc/{}/stat", host.pid());
+        while !std::fs::read_to_string(&asleep)
+            .expect("stat")
+            .contains(") S ")
+        {
+            std::thread::yield_now();
+        }
+        host.rewind().expect("rewound");
+        assert_eq!(host.ask("take_up_a_wait"), before);
+    }
+}
+
 fn rights_to_the_engines_own_mappings() {
     for what in ["stub", "view", "table", "scratch"] {
         println!("{what}");
