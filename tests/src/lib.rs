@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod environment;
+pub mod growth;
 pub mod host;
 pub mod java;
 

@@ -1,7 +1,7 @@
 //! A thousand tenants one after the other in one supervisor: every answer right,
 //! and nothing grows.
 
-use refunction_tests::process::{self, Size};
+use refunction_tests::growth::{Sizes, end_quietly, print_times};
 use refunction_tests::supervisor::Supervisor;
 use serde_json::{Value, json};
 
@@ -161,14 +161,12 @@ fn stay(supervisor: &mut Supervisor, tenant: &Tenant, number: u64) -> u64 {
 /// Tenants that come before a measurement.
 const QUIET: u64 = 20;
 
-/// What there is when nothing was asked for a while: the pages that the last
-/// tenants wrote are kept at hand until it shows that they are not needed.
-fn measure(supervisor: &mut Supervisor) -> [Size; 2] {
+/// What there is when nothing was asked for a while.
+fn measure(supervisor: &mut Supervisor) -> Sizes {
     for number in 0..QUIET {
         stay(supervisor, &PLAIN, number);
     }
-    let worker = supervisor.worker();
-    [Size::of(supervisor.pid()), Size::of(worker)]
+    Sizes::of(supervisor)
 }
 
 /// Serves so many tenants, and asserts that the last left no more than the first.
@@ -185,11 +183,11 @@ fn endure(arguments: &[&str], tenants: u64, pick: fn(u64) -> &'static Tenant) {
         expected_reforks += u64::from(tenant.way == Way::Refork);
         times.push(stay(&mut supervisor, tenant, number));
         if times.len() == 50_000 {
-            print_times(number + 1, &mut times);
+            print_times(&format!("{} tenants", number + 1), &mut times);
         }
     }
     let late = measure(&mut supervisor);
-    print_times(tenants, &mut times);
+    print_times(&format!("{tenants} tenants"), &mut times);
     let status = supervisor.status();
     assert_eq!(status["reforks"], expected_reforks, "{status}");
     assert_eq!(
@@ -199,48 +197,8 @@ fn endure(arguments: &[&str], tenants: u64, pick: fn(u64) -> &'static Tenant) {
     );
     assert_eq!(status["requests"], 2 * (tenants + 2 * QUIET), "{status}");
 
-    let early = early.expect("measured");
-    println!("{early:?}\n{late:?}");
-    for (name, early, late) in [
-        ("the supervisor", early[0], late[0]),
-        ("the worker", early[1], late[1]),
-    ] {
-        assert_eq!(late.descriptors, early.descriptors, "{name}'s descriptors");
-        assert_eq!(late.threads, early.threads, "{name}'s threads");
-        assert_eq!(late.processes, early.processes, "{name}'s processes");
-        // The allocator of a process that is not rewound may come and go by a few.
-        assert!(
-            late.mappings <= early.mappings + 4,
-            "{name}'s mappings: {} and {}",
-            early.mappings,
-            late.mappings
-        );
-        assert!(
-            late.resident_kib <= early.resident_kib + 4 * 1024,
-            "{name}'s memory: {} KiB and {} KiB",
-            early.resident_kib,
-            late.resident_kib
-        );
-    }
-    let of_user = process::of_user(supervisor.uid);
-    assert_eq!(of_user.len(), 1, "{of_user:?}");
-    supervisor.send(&json!({"type": "shutdown"}));
-    assert_eq!(supervisor.wait(), 0);
-    assert_eq!(supervisor.errors(), "");
-    supervisor.assert_nothing_left();
-}
-
-/// Median and tail of the last restores, which are then forgotten.
-fn print_times(number: u64, times: &mut Vec<u64>) {
-    times.sort_unstable();
-    if let Some(worst) = times.last() {
-        println!(
-            "{number} tenants: restores of {} µs in the median, {} µs at p99, {worst} µs at worst",
-            times[times.len() / 2],
-            times[times.len() * 99 / 100],
-        );
-    }
-    times.clear();
+    late.assert_no_more_than(&early.expect("measured"), 4 * 1024);
+    end_quietly(supervisor);
 }
 
 /// Each kind of tenant in its turn, and now and then one that cannot be undone.

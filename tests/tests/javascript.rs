@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 
+use refunction_tests::growth::{Sizes, end_quietly, print_times};
 use refunction_tests::peer::assert_failure;
-use refunction_tests::process::{self, Size};
 use refunction_tests::supervisor::Supervisor;
 use serde_json::{Value, json};
 
@@ -514,14 +514,12 @@ fn stay(supervisor: &mut Supervisor, number: u64) -> u64 {
     rewind(supervisor)
 }
 
-/// What there is when nothing much was asked for a while: pages that the last tenants
-/// wrote are kept at hand until it shows that they are not needed.
-fn measure(supervisor: &mut Supervisor) -> [Size; 2] {
+/// What there is when nothing much was asked for a while.
+fn measure(supervisor: &mut Supervisor) -> Sizes {
     for number in 0..20 {
         stay(supervisor, number * TENANTS.len() as u64);
     }
-    let worker = supervisor.worker();
-    [Size::of(supervisor.pid()), Size::of(worker)]
+    Sizes::of(supervisor)
 }
 
 #[test]
@@ -537,43 +535,13 @@ fn a_thousand_rewinds_of_ten_functions_leave_no_trace() {
         times.push(stay(&mut supervisor, number));
     }
     let late = measure(&mut supervisor);
-    times.sort_unstable();
-    println!(
-        "restores of {} µs in the median, {} µs at p99, verified",
-        times[times.len() / 2],
-        times[times.len() * 99 / 100]
-    );
+    print_times("verified", &mut times);
     assert_eq!(supervisor.worker(), worker);
     let status = supervisor.status();
     assert_eq!(
         (&status["rewinds"], &status["reforks"]),
         (&json!(1040), &json!(0))
     );
-    let early = early.expect("measured");
-    println!("{early:?}\n{late:?}");
-    for (name, early, late) in [
-        ("the supervisor", early[0], late[0]),
-        ("the worker", early[1], late[1]),
-    ] {
-        assert_eq!(late.descriptors, early.descriptors, "{name}'s descriptors");
-        assert_eq!(late.threads, early.threads, "{name}'s threads");
-        assert_eq!(late.processes, early.processes, "{name}'s processes");
-        assert!(
-            late.mappings <= early.mappings + 4,
-            "{name}'s mappings: {} and {}",
-            early.mappings,
-            late.mappings
-        );
-        assert!(
-            late.resident_kib <= early.resident_kib + 2 * 1024,
-            "{name}'s memory: {} KiB and {} KiB",
-            early.resident_kib,
-            late.resident_kib
-        );
-    }
-    assert_eq!(process::of_user(supervisor.uid).len(), 1);
-    supervisor.send(&json!({"type": "shutdown"}));
-    assert_eq!(supervisor.wait(), 0);
-    assert_eq!(supervisor.errors(), "");
-    supervisor.assert_nothing_left();
+    late.assert_no_more_than(&early.expect("measured"), 2 * 1024);
+    end_quietly(supervisor);
 }

@@ -1,5 +1,6 @@
 //! Tenants that follow each other in one process.
 
+use refunction_tests::growth::{Sizes, print_times};
 use refunction_tests::supervisor::Supervisor;
 use serde_json::{Value, json};
 
@@ -7,12 +8,13 @@ use crate::Case;
 use crate::language::Language;
 
 pub const CASES: &[Case] = &[(
-    "two hundred alternations of ten functions",
-    two_hundred_alternations,
+    "a thousand alternations of ten functions",
+    a_thousand_alternations,
 )];
 
-/// Loads the n-th of ten functions, calls it, and puts the container back.
-fn serve(supervisor: &mut Supervisor, functions: &[Value], number: u32) {
+/// Loads the n-th of ten functions, calls it, and puts the container back; how many
+/// microseconds that took.
+fn serve(supervisor: &mut Supervisor, functions: &[Value], number: u32) -> u64 {
     let function = number % 10;
     let answer = supervisor.try_load(&functions[function as usize]);
     assert_eq!(answer["data"], true, "{answer}");
@@ -22,18 +24,31 @@ fn serve(supervisor: &mut Supervisor, functions: &[Value], number: u32) {
     }
     let restored = supervisor.restore();
     assert_eq!(restored.method, "rewind", "{}", restored.report);
+    restored.report["total_us"].as_u64().expect("a duration")
 }
 
-fn two_hundred_alternations(language: &Language) {
-    let mut supervisor = language.start(&[]);
+fn a_thousand_alternations(language: &Language) {
+    let mut supervisor = language.start(&[]).unwatched();
     let source = language.program("count");
     let functions: Vec<Value> = (0..10)
         .map(|number| language.function(&source.replace("NUMBER", &number.to_string())))
         .collect();
     let worker = supervisor.worker();
-    for number in 0..200 {
-        serve(&mut supervisor, &functions, number);
+    let mut early = None;
+    let mut times = Vec::new();
+    for number in 0..1000 {
+        if number == 200 {
+            early = Some(Sizes::of(&mut supervisor));
+        }
+        times.push(serve(&mut supervisor, &functions, number));
     }
+    print_times(language.name, &mut times);
+    let late = Sizes::of(&mut supervisor);
+    late.assert_no_more_than(&early.expect("measured"), 4 * 1024);
     assert_eq!(supervisor.worker(), worker);
-    assert_eq!(supervisor.status()["rewinds"], 200);
+    let status = supervisor.status();
+    assert_eq!(
+        [&status["rewinds"], &status["reforks"]],
+        [&json!(1000), &json!(0)]
+    );
 }

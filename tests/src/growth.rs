@@ -1,0 +1,79 @@
+//! Many tenants in one worker: how long their restores took, and that the last left no
+//! more than the first.
+
+use serde_json::json;
+
+use crate::process::{self, Size};
+use crate::supervisor::Supervisor;
+
+/// What a supervisor and its worker take.
+#[derive(Debug)]
+pub struct Sizes {
+    supervisor: Size,
+    worker: Size,
+}
+
+impl Sizes {
+    /// Measures both. Pages that the last tenants wrote are kept at hand until it shows
+    /// that they are not needed: some that write little are to have been there before.
+    #[must_use]
+    pub fn of(supervisor: &mut Supervisor) -> Self {
+        let worker = supervisor.worker();
+        Self {
+            supervisor: Size::of(supervisor.pid()),
+            worker: Size::of(worker),
+        }
+    }
+
+    /// Fails if there is more than there was, but for so many KiB that an allocator of a
+    /// process that is not rewound may come and go by.
+    #[track_caller]
+    pub fn assert_no_more_than(&self, early: &Self, kib: u64) {
+        println!("{early:?}\n{self:?}");
+        for (name, early, late) in [
+            ("the supervisor", early.supervisor, self.supervisor),
+            ("the worker", early.worker, self.worker),
+        ] {
+            assert_eq!(late.descriptors, early.descriptors, "{name}'s descriptors");
+            assert_eq!(late.threads, early.threads, "{name}'s threads");
+            assert_eq!(late.processes, early.processes, "{name}'s processes");
+            assert!(
+                late.mappings <= early.mappings + 4,
+                "{name}'s mappings: {} and {}",
+                early.mappings,
+                late.mappings
+            );
+            assert!(
+                late.resident_kib <= early.resident_kib + kib,
+                "{name}'s memory: {} KiB and {} KiB",
+                early.resident_kib,
+                late.resident_kib
+            );
+        }
+    }
+}
+
+/// Prints median and tail of some restores, in microseconds, and forgets them.
+pub fn print_times(what: &str, times: &mut Vec<u64>) {
+    times.sort_unstable();
+    if let Some(worst) = times.last() {
+        println!(
+            "{what}: restores of {} µs in the median, {} µs at p99, {worst} µs at worst",
+            times[times.len() / 2],
+            times[times.len() * 99 / 100],
+        );
+    }
+    times.clear();
+}
+
+/// Ends a supervisor in order, and fails if it complained of anything, or left anything
+/// but its one worker, which ends with it.
+#[track_caller]
+pub fn end_quietly(mut supervisor: Supervisor) {
+    let of_user = process::of_user(supervisor.uid);
+    assert_eq!(of_user.len(), 1, "{of_user:?}");
+    supervisor.send(&json!({"type": "shutdown"}));
+    assert_eq!(supervisor.wait(), 0);
+    assert_eq!(supervisor.errors(), "");
+    supervisor.assert_nothing_left();
+}
