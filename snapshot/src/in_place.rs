@@ -221,7 +221,7 @@ impl Engine {
             Worker::at_ready_point(candidate, &image, &mut self.tracer, &mut self.scanner)?;
         let mut sleepers = Vec::new();
         for thread in &worker.ready.threads {
-            let sleeper = Sleeper::of(pid, thread.tid, &thread.registers.general)
+            let sleeper = Sleeper::of(pid, thread.tid, &thread.registers)
                 .map_err(io_error("opening what the kernel says of a thread"))?;
             sleepers.extend(sleeper.map(|it| (thread.tid, it)));
         }

@@ -18,7 +18,7 @@ use std::os::unix::fs::FileExt;
 
 use nix::unistd::Pid;
 
-use crate::arch::Registers;
+use crate::threads::ReadyRegisters;
 
 /// A thread that may be left asleep.
 pub(crate) struct Sleeper {
@@ -30,13 +30,20 @@ pub(crate) struct Sleeper {
 
 impl Sleeper {
     /// A thread of the process that waits with these registers, if it is one.
-    pub(crate) fn of(process: Pid, tid: Pid, registers: &Registers) -> io::Result<Option<Self>> {
-        // The private wait for one address; bits above are which clock, and whose futex.
+    pub(crate) fn of(
+        process: Pid,
+        tid: Pid,
+        registers: &ReadyRegisters,
+    ) -> io::Result<Option<Self>> {
+        // Bits above are which clock, and whose futex.
         const OPERATION: u64 = 0x7f;
-        let (number, arguments) = registers.call_to_make();
+        // The step's stop is a signal: where that is blocked, the kernel no longer does so,
+        // and forgets its handler.
+        const TRAP: u64 = 1 << (libc::SIGTRAP - 1);
+        let (number, arguments) = registers.general.call_to_make();
         let waits = [libc::FUTEX_WAIT, libc::FUTEX_WAIT_BITSET]
             .contains(&((arguments[1] & OPERATION) as i32));
-        if number != libc::SYS_futex || !waits {
+        if number != libc::SYS_futex || !waits || registers.signal_mask & TRAP != 0 {
             return Ok(None);
         }
         Ok(Some(Self {

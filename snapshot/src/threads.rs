@@ -36,11 +36,19 @@ impl ReadyRegisters {
         })
     }
 
-    /// True if a thread that has these now only slept since it had those of `self`.
-    pub(crate) fn is_same_after_sleep(&self, now: &Self) -> bool {
-        now.general.as_if_not_stepped().is_same(&self.general)
-            && now.extended == self.extended
-            && now.signal_mask == self.signal_mask
+    /// What shows that a thread that has `now` did more than sleep since it had these.
+    pub(crate) fn moved_since(&self, now: &Self) -> Option<String> {
+        let general = now.general.as_if_not_stepped();
+        if !general.is_same(&self.general) {
+            return Some(format!("{general:?} instead of {:?}", self.general));
+        }
+        if now.extended != self.extended {
+            return Some("extended registers".into());
+        }
+        (now.signal_mask != self.signal_mask).then(|| {
+            let (now, then) = (now.signal_mask, self.signal_mask);
+            format!("it blocks signals {now:#x} instead of {then:#x}")
+        })
     }
 
     pub(crate) fn set(&self, tid: Pid) -> Result<(), PtraceError> {

@@ -75,8 +75,8 @@ impl Worker {
         let mut taints = Vec::new();
         for thread in asleep {
             let found = ReadyRegisters::of(thread.tid).map_err(io::Error::other)?;
-            if !thread.registers.is_same_after_sleep(&found) {
-                let detail = format!("thread {} did not sleep", thread.tid);
+            if let Some(what) = thread.registers.moved_since(&found) {
+                let detail = format!("thread {} did not sleep: {what}", thread.tid);
                 taints.push(Taint::new(Row::Threads, detail));
             }
             thread.registers.set(thread.tid).map_err(io::Error::other)?;

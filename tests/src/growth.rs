@@ -44,10 +44,10 @@ impl Sizes {
                 late.mappings
             );
             assert!(
-                late.resident_kib <= early.resident_kib + kib,
+                late.own_kib <= early.own_kib + kib,
                 "{name}'s memory: {} KiB and {} KiB",
-                early.resident_kib,
-                late.resident_kib
+                early.own_kib,
+                late.own_kib
             );
         }
     }

@@ -150,8 +150,9 @@ pub struct Size {
     pub threads: usize,
     /// Descendants.
     pub processes: usize,
-    /// Resident memory in KiB.
-    pub resident_kib: u64,
+    /// Memory of its own in KiB: what is a file's or a snapshot's comes and goes as it is
+    /// looked at.
+    pub own_kib: u64,
 }
 
 impl Size {
@@ -167,13 +168,13 @@ impl Size {
                 .count()
         };
         let maps = fs::read_to_string(format!("/proc/{pid}/maps")).expect("its mappings");
-        let resident = status(pid, "VmRSS").expect("its resident memory");
+        let own = status(pid, "RssAnon").expect("its own memory");
         Self {
             descriptors: count("fd"),
             mappings: maps.lines().count(),
             threads: count("task"),
             processes: descendants(pid).len(),
-            resident_kib: resident
+            own_kib: own
                 .split_whitespace()
                 .next()
                 .and_then(|number| number.parse().ok())

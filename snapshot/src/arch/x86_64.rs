@@ -6,7 +6,7 @@ use core::arch::{asm, global_asm};
 use libc::user_regs_struct;
 
 /// General registers of one thread (`struct user_regs_struct`, `sys/user.h`).
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Registers(pub(crate) user_regs_struct);
 
 /// Bytes of a `syscall` instruction.

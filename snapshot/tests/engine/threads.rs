@@ -254,7 +254,14 @@ fn run_errands() {
     }
 }
 
+/// Out of the reach of signals, as threads of runtimes are that are to do one thing only.
 fn wait_for_a_word() {
+    // SAFETY: a full set, for this thread alone.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const all, std::ptr::null_mut());
+    }
     std::thread::park();
 }
 
