@@ -235,7 +235,7 @@ answer = 1";
     assert_eq!(supervisor.call(&doing(source)), 1);
     let took = began.elapsed();
     assert!(took < Duration::from_secs(5), "{took:?}");
-    let grown = process::Size::of(supervisor.pid()).resident_kib - size.resident_kib;
+    let grown = process::Size::of(supervisor.pid()).own_kib - size.own_kib;
     assert!(grown < 64 * 1024, "{grown} KiB for lines");
     let lines = supervisor.take_logs();
     assert!(lines.last().is_some_and(|line| line["truncated"] == true));

@@ -928,7 +928,7 @@ fn a_peer_that_never_reads_holds_nobody_up() {
         assert!(began.elapsed() < PATIENCE);
     }
     let size = process::Size::of(listening.supervisor.pid());
-    assert!(size.resident_kib < 200 * 1024, "{size:?}");
+    assert!(size.own_kib < 200 * 1024, "{size:?}");
     drop(deaf);
     assert_eq!(peer.call(&json!(3)), "yyy");
 }

@@ -364,12 +364,12 @@ fn drop_the_overlay() -> i64 {
 
 fn write_at(at: *mut u8) -> i64 {
     let both = i64::from(libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC);
-    must(call(libc::SYS_mprotect, [at as i64, PAGE as i64, both, 0]));
-    // SAFETY: made writable; the byte is put back to what it was, the page stays
-    // this worker's own.
-    unsafe { at.write_volatile(at.read_volatile()) };
+    let page = at as i64 & -(PAGE as i64);
+    must(call(libc::SYS_mprotect, [page, PAGE as i64, both, 0]));
+    // SAFETY: made writable; nobody uses what is there.
+    unsafe { at.write_volatile(!at.read_volatile()) };
     let back = i64::from(libc::PROT_READ | libc::PROT_EXEC);
-    must(call(libc::SYS_mprotect, [at as i64, PAGE as i64, back, 0]))
+    must(call(libc::SYS_mprotect, [page, PAGE as i64, back, 0]))
 }
 
 /// A file's: it is mapped so that nobody can write to it.
@@ -391,7 +391,7 @@ fn patch_generated_code_through_proc() -> i64 {
     write_through_proc(generated_code())
 }
 
-/// Writes what is there already; the page becomes this worker's own.
+/// Changes what is there, which nobody uses.
 fn write_through_proc(at: *mut u8) -> i64 {
     let mut memory = File::options()
         .write(true)
@@ -399,7 +399,7 @@ fn write_through_proc(at: *mut u8) -> i64 {
         .expect("mem");
     memory.seek(SeekFrom::Start(at as u64)).expect("seek");
     // SAFETY: code is readable.
-    match memory.write_all(&[unsafe { at.read_volatile() }]) {
+    match memory.write_all(&[unsafe { !at.read_volatile() }]) {
         Ok(()) => 0,
         Err(error) => error.raw_os_error().expect("the kernel's").into(),
     }
@@ -444,7 +444,8 @@ fn patch_the_vdso() -> i64 {
         // Newer kernels do not let it be written to: nothing to put back.
         return 0;
     }
-    write_at(at as *mut u8)
+    // Of the header's padding (elf(5), EI_PAD).
+    write_at((at + 9) as *mut u8)
 }
 
 fn lock_a_mapping() -> i64 {

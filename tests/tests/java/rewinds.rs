@@ -80,10 +80,10 @@ fn a_thousand_tenants_leave_no_trace() {
             late.mappings
         );
         assert!(
-            late.resident_kib <= early.resident_kib + 8 * 1024,
+            late.own_kib <= early.own_kib + 8 * 1024,
             "{name}'s memory: {} KiB and {} KiB",
-            early.resident_kib,
-            late.resident_kib
+            early.own_kib,
+            late.own_kib
         );
     }
     supervisor.send(&json!({"type": "shutdown"}));
