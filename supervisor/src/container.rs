@@ -2,6 +2,7 @@
 //! pipes, and the way back.
 
 use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use crate::pipes::Pipes;
 use crate::private::PrivateDirectory;
 use crate::sabotage::leaves_out;
 use crate::sandbox;
-use crate::settings::{MethodChoice, Settings};
+use crate::settings::{MethodChoice, ROOT_VARIABLES, Settings};
 use crate::staff::{Candidate, Source, Staff, Standing, Word};
 use crate::sweep::{Scope, Sweep, SweepError};
 use crate::template::Description;
@@ -46,6 +47,8 @@ pub(crate) enum ContainerError {
     Sweep(#[from] SweepError),
     #[error("the template described itself in no known way: {0}")]
     Description(#[from] serde_json::Error),
+    #[error("the directory of the function's files, {}, is not there", .0.display())]
+    NoRoot(PathBuf),
     #[error("there is no template")]
     NoTemplate,
     #[error("the template did not say which runtime it is")]
@@ -734,6 +737,17 @@ fn start(
             .arg("--private-directory")
             .arg(private.path())
             .env("TMPDIR", private.path());
+    }
+    if settings.handler.is_some() {
+        let root = settings.function_root();
+        if !root.is_dir() {
+            return Err(ContainerError::NoRoot(root));
+        }
+        for name in ROOT_VARIABLES {
+            command.env(name, &root);
+        }
+        // Functions expect to be run where their files are.
+        command.current_dir(&root);
     }
     // Our own settings are no business of a tenant's.
     for (name, _) in std::env::vars_os() {

@@ -8,6 +8,12 @@ use refunction_snapshot::Scan;
 
 use crate::runtime::Runtime;
 
+/// The variables that say where an image keeps its function's files; the second is Lambda's.
+pub(crate) const ROOT_VARIABLES: [&str; 2] = ["FUNCTION_ROOT", "LAMBDA_TASK_ROOT"];
+
+/// Where that is if neither does.
+const FUNCTION_ROOT: &str = "/var/task";
+
 /// PID 1 of a function container: loads a language runtime once, and puts the
 /// process back to that moment after each tenant's function.
 ///
@@ -15,6 +21,11 @@ use crate::runtime::Runtime;
 #[derive(Debug, Clone, Parser)]
 #[command(name = "refunction-supervisor", version)]
 pub(crate) struct Settings {
+    /// The function that this container is for, such as app.handler: imported once, from
+    /// $FUNCTION_ROOT, and in the snapshot. Without it functions come one after another.
+    #[arg(value_name = "HANDLER")]
+    pub(crate) handler: Option<String>,
+
     /// Which runtime to load.
     #[arg(long, env = "REFUNCTION_RUNTIME", value_enum, default_value_t)]
     pub(crate) runtime: Runtime,
@@ -139,6 +150,15 @@ impl Settings {
         (self.deadline_ms > 0).then(|| Duration::from_millis(self.deadline_ms))
     }
 
+    /// Where the image keeps its function's files.
+    pub(crate) fn function_root(&self) -> PathBuf {
+        ROOT_VARIABLES
+            .iter()
+            .find_map(|name| std::env::var_os(name).filter(|value| !value.is_empty()))
+            .unwrap_or_else(|| FUNCTION_ROOT.into())
+            .into()
+    }
+
     /// The arguments with which this program becomes the template.
     pub(crate) fn template_arguments(&self) -> Vec<String> {
         let runtime = self.runtime.to_possible_value();
@@ -156,6 +176,9 @@ impl Settings {
         }
         if !libraries.is_empty() {
             arguments.extend(["--preload".to_string(), libraries.join(",")]);
+        }
+        if let Some(handler) = &self.handler {
+            arguments.extend(["--".to_string(), handler.clone()]);
         }
         arguments
     }

@@ -144,7 +144,7 @@ impl Candidate {
             }
             Ok(Some((Kind::Exception, payload))) => {
                 match serde_json::from_slice::<Exception>(&payload) {
-                    Ok(it) => Word::Failed(format!("{}: {}", it.error_type, it.message)),
+                    Ok(it) => Word::Failed(it.told()),
                     Err(error) => unclear(&error),
                 }
             }

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use nix::sys::signal::SigSet;
 use nix::unistd::setsid;
 use refunction_adapter::channel::REQUEST_FD;
-use refunction_adapter::{Adapter, BootError, Runtime, serve};
+use refunction_adapter::{Adapter, BootError, Exception, Runtime, serve};
 use refunction_snapshot::inside::{self, Newborn};
 
 use serde::{Deserialize, Serialize};
@@ -101,9 +101,18 @@ fn boot(adapter: &mut dyn Adapter, settings: &Settings) -> Result<Sandbox, Strin
     let say = |error: BootError| error.to_string();
     adapter.boot().map_err(say)?;
     adapter.preload(&settings.libraries()).map_err(say)?;
+    if let Some(handler) = &settings.handler {
+        let import = adapter.import(handler);
+        import.map_err(|exception| cannot_import(handler, &exception))?;
+    }
     adapter.settle().map_err(say)?;
     Sandbox::close(settings.worker_uid, settings.private_directory.as_deref())
         .map_err(|error| error.to_string())
+}
+
+/// Why there is no container for this function.
+pub(crate) fn cannot_import(handler: &str, exception: &Exception) -> String {
+    format!("{handler} cannot be imported: {}", exception.told())
 }
 
 /// A worker's life.

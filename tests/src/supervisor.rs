@@ -274,6 +274,15 @@ impl Listening {
     /// It does not.
     #[must_use]
     pub fn start(arguments: &[&str]) -> Self {
+        Self::start_with(arguments, |_| {})
+    }
+
+    /// As [`start`](Self::start), with whatever else is to be set.
+    ///
+    /// # Panics
+    /// It does not listen.
+    #[must_use]
+    pub fn start_with(arguments: &[&str], set: impl FnOnce(&mut Command)) -> Self {
         let name = format!("refunction-tests-{}", fresh_uid());
         let directory = Path::new("/run").join(name);
         std::fs::create_dir(&directory).expect("a directory for the socket");
@@ -281,7 +290,7 @@ impl Listening {
         let control = path.to_str().expect("a path in UTF-8").to_owned();
         let mut all = vec!["--control", &control];
         all.extend(arguments);
-        let supervisor = Supervisor::spawn(&all, |_| {});
+        let supervisor = Supervisor::spawn(&all, set);
         let listening = Self {
             supervisor,
             directory,

@@ -93,7 +93,8 @@ impl Realm {
         Ok(())
     }
 
-    fn set_environment(&mut self, function: &Tenant) -> Result<(), Exception> {
+    /// Gives it this function's variables.
+    pub(crate) fn set_environment(&mut self, function: &Tenant) -> Result<(), Exception> {
         for (name, value) in &function.env {
             if name.is_empty() || name.contains(['=', '\0']) {
                 let message = format!("{name:?} cannot be the name of an environment variable");

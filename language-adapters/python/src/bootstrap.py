@@ -122,6 +122,8 @@ class Loaded:
 
 
 _loaded = Loaded()
+# The function that the container's command names: its handler, and how it was loaded.
+_imported = (None, None)
 
 
 # --- in the template ---------------------------------------------------------
@@ -172,6 +174,30 @@ def preload(names):
     return None
 
 
+def import_function(handler):
+    """Imports the function that the container's command names, to be found by every
+    load of it; None, or what went wrong."""
+    global _imported, _loaded
+    # Before it: what warms the adapter up goes again, and with it what came after.
+    _warm()
+    threads = _threads()
+    with _counting_fork_hooks():
+        failure = load("", False, None, handler, {})
+    if failure is not None:
+        return failure
+    started = _threads() - threads
+    if started > 0:
+        return (
+            "RuntimeError",
+            f"it started {started} thread(s) when it was imported, and only a process with one "
+            "can be forked: start them in the handler",
+            "",
+        )
+    _imported = (handler, _loaded)
+    _loaded = Loaded()
+    return None
+
+
 class _counting_fork_hooks:
     """Notices a library that wants to be told of forks."""
 
@@ -198,7 +224,8 @@ def settle():
     protocol, because a library asked to be told."""
     global _reseeders, _template_modules
     _template_modules = frozenset(_modules)
-    _warm()
+    if _imported[0] is None:
+        _warm()
     linecache.clearcache()
     # What is frozen is not found; a second settling must find it again.
     gc.unfreeze()
@@ -352,6 +379,10 @@ def load(code, binary, main, handler, env):
     _unload()
     try:
         _set_environment(env)
+        imported, it = _imported
+        if imported is not None and handler == imported and not binary and not code.strip():
+            _loaded.entry, _loaded.name, _loaded.arity = it.entry, it.name, it.arity
+            return None
         if binary:
             module, attribute = _load_archive(code, main, handler)
         elif code.strip():

@@ -32,6 +32,7 @@ struct Booted {
     version: String,
     fork_hooks: bool,
     preload: Py<PyAny>,
+    import: Py<PyAny>,
     settle: Py<PyAny>,
     after_fork: Py<PyAny>,
     after_restore: Py<PyAny>,
@@ -96,6 +97,21 @@ impl Adapter for Python {
         }
     }
 
+    fn import(&mut self, handler: &str) -> Result<(), Exception> {
+        let Some(booted) = &self.booted else {
+            return Err(not_booted());
+        };
+        let outcome = pyo3::Python::attach(|py| {
+            let failure = booted
+                .import
+                .call1(py, (handler,))
+                .map_err(|error| ours(py, &error))?;
+            failed_or_not(failure.bind(py))
+        });
+        embed::flush_c_streams();
+        outcome
+    }
+
     fn settle(&mut self) -> Result<(), BootError> {
         const DOING: &str = "settling Python";
         let booted = self.booted(DOING)?;
@@ -153,10 +169,7 @@ impl Adapter for Python {
                     ),
                 )
                 .map_err(|error| ours(py, &error))?;
-            match failure.bind(py).cast::<PyTuple>() {
-                Ok(failure) => Err(exception(failure)),
-                Err(_) => Ok(()),
-            }
+            failed_or_not(failure.bind(py))
         });
         embed::flush_c_streams();
         outcome
@@ -211,12 +224,21 @@ fn bootstrap(py: pyo3::Python<'_>, root: Option<std::ffi::OsString>) -> PyResult
         version: version.split(' ').next().unwrap_or(version).to_owned(),
         fork_hooks: false,
         preload: hook("preload")?,
+        import: hook("import_function")?,
         settle: hook("settle")?,
         after_fork: hook("after_fork")?,
         after_restore: hook("after_restore")?,
         load: hook("load")?,
         invoke: hook("invoke")?,
     })
+}
+
+/// What `bootstrap.py` answers where there is nothing to tell but a failure.
+fn failed_or_not(failure: &Bound<'_, PyAny>) -> Result<(), Exception> {
+    match failure.cast::<PyTuple>() {
+        Ok(failure) => Err(exception(failure)),
+        Err(_) => Ok(()),
+    }
 }
 
 /// The call's result; `bootstrap.py` encoded it, so anything wrong here is ours.

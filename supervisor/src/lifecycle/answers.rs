@@ -184,7 +184,7 @@ impl Supervisor {
             }
             None => {
                 // Nothing to call: a later request is told so.
-                self.function = None;
+                self.function = super::named(&self.settings);
                 self.peers.tell(peer, &Report::FunctionLoaded(Err(failure)));
             }
         }

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use nix::poll::PollFlags;
 use refunction_adapter::Invocation;
 use refunction_adapter::channel::Kind;
+use refunction_adapter::given::is_imported;
 use refunction_protocol::{
-    BadCommand, Command, FailureKind, Method, Report, Request, RequestId, Restored, Started, State,
-    Status,
+    BadCommand, Command, FailureKind, Function, Method, Report, Request, RequestId, Restored,
+    Started, State, Status,
 };
 
 use super::{Awaited, Call, Fatal, InFlight, Ready, Supervisor, Wanted, io_error};
@@ -84,6 +85,14 @@ impl Supervisor {
                 self.peers.tell(peer, &Report::Status(status));
             }
             Ok(Command::Shutdown) => self.drain(),
+            Ok(Command::Function(function)) if !self.is_for(&function) => {
+                let handler = self.settings.handler.as_deref().unwrap_or_default();
+                let reason = format!(
+                    "this container is for {handler}, which its command names, and for no other function"
+                );
+                let failure = cause::failure(FailureKind::BadRequest, reason);
+                self.peers.tell(peer, &Report::FunctionLoaded(Err(failure)));
+            }
             Ok(Command::Request(request)) if self.draining.is_some() => {
                 self.refuse(peer, request.id, "the container is stopping".into());
             }
@@ -96,6 +105,12 @@ impl Supervisor {
                 arrived: Instant::now(),
             }),
         }
+    }
+
+    /// True if this function can be loaded here: any, or the one that the command names.
+    fn is_for(&self, function: &Function) -> bool {
+        let handler = self.settings.handler.as_deref();
+        handler.is_none_or(|handler| is_imported(function, handler))
     }
 
     pub(super) fn refuse(&mut self, peer: PeerId, id: Option<RequestId>, reason: String) {
@@ -175,7 +190,7 @@ impl Supervisor {
             Some(Method::Rewind) => self.counts.rewinds += 1,
             Some(Method::Refork) | None => self.counts.reforks += 1,
         }
-        self.function = None;
+        self.function = super::named(&self.settings);
         self.is_loaded = false;
         self.is_used = false;
         Ok(restored)

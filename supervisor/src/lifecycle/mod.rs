@@ -126,6 +126,7 @@ pub(crate) fn run(settings: Settings, started: Instant) -> Result<u8, Fatal> {
         None => Peers::on_standard_streams().map_err(io_error("opening stdin and stdout")),
     }?;
     let mut supervisor = Supervisor {
+        function: named(&settings),
         settings,
         started,
         container,
@@ -133,7 +134,6 @@ pub(crate) fn run(settings: Settings, started: Instant) -> Result<u8, Fatal> {
         signals,
         memory: MemoryWatch::start(),
         queue: VecDeque::new(),
-        function: None,
         is_loaded: false,
         is_used: false,
         in_flight: None,
@@ -150,6 +150,15 @@ pub(crate) fn run(settings: Settings, started: Instant) -> Result<u8, Fatal> {
     let status = status?;
     dismissed?;
     Ok(status)
+}
+
+/// The function that the container's command names, which is in the snapshot.
+fn named(settings: &Settings) -> Option<Box<Function>> {
+    let handler = settings.handler.clone()?;
+    Some(Box::new(Function {
+        handler: Some(handler),
+        ..Function::default()
+    }))
 }
 
 /// Which descriptors are ready.

@@ -15,6 +15,10 @@ final class Worker {
 
     private Program program;
     private Entry entry;
+    /** The function that the container's command names, if it does. */
+    private Imported imported;
+
+    private record Imported(String handler, Program program, Entry entry) {}
 
     Worker(Channel channel, Output output, Fresh fresh, ClassLoader parent, Path root)
             throws ReflectiveOperationException {
@@ -69,6 +73,11 @@ final class Worker {
         String code = (String) function.get("code");
         String handler = (String) function.get("handler");
         String main = (String) function.get("main");
+        if (imported != null && imported.handler.equals(handler) && code.isBlank()) {
+            Thread.currentThread().setContextClassLoader(imported.program.loader());
+            entry = imported.entry;
+            return;
+        }
         if (Boolean.TRUE.equals(function.get("binary"))) {
             program = Program.of(code, parent);
         } else if (!code.isBlank()) {
@@ -82,6 +91,15 @@ final class Worker {
         }
         Thread.currentThread().setContextClassLoader(program.loader());
         entry = program.entry(handler, main);
+    }
+
+    /** Makes the function that the container's command names, to be found by every load of it. */
+    void importFunction(String handler) throws Throwable {
+        Program installed = Program.installed(root, parent);
+        Thread.currentThread().setContextClassLoader(installed.loader());
+        Entry found = installed.entry(handler, null);
+        fresh.adopt(Generators.of(found, installed.loader().defined()));
+        imported = new Imported(handler, installed, found);
     }
 
     void unload() throws IOException {
