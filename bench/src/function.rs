@@ -25,6 +25,7 @@ pub fn call() -> Invocation {
         id: "1".into(),
         deadline_unix_ms: None,
         data: RawValue::from_string(ARGUMENT.into()).expect("the argument is JSON"),
+        ..Invocation::default()
     }
 }
 

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use nix::unistd::{Gid, Pid, Uid, geteuid, getpid};
 use refunction_adapter::Runtime;
 use refunction_adapter::channel::REQUEST_FD;
-use refunction_protocol::{Method, Phase, Restored, Taint};
+use refunction_protocol::{Method, Phase, Restored, Stream, Taint};
 use refunction_snapshot::{Booting, Engine, EngineError, News, Phases, Refused, Row, Template};
 
+use crate::logs::Line;
 use crate::memory;
 use crate::pipes::Pipes;
 use crate::private::PrivateDirectory;
@@ -77,6 +78,8 @@ pub(crate) struct Container {
     spare: Option<Staff>,
     /// How many of those in a row were not as they should be when they were needed.
     refused_spares: u32,
+    /// What the function of the command printed when it was imported.
+    printed_at_import: Vec<(Stream, Line)>,
     /// A refork that has the last tenant's files still to remove.
     clearing: Option<Clearing>,
     /// Why another template was started, or has taken over.
@@ -188,6 +191,7 @@ impl Container {
             staff: None,
             spare: None,
             refused_spares: 0,
+            printed_at_import: Vec::new(),
             clearing: None,
             rotation: None,
         })
@@ -235,6 +239,12 @@ impl Container {
             _ => None,
         };
         candidate.into_iter().flat_map(|it| it.pipes.logs())
+    }
+
+    /// What the function of the command printed when it was imported, where that was not
+    /// to the container's own output.
+    pub(crate) fn take_printed(&mut self) -> Vec<(Stream, Line)> {
+        std::mem::take(&mut self.printed_at_import)
     }
 
     /// Reads that.
@@ -302,6 +312,11 @@ impl Container {
             }
             Word::Ready(runtime) => runtime,
         };
+        let printed = candidate.take_printed();
+        // Without a function of its owner's it is the runtime that printed it.
+        if self.settings.handler.is_some() {
+            self.printed_at_import.extend(printed);
+        }
         let worker = self
             .engine
             .freeze_in_place(candidate.starting, REQUEST_FD, self.owner)?;
@@ -719,7 +734,7 @@ fn report(
 }
 
 /// Runs this very program as the template, or in the place of a spare. Its standard
-/// output leads nowhere (ours is the control channel), its errors go where ours go.
+/// output leads nowhere where ours is the control channel; its errors go where ours go.
 fn start(
     engine: &mut Engine,
     settings: &Settings,
@@ -745,6 +760,11 @@ fn start(
         }
         for name in ROOT_VARIABLES {
             command.env(name, &root);
+        }
+        command.envs(settings.lambda_variables());
+        // What a module prints while it is imported, and there is no other tenant.
+        if settings.speaks_to_people() {
+            command.stdout(Stdio::inherit());
         }
         // Functions expect to be run where their files are.
         command.current_dir(&root);

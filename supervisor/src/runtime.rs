@@ -64,6 +64,11 @@ impl Runtime {
         (self.origin)()
     }
 
+    /// As `--runtime` calls it.
+    pub(crate) fn name(self) -> &'static str {
+        self.name
+    }
+
     /// True if its workers are programs of their own.
     pub(crate) fn is_program(self) -> bool {
         matches!(self.origin(), Origin::Program(_))

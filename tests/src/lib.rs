@@ -11,6 +11,7 @@
 
 pub mod environment;
 pub mod host;
+pub mod http;
 pub mod java;
 
 pub mod peer;

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::ops::{Deref, DerefMut};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
@@ -100,7 +100,11 @@ impl Supervisor {
         let mut child = command.spawn().expect("starting the supervisor");
         let handle = Handle::open(child.id()).expect("the supervisor was not reaped yet");
         let errors = collect(child.stderr.take());
-        let output: ChildStdout = child.stdout.take().expect("its output is a pipe");
+        // Where it is not a peer's, the test has a pipe of its own.
+        let output: Box<dyn Read + Send> = match child.stdout.take() {
+            Some(output) => Box::new(output),
+            None => Box::new(std::io::empty()),
+        };
         let input: ChildStdin = child.stdin.take().expect("its input is a pipe");
         let watchdog = watch_over(child.id());
         Self {
@@ -244,7 +248,7 @@ fn watch_over(pid: u32) -> Sender<()> {
 }
 
 /// Reads a stream to its end as it comes.
-fn collect(stream: Option<impl Read + Send + 'static>) -> Arc<Mutex<String>> {
+pub(crate) fn collect(stream: Option<impl Read + Send + 'static>) -> Arc<Mutex<String>> {
     let text = Arc::new(Mutex::new(String::new()));
     let to = Arc::clone(&text);
     if let Some(mut stream) = stream {

@@ -11,6 +11,8 @@ mod serve;
 
 pub use serve::serve;
 
+use std::collections::BTreeMap;
+
 use refunction_protocol::Function;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -85,13 +87,19 @@ pub struct Runtime {
 }
 
 /// One call of the loaded function.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Invocation {
     /// The request's id as text, for the handler's context.
     pub id: String,
     /// When the call is given up, in milliseconds since the Unix epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline_unix_ms: Option<u64>,
+    /// Variables for this call and those after it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// What Lambda's clients say of themselves, for the handler's context.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_context: Option<Box<RawValue>>,
     /// The argument.
     pub data: Box<RawValue>,
 }

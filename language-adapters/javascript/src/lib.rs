@@ -203,7 +203,7 @@ impl Adapter for JavaScript {
             .imported
             .take_if(|(handler, _)| is_imported(function, handler))
         {
-            realm.set_environment(function)?;
+            realm.set_environment(&function.env)?;
             booted.loaded = Some(realm);
             return Ok(());
         }
@@ -215,10 +215,10 @@ impl Adapter for JavaScript {
     }
 
     fn invoke(&mut self, invocation: &Invocation) -> Result<Box<RawValue>, Exception> {
-        let Some(booted) = &self.booted else {
+        let Some(booted) = &mut self.booted else {
             return Err(not_booted());
         };
-        match &booted.loaded {
+        match &mut booted.loaded {
             Some(realm) => realm.invoke(invocation),
             None => Err(refusal("NotLoaded", "no function is loaded")),
         }

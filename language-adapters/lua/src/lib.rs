@@ -256,9 +256,11 @@ impl Adapter for Lua {
     }
 
     fn invoke(&mut self, invocation: &Invocation) -> Result<Box<RawValue>, Exception> {
-        let Some(booted) = &self.booted else {
+        let Some(booted) = &mut self.booted else {
             return Err(not_booted());
         };
+        check_environment(&invocation.env)?;
+        booted.environment.add(&invocation.env);
         match &booted.loaded {
             Some(state) => state.invoke(invocation),
             None => Err(refusal("NotLoaded", "no function is loaded")),

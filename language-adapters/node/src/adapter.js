@@ -435,17 +435,29 @@ function flush(then) {
   }
 }
 
-function contextOf({ id, deadline_unix_ms: deadline }) {
+// As Lambda has it. An answer does not wait for what else is in the event loop: between
+// calls nothing goes on.
+function contextOf({ id, deadline_unix_ms: deadline, client_context: client }, callback) {
+  const { env } = process;
+  const name = env.AWS_LAMBDA_FUNCTION_NAME || 'function';
+  const region = env.AWS_REGION || env.AWS_DEFAULT_REGION || 'us-east-1';
+  const account = env.AWS_ACCOUNT_ID || '012345678912';
+  const end = deadline ?? now() + (Number(env.AWS_LAMBDA_FUNCTION_TIMEOUT) || 900) * 1000;
   return {
-    functionName: process.env.AWS_LAMBDA_FUNCTION_NAME ?? 'function',
-    functionVersion: process.env.AWS_LAMBDA_FUNCTION_VERSION ?? '$LATEST',
-    memoryLimitInMB: process.env.AWS_LAMBDA_FUNCTION_MEMORY_SIZE ?? '128',
-    invokedFunctionArn: '',
-    logGroupName: '',
-    logStreamName: '',
+    functionName: name,
+    functionVersion: env.AWS_LAMBDA_FUNCTION_VERSION || '$LATEST',
+    memoryLimitInMB: env.AWS_LAMBDA_FUNCTION_MEMORY_SIZE || '128',
+    invokedFunctionArn: `arn:aws:lambda:${region}:${account}:function:${name}`,
+    logGroupName: env.AWS_LAMBDA_LOG_GROUP_NAME || `/aws/lambda/${name}`,
+    logStreamName: env.AWS_LAMBDA_LOG_STREAM_NAME || '$LATEST',
     awsRequestId: id,
-    callbackWaitsForEmptyEventLoop: false,
-    getRemainingTimeInMillis: () => (deadline ? Math.max(0, deadline - now()) : 60_000),
+    callbackWaitsForEmptyEventLoop: true,
+    clientContext: client,
+    identity: undefined,
+    getRemainingTimeInMillis: () => Math.max(0, end - now()),
+    done: callback,
+    fail: (error) => callback(error ?? new Failure('the function failed and gave no error')),
+    succeed: (result) => callback(null, result),
   };
 }
 
@@ -470,9 +482,10 @@ function invoke(invocation) {
   const succeed = (result) => done(null, result);
   try {
     if (!entry) throw new Refusal('NotLoaded', 'no function is loaded');
-    const call = takesContext
-      ? entry(invocation.data, contextOf(invocation), (error, result) => (error ? fail(error) : succeed(result)))
-      : entry(invocation.data);
+    if (invocation.env) Object.assign(process.env, invocation.env);
+    const callback = (error, result) => (error ? fail(error) : succeed(result));
+    const context = takesContext && contextOf(invocation, callback);
+    const call = takesContext ? entry(invocation.data, context, callback) : entry(invocation.data);
     if (call !== null && typeof call === 'object' && typeof call.then === 'function') {
       call.then(succeed, fail);
     } else if (!(takesContext && entry.length > 2)) {

@@ -9,6 +9,8 @@ mod embed;
 #[cfg(feature = "sabotage")]
 pub mod sabotage;
 
+use std::collections::BTreeMap;
+
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 use refunction_adapter::{Adapter, BootError, Exception, Invocation, Runtime};
@@ -151,11 +153,7 @@ impl Adapter for Python {
             return Err(not_booted());
         };
         let outcome = pyo3::Python::attach(|py| {
-            let env = PyDict::new(py);
-            for (name, value) in &function.env {
-                env.set_item(name, value)
-                    .map_err(|error| ours(py, &error))?;
-            }
+            let env = variables(py, &function.env)?;
             let failure = booted
                 .load
                 .call1(
@@ -180,6 +178,8 @@ impl Adapter for Python {
             return Err(not_booted());
         };
         let outcome = pyo3::Python::attach(|py| {
+            let env = variables(py, &invocation.env)?;
+            let client = invocation.client_context.as_ref().map(|it| it.get());
             let answer = booted
                 .invoke
                 .call1(
@@ -188,6 +188,8 @@ impl Adapter for Python {
                         &invocation.id,
                         invocation.deadline_unix_ms,
                         invocation.data.get(),
+                        env,
+                        client,
                     ),
                 )
                 .map_err(|error| ours(py, &error))?;
@@ -231,6 +233,19 @@ fn bootstrap(py: pyo3::Python<'_>, root: Option<std::ffi::OsString>) -> PyResult
         load: hook("load")?,
         invoke: hook("invoke")?,
     })
+}
+
+fn variables<'py>(
+    py: pyo3::Python<'py>,
+    env: &BTreeMap<String, String>,
+) -> Result<Bound<'py, PyDict>, Exception> {
+    let variables = PyDict::new(py);
+    for (name, value) in env {
+        variables
+            .set_item(name, value)
+            .map_err(|error| ours(py, &error))?;
+    }
+    Ok(variables)
 }
 
 /// What `bootstrap.py` answers where there is nothing to tell but a failure.

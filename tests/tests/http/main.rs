@@ -1,10 +1,16 @@
 //! Containers whose command names a function, and what they speak over HTTP. A case runs
-//! for each runtime as a test of its own, `case [runtime]`.
+//! for each runtime as a test of its own, `case [runtime]`; what is the same for all runs
+//! for the first.
 
 #![forbid(unsafe_code)]
 
+mod isolation;
+mod lambda;
 mod language;
+mod manners;
 mod named;
+mod openwhisk;
+mod plain;
 
 use std::process::ExitCode;
 
@@ -16,14 +22,35 @@ use crate::language::{LANGUAGES, Language};
 type Case = (&'static str, fn(&Language));
 
 fn main() -> ExitCode {
-    let cases = [named::CASES];
-    let trials = LANGUAGES.iter().flat_map(|language| {
-        cases.iter().copied().flatten().map(move |(name, run)| {
-            Trial::test(format!("{name} [{}]", language.name), move || {
-                run(language);
-                Ok(())
-            })
+    let each = [
+        named::CASES,
+        lambda::CASES,
+        openwhisk::CASES,
+        plain::CASES,
+        isolation::CASES,
+    ];
+    let once = [manners::CASES, isolation::ONCE];
+    let trial = |language: &'static Language, (name, run): &Case| {
+        let run = *run;
+        Trial::test(format!("{name} [{}]", language.name), move || {
+            run(language);
+            Ok(())
         })
-    });
-    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
+    };
+    let mut trials = Vec::new();
+    for language in LANGUAGES {
+        trials.extend(
+            each.iter()
+                .copied()
+                .flatten()
+                .map(|case| trial(language, case)),
+        );
+    }
+    trials.extend(
+        once.iter()
+            .copied()
+            .flatten()
+            .map(|case| trial(&LANGUAGES[0], case)),
+    );
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

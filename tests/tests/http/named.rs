@@ -24,7 +24,12 @@ pub const CASES: &[Case] = &[
 ];
 
 fn start(language: &Language, handler: &str) -> Listening {
-    let arguments = [&language.arguments()[..], &[handler]].concat();
+    // When it is put back is for the test to say.
+    let arguments = [
+        &language.arguments()[..],
+        &["--isolation", "session", handler],
+    ]
+    .concat();
     Listening::start_with(&arguments, |command| language.furnish(command))
 }
 

@@ -66,10 +66,14 @@ final class Worker {
     }
 
     @SuppressWarnings("unchecked")
-    private void load(Map<?, ?> function) throws Throwable {
-        if (function.get("env") instanceof Map<?, ?> variables) {
+    private void setEnvironment(Map<?, ?> message) {
+        if (message.get("env") instanceof Map<?, ?> variables) {
             environment.set((Map<String, String>) variables);
         }
+    }
+
+    private void load(Map<?, ?> function) throws Throwable {
+        setEnvironment(function);
         String code = (String) function.get("code");
         String handler = (String) function.get("handler");
         String main = (String) function.get("main");
@@ -114,6 +118,7 @@ final class Worker {
         try {
             if (entry == null) throw new Refusal("NotLoaded", "no function is loaded");
             Map<?, ?> invocation = (Map<?, ?>) JsonReader.read(text);
+            setEnvironment(invocation);
             Number deadline = (Number) invocation.get("deadline_unix_ms");
             Object argument = invocation.get("data");
             String id = (String) invocation.get("id");
