@@ -52,7 +52,9 @@ impl Site {
         let mut port = None;
         eventually("it says where it listens", || {
             let said = supervisor.errors();
-            let line = said
+            // What is not yet a line may be cut within the number.
+            let (whole, _) = said.rsplit_once('\n').unwrap_or_default();
+            let line = whole
                 .lines()
                 .find(|line| line.contains("listening for HTTP"));
             port = line.and_then(|line| line.rsplit_once(':')?.1.parse().ok());

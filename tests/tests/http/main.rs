@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod examples;
 mod isolation;
 mod lambda;
 mod language;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         openwhisk::CASES,
         plain::CASES,
         isolation::CASES,
+        examples::CASES,
     ];
     let once = [manners::CASES, isolation::ONCE];
     let trial = |language: &'static Language, (name, run): &Case| {
