@@ -37,6 +37,7 @@ pub const CASES: &[Case] = &[
     ("a_port_that_is_taken_ends_it_with_the_reason", taken_port),
     ("a_flood_of_lines_holds_nothing_up", flood),
     ("a_worker_has_none_of_its_sockets", sockets),
+    ("no_signal_is_taken_by_its_thread", signals),
 ];
 
 fn site(language: &Language) -> Site {
@@ -386,4 +387,29 @@ fn is_of_the_internet(name: &str) -> bool {
         text.lines()
             .any(|line| line.split_whitespace().nth(9) == Some(inode))
     })
+}
+
+/// A signal is for the main thread, whichever thread the kernel would choose.
+fn signals(language: &Language) {
+    let site = site(language);
+    let directory = format!("/proc/{}/task", site.supervisor.pid());
+    let threads = std::fs::read_dir(directory).expect("its threads");
+    let mut masks = threads.flatten().filter_map(|thread| {
+        let status = std::fs::read_to_string(thread.path().join("status")).ok()?;
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.map(|value| value.trim_start_matches(':').trim().to_owned())
+        };
+        (field("Name")? == "front")
+            .then(|| field("SigBlk"))
+            .flatten()
+    });
+    let mask = masks.next().expect("a thread called front");
+    let mask = u64::from_str_radix(&mask, 16).expect("a mask");
+    for signal in (1..=31).filter(|signal| ![9, 19].contains(signal)) {
+        assert!(
+            mask & (1 << (signal - 1)) != 0,
+            "{signal} is not in {mask:x}"
+        );
+    }
 }
