@@ -403,7 +403,8 @@ impl Container {
         let Some(serving) = &self.template else {
             return Ok(());
         };
-        let (restores, seconds) = (self.settings.rotate_after, self.settings.rotate_seconds);
+        let settings = &self.settings;
+        let (restores, seconds) = (settings.rotate_after(), settings.rotate_seconds());
         let why = if restores > 0 && serving.restores >= restores {
             format!("after {restores} restores")
         } else if seconds > 0 && serving.since.elapsed().as_secs() >= seconds {

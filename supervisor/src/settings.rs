@@ -17,6 +17,10 @@ const HTTP_PORT: u16 = 8080;
 /// Milliseconds that a call may take if nothing is said.
 const DEADLINE_MS: u64 = 60_000;
 
+/// When another template takes over if nothing is said.
+const ROTATE_AFTER: u64 = 10_000;
+const ROTATE_SECONDS: u64 = 3_600;
+
 /// Where that is if neither does.
 const FUNCTION_ROOT: &str = "/var/task";
 
@@ -110,24 +114,15 @@ pub(crate) struct Settings {
     pub(crate) timeout_seconds: Option<u64>,
 
     /// Restores after which another template takes over: a new hash seed, a new
-    /// address-space layout, new canaries; 0 for never.
-    #[arg(
-        long,
-        env = "REFUNCTION_ROTATE_AFTER",
-        value_name = "RESTORES",
-        default_value_t = 10_000
-    )]
-    pub(crate) rotate_after: u64,
+    /// address-space layout, new canaries; 0 for never. 10000 if nothing is said, and
+    /// never where there is a HANDLER: its only tenant would import it again.
+    #[arg(long, env = "REFUNCTION_ROTATE_AFTER", value_name = "RESTORES")]
+    rotate_after: Option<u64>,
 
     /// Seconds after which, at the next restore, another template is started to take
-    /// over; 0 for never.
-    #[arg(
-        long,
-        env = "REFUNCTION_ROTATE_SECONDS",
-        value_name = "SECONDS",
-        default_value_t = 3_600
-    )]
-    pub(crate) rotate_seconds: u64,
+    /// over; 0 for never. 3600 if nothing is said, and never where there is a HANDLER.
+    #[arg(long, env = "REFUNCTION_ROTATE_SECONDS", value_name = "SECONDS")]
+    rotate_seconds: Option<u64>,
 
     /// MiB by which what the container holds in memory may have grown, page cache aside,
     /// before another template takes over; looked at now and then; 0 for never.
@@ -231,6 +226,22 @@ impl Settings {
             .chain(seconds)
             .filter(|(name, _)| std::env::var_os(name).is_none())
             .collect()
+    }
+
+    /// Restores after which another template takes over; 0 for never.
+    pub(crate) fn rotate_after(&self) -> u64 {
+        self.rotate_after.unwrap_or(match self.handler {
+            Some(_) => 0,
+            None => ROTATE_AFTER,
+        })
+    }
+
+    /// Seconds after which another template takes over; 0 for never.
+    pub(crate) fn rotate_seconds(&self) -> u64 {
+        self.rotate_seconds.unwrap_or(match self.handler {
+            Some(_) => 0,
+            None => ROTATE_SECONDS,
+        })
     }
 
     /// The port to speak HTTP on, if that is to be.

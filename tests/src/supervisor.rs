@@ -87,6 +87,8 @@ impl Supervisor {
                 command.env_remove(name);
             }
         }
+        // It would have it speak HTTP.
+        command.env_remove("PORT");
         command
             // Every rewind is looked at a second time; a difference is a refork, and
             // the tests that expect a rewind fail.

@@ -13,7 +13,6 @@ use super::{Awaited, Call, Client, END_FOLLOWS, Fatal, InFlight, Ready, Supervis
 use crate::cause;
 use crate::logs::Line;
 use crate::pipes::BadFrame;
-use crate::settings::Isolation;
 
 impl Supervisor {
     pub(super) fn take_answers(&mut self, ready: &Ready) -> Result<(), Fatal> {
@@ -155,7 +154,7 @@ impl Supervisor {
                 self.counts.requests += 1;
                 let id = call.request.id;
                 self.tell(client, Report::Response { id, data });
-                self.is_restore_due = self.settings.isolation() == Isolation::Request;
+                self.is_restore_due = self.restores_each();
             }
             (Awaited::Value(call), Kind::Exception) => {
                 match serde_json::from_slice::<Exception>(payload) {
@@ -169,7 +168,7 @@ impl Supervisor {
                             },
                             raised(exception),
                         );
-                        self.is_restore_due = self.settings.isolation() == Isolation::Request;
+                        self.is_restore_due = self.restores_each();
                     }
                     Err(_) => {
                         let awaited = Awaited::Value(call);
@@ -200,6 +199,8 @@ impl Supervisor {
                 self.counts.requests += 1;
                 let id = call.request.id;
                 self.tell(client, Report::Error { id, failure });
+                // It ran, and may have left anything.
+                self.is_restore_due = self.restores_each();
             }
             None => {
                 // Nothing to call: a later request is told so.

@@ -16,6 +16,7 @@ use crate::cause;
 use crate::front::Extras;
 use crate::peers::PeerId;
 use crate::sabotage::leaves_out;
+use crate::settings::Isolation;
 
 impl Supervisor {
     /// Tells everybody who has not heard it that there is a worker.
@@ -211,6 +212,11 @@ impl Supervisor {
             http.count_restore(restored);
             http.report(Some(restored));
         }
+    }
+
+    /// True if each call gets the function as it was loaded first.
+    pub(super) fn restores_each(&self) -> bool {
+        self.settings.isolation() == Isolation::Request
     }
 
     /// Puts back what a call left, where each gets the function as it was loaded first.

@@ -269,6 +269,34 @@ fn another_file_under_a_known_name_is_told_from_it() {
 }
 
 #[test]
+fn what_only_the_supervisors_user_can_write_may_be_written_again_in_a_sticky_directory() {
+    for (number, (mode, owner, rights, is_kept)) in [
+        (0o1777, 0, 0o644, true),
+        // There a worker can put another in its place.
+        (0o777, 0, 0o644, false),
+        (0o1777, 0, 0o622, false),
+        (0o1777, WORKER, 0o644, false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let root = Root::new(&format!("again-{number}"));
+        root.directory("open", mode);
+        root.file("open/file", "as it was", 0o644);
+        let mut sweep = root.sweep();
+        removes(&mut sweep, 0);
+        fs::remove_file(root.at("open/file")).unwrap();
+        root.file("open/file", "once more", rights);
+        chown(root.at("open/file"), Some(owner), Some(owner)).unwrap();
+        if is_kept {
+            removes(&mut sweep, 0);
+        } else {
+            refuses(&mut sweep, &["file", "replaced"]);
+        }
+    }
+}
+
+#[test]
 fn a_directory_that_was_replaced_is_not_swept() {
     let root = Root::new("replaced");
     root.directory("open", 0o1777);

@@ -24,10 +24,14 @@ pub const CASES: &[Case] = &[
 ];
 
 /// What can be tried with one runtime for all.
-pub const ONCE: &[Case] = &[(
-    "only_one_function_can_go_without_isolation",
-    off_for_tenants,
-)];
+pub const ONCE: &[Case] = &[
+    (
+        "only_one_function_can_go_without_isolation",
+        off_for_tenants,
+    ),
+    ("a_load_that_failed_leaves_nothing_either", failed_loads),
+    ("a_container_without_a_function_says_so", without_function),
+];
 
 fn restores(site: &Site) -> u64 {
     let text = site.get("/_/metrics").text();
@@ -144,4 +148,35 @@ fn secrets(language: &Language) {
     let shared = language.site(&["--isolation", "session"], |_| {});
     let _ = shared.call(&json!({"op": "swap", "secret": "kept"}));
     assert_eq!(shared.call(&json!({"op": "swap", "secret": "x"})), "kept");
+}
+
+/// A module that is loaded for each request, fails by chance, and looks for what it left
+/// when it failed before.
+fn failed_loads(language: &Language) {
+    const CODE: &str = "\
+import builtins, os
+left = getattr(builtins, 'left', None)
+builtins.left = True
+if left or os.urandom(1)[0] < 128:
+    raise ValueError('left' if left else 'chance')
+def main(args): return {}
+";
+    let site = language.generic_site(&["--isolation", "request"]);
+    let init = || site.post("/init", &json!({"value": {"code": CODE}}));
+    eventually("it is loaded, in the end", || init().status == 200);
+    let mut seen = BTreeSet::new();
+    for _ in 0..40 {
+        let answer = site.post("/run", &json!({})).json();
+        let error = answer["error"].as_str().unwrap_or_default().to_owned();
+        assert!(!error.contains("left"), "{error}");
+        seen.insert(error);
+    }
+    assert_eq!(seen.len(), 2, "{seen:?}");
+}
+
+fn without_function(language: &Language) {
+    let site = language.generic_site(&[]);
+    let answer = site.post("/", &json!({}));
+    assert_eq!(answer.status, 503, "{}", answer.text());
+    assert_eq!(answer.json()["error"]["kind"], "not_loaded");
 }

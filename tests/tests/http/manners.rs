@@ -1,11 +1,13 @@
 //! How the front behaves whatever the function is: clients that are slow, wrong or gone,
 //! too many of them, and the end of the container.
 
+use std::io::Read;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use refunction_tests::http::{Connection, LAMBDA, Site};
+use refunction_tests::process::Size;
 use refunction_tests::{eventually, process};
 use serde_json::json;
 
@@ -346,16 +348,35 @@ fn taken_port(language: &Language) {
 
 fn flood(language: &Language) {
     // Nobody reads its output.
-    let (_reader, writer) = std::io::pipe().expect("a pipe");
-    let site = language.site(&[], |command| {
+    let (mut reader, writer) = std::io::pipe().expect("a pipe");
+    let mut site = language.site(&[], |command| {
         command.stdout(writer);
     });
     let line = "x".repeat(10 * 1024 * 1024);
-    for _ in 0..3 {
-        let answer = site.post("/", &json!({"op": "print", "text": line}));
+    assert_eq!(
+        site.post("/", &json!({"op": "print", "text": line})).status,
+        200
+    );
+    let before = Size::of(site.supervisor.pid()).resident_kib;
+    let lines = format!("{}\n", "x".repeat(1000)).repeat(900);
+    for _ in 0..50 {
+        let answer = site.post("/", &json!({"op": "print", "text": lines}));
         assert_eq!(answer.status, 200);
     }
     assert_eq!(site.call(&json!({"op": "count"}))["count"], 1);
+    let after = Size::of(site.supervisor.pid()).resident_kib;
+    assert!(after < before + 25 * 1024, "{before} {after}");
+    // Somebody reads it after all.
+    let reading = std::thread::spawn(move || {
+        let mut text = String::new();
+        reader.read_to_string(&mut text).map(|_| text)
+    });
+    let _ = site.post("/", &json!({"op": "print", "text": "the end"}));
+    site.supervisor.signal(Signal::SIGTERM);
+    assert_eq!(site.supervisor.wait(), 0);
+    let text = reading.join().expect("it read").expect("text");
+    assert!(text.contains(" lines were dropped: nobody read them]\n"));
+    assert!(text.contains("the end\n"));
 }
 
 fn sockets(language: &Language) {
