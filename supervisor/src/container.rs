@@ -20,7 +20,7 @@ use crate::sabotage::leaves_out;
 use crate::sandbox;
 use crate::settings::{MethodChoice, ROOT_VARIABLES, Settings};
 use crate::staff::{Candidate, Source, Staff, Standing, Word};
-use crate::sweep::{Scope, Sweep, SweepError};
+use crate::sweep::{Handover, Scope, Sweep, SweepError, USUAL};
 use crate::template::Description;
 
 /// How long a sweep may keep everybody waiting who wants something else.
@@ -66,6 +66,8 @@ pub(crate) struct Container {
     scope: Scope,
     /// None before the first template is frozen: it may make files until then.
     sweep: Option<Sweep>,
+    /// Of what the function of the command makes while it is imported for the first time.
+    handover: Option<Handover>,
     /// Where workers make files that have the supervisor's user; not read, but dropped.
     private: Option<PrivateDirectory>,
     /// A template to come: the first, or one that is to take over. Or a spare.
@@ -177,8 +179,12 @@ impl Container {
         } else {
             (Scope::Shared, None)
         };
+        let handover = (scope == Scope::Container && settings.handler.is_some())
+            .then(|| Handover::prepare(USUAL))
+            .transpose()?;
         let booting = start(&mut engine, &settings, owner, private.as_ref())?;
         Ok(Self {
+            handover,
             settings,
             owner,
             engine,
@@ -355,6 +361,9 @@ impl Container {
                     private.path().display(),
                     description.leaves_open.join(", ")
                 );
+            }
+            if let Some(handover) = self.handover.take() {
+                handover.give(self.owner)?;
             }
             self.sweep = Some(Sweep::prepare(&self.scope, self.owner)?);
         }

@@ -5,6 +5,8 @@
 //! an address-space layout and canaries of its own, and nothing of the
 //! supervisor's memory for a tenant to read.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{IntoRawFd, OwnedFd};
@@ -13,7 +15,7 @@ use std::process::ExitCode;
 use nix::sys::signal::SigSet;
 use nix::unistd::setsid;
 use refunction_adapter::channel::REQUEST_FD;
-use refunction_adapter::{Adapter, BootError, Exception, Runtime, serve};
+use refunction_adapter::{Adapter, BootError, Runtime, serve};
 use refunction_snapshot::inside::{self, Newborn};
 
 use serde::{Deserialize, Serialize};
@@ -102,8 +104,19 @@ fn boot(adapter: &mut dyn Adapter, settings: &Settings) -> Result<Sandbox, Strin
     adapter.boot().map_err(say)?;
     adapter.preload(&settings.libraries()).map_err(say)?;
     if let Some(handler) = &settings.handler {
+        let before = open_descriptors();
         let import = adapter.import(handler);
-        import.map_err(|exception| cannot_import(handler, &exception))?;
+        import.map_err(|exception| cannot_import(handler, &exception.told()))?;
+        let mut left = open_descriptors();
+        left.retain(|number, _| !before.contains_key(number));
+        if !left.is_empty() {
+            let left: Vec<String> = left.into_values().collect();
+            let reason = format!(
+                "it left open what no fork would have: {}. Open files and connections in a call, or at the first use",
+                left.join(", ")
+            );
+            return Err(cannot_import(handler, &reason));
+        }
     }
     adapter.settle().map_err(say)?;
     Sandbox::close(settings.worker_uid, settings.private_directory.as_deref())
@@ -111,8 +124,25 @@ fn boot(adapter: &mut dyn Adapter, settings: &Settings) -> Result<Sandbox, Strin
 }
 
 /// Why there is no container for this function.
-pub(crate) fn cannot_import(handler: &str, exception: &Exception) -> String {
-    format!("{handler} cannot be imported: {}", exception.told())
+fn cannot_import(handler: &str, reason: &str) -> String {
+    format!("{handler} cannot be imported: {reason}")
+}
+
+/// The descriptors of this process, and what they are open on.
+fn open_descriptors() -> BTreeMap<OsString, String> {
+    const DIRECTORY: &str = "/proc/self/fd";
+    let Ok(entries) = std::fs::read_dir(DIRECTORY) else {
+        return BTreeMap::new();
+    };
+    entries
+        .flatten()
+        .filter_map(|entry| {
+            let target = std::fs::read_link(entry.path()).ok()?;
+            // The one through which they are listed.
+            let is_listing = target.starts_with("/proc") && target.ends_with("fd");
+            (!is_listing).then(|| (entry.file_name(), target.display().to_string()))
+        })
+        .collect()
 }
 
 /// A worker's life.

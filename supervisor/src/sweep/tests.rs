@@ -395,3 +395,40 @@ fn what_nobody_can_reach_is_not_looked_at() {
     let sweep = root.sweep();
     assert_eq!((sweep.directories.len(), sweep.files.len()), (0, 0));
 }
+
+#[test]
+fn what_an_import_made_becomes_the_workers() {
+    let root = Root::new("handover");
+    root.directory("open", 0o1777);
+    root.file("open/before", "", 0o600);
+    let open = root.at("open");
+    let handover = Handover::prepare(&[open.to_str().unwrap(), "/not/there"]).unwrap();
+    root.directory("open/private", 0o700);
+    root.file("open/private/small", "as it was", 0o600);
+    root.file("open/large", &"x".repeat(100_000), 0o600);
+    root.file("open/others", "", 0o600);
+    chown(root.at("open/others"), Some(WORKER + 1), None).unwrap();
+    symlink("before", root.at("open/link")).unwrap();
+    let owner = (Uid::from_raw(WORKER), Gid::from_raw(WORKER));
+    handover.give(owner).unwrap();
+    let of = |name: &str| {
+        let status = fs::symlink_metadata(root.at(name)).unwrap();
+        (status.uid(), status.gid(), status.mode() & 0o777)
+    };
+    assert_eq!(of("open/before"), (0, 0, 0o600));
+    assert_eq!(of("open/private"), (WORKER, WORKER, 0o700));
+    assert_eq!(of("open/private/small"), (WORKER, WORKER, 0o600));
+    // To be read, and not to be written to: it could not be put back.
+    assert_eq!(of("open/large"), (0, WORKER, 0o640));
+    assert_eq!(of("open/others").0, WORKER + 1);
+    assert_eq!(of("open/link").0, WORKER);
+    // What a call does to it goes, as with all that was there at boot.
+    let mut sweep = root.sweep();
+    fs::write(root.at("open/private/small"), "changed").unwrap();
+    fs::write(root.at("open/private/new"), "").unwrap();
+    removes(&mut sweep, 1);
+    assert_eq!(
+        fs::read_to_string(root.at("open/private/small")).unwrap(),
+        "as it was"
+    );
+}

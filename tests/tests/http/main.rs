@@ -31,7 +31,7 @@ fn main() -> ExitCode {
         isolation::CASES,
         examples::CASES,
     ];
-    let once = [manners::CASES, isolation::ONCE];
+    let once = [manners::CASES, isolation::ONCE, named::ONCE];
     let trial = |language: &'static Language, (name, run): &Case| {
         let run = *run;
         Trial::test(format!("{name} [{}]", language.name), move || {

@@ -23,6 +23,9 @@ pub const CASES: &[Case] = &[
     ("no_other_function_is_loaded", no_other_function),
 ];
 
+/// What can be tried with one runtime for all that are forked.
+pub const ONCE: &[Case] = &[("what_a_fork_would_not_have_is_refused", not_in_a_fork)];
+
 fn start(language: &Language, handler: &str) -> Listening {
     // When it is put back is for the test to say.
     let arguments = [
@@ -111,4 +114,21 @@ fn no_other_function(language: &Language) {
     let itself = peer.try_load(&json!({"code": "", "handler": language.handler}));
     assert_eq!(itself["data"], true, "{itself}");
     assert_eq!(peer.call(&json!([1])), json!([1]));
+}
+
+fn not_in_a_fork(language: &Language) {
+    for (handler, words) in [
+        ("threads.handler", &["1 thread", "in the handler"][..]),
+        (
+            "keeps_open.handler",
+            &["keeps_open.py", "socket:", "at the first use"],
+        ),
+    ] {
+        let mut supervisor = language.spawn(handler, |_| {});
+        assert_eq!(supervisor.wait(), 1, "{handler}");
+        for word in words {
+            let what = format!("{handler}: {word:?} is said");
+            eventually(&what, || supervisor.errors().contains(word));
+        }
+    }
 }
