@@ -763,7 +763,9 @@ fn start(
             .arg(private.path())
             .env("TMPDIR", private.path());
     }
-    if settings.handler.is_some() {
+    if let Some(handler) = &settings.handler {
+        // Last: a name may begin like an option.
+        command.arg("--").arg(handler);
         let root = settings.function_root();
         if !root.is_dir() {
             return Err(ContainerError::NoRoot(root));

@@ -269,7 +269,8 @@ impl Settings {
             .into()
     }
 
-    /// The arguments with which this program becomes the template.
+    /// The arguments with which this program becomes the template, but for the handler, which
+    /// comes after all others.
     pub(crate) fn template_arguments(&self) -> Vec<String> {
         let mut arguments = vec![
             "--as-template".to_string(),
@@ -285,9 +286,6 @@ impl Settings {
         }
         if !libraries.is_empty() {
             arguments.extend(["--preload".to_string(), libraries.join(",")]);
-        }
-        if let Some(handler) = &self.handler {
-            arguments.extend(["--".to_string(), handler.clone()]);
         }
         arguments
     }

@@ -2,6 +2,7 @@
 //! too many of them, and the end of the container.
 
 use std::io::Read;
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -40,6 +41,7 @@ pub const CASES: &[Case] = &[
     ("a_flood_of_lines_holds_nothing_up", flood),
     ("a_worker_has_none_of_its_sockets", sockets),
     ("no_signal_is_taken_by_its_thread", signals),
+    ("it_needs_no_root", without_root),
 ];
 
 fn site(language: &Language) -> Site {
@@ -433,4 +435,18 @@ fn signals(language: &Language) {
             "{signal} is not in {mask:x}"
         );
     }
+}
+
+fn without_root(language: &Language) {
+    // No other test's, and nobody's on this host.
+    const USER: u32 = 61_237;
+    let mut site = language.site(&[], |command| {
+        command.uid(USER).gid(USER).env_remove("TMPDIR");
+    });
+    for _ in 0..3 {
+        assert_eq!(site.call(&json!({"op": "count"}))["count"], 1);
+    }
+    // It removes its workers' directory.
+    site.supervisor.signal(Signal::SIGTERM);
+    assert_eq!(site.supervisor.wait(), 0);
 }
