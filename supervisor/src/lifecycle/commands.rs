@@ -222,7 +222,9 @@ impl Supervisor {
     /// Puts back what a call left, where each gets the function as it was loaded first.
     pub(super) fn restore_if_due(&mut self) -> Result<(), Fatal> {
         if !self.is_restore_due || self.container.worker_pid().is_none() {
-            if let (Some(http), false) = (&mut self.http, self.is_restore_due) {
+            // One that has files to remove, or a spare to wait for, says later how long it took.
+            let is_over = !self.is_restore_due && !self.container.is_clearing();
+            if let (Some(http), true) = (&mut self.http, is_over) {
                 http.report(None);
             }
             return Ok(());
