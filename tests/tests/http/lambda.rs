@@ -84,8 +84,12 @@ fn exception(language: &Language) {
 }
 
 fn time_out(language: &Language) {
-    // A JVM in the place of one that was ended boots within the deadline of the next call.
-    let seconds = if language.name == "java" { "6" } else { "1" };
+    // A program in the place of one that was ended boots within the deadline of the next call.
+    let seconds = if ["java", "node"].contains(&language.name) {
+        "6"
+    } else {
+        "1"
+    };
     let site = start(language, |command| {
         command.env("AWS_LAMBDA_FUNCTION_TIMEOUT", seconds);
     });

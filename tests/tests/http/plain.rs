@@ -68,8 +68,8 @@ fn any_json(language: &Language) {
 }
 
 fn failures(language: &Language) {
-    // A JVM in the place of one that was ended boots within the deadline of the next call.
-    let limit = if language.name == "java" {
+    // A program in the place of one that was ended boots within the deadline of the next call.
+    let limit = if ["java", "node"].contains(&language.name) {
         "6000"
     } else {
         "700"
