@@ -73,7 +73,7 @@ fn template(boot: fn() -> Result<Box<dyn Adapter>, BootError>) -> Result<(), Fai
 }
 
 /// Comes back only with what went wrong.
-fn launch(program: fn(&[String]) -> io::Result<Command>) -> Result<(), Failure> {
+fn launch(program: fn(&[String], Option<&str>) -> io::Result<Command>) -> Result<(), Failure> {
     let launch = Launch::adopt()?;
     // The engine gives it its user.
     if let Err(error) = give_up_rights().and_then(|()| settle_down()) {
@@ -81,7 +81,7 @@ fn launch(program: fn(&[String]) -> io::Result<Command>) -> Result<(), Failure> 
         return Err(error);
     }
     launch.announce(&[])?;
-    Err(program(&crate::libraries())?.exec().into())
+    Err(program(&crate::libraries(), None)?.exec().into())
 }
 
 /// What the supervisor has its workers give up. Landlock is left out: no call of the

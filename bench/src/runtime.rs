@@ -37,7 +37,7 @@ pub enum Origin {
     /// They are forked from what this has booted.
     Template(fn() -> Result<Box<dyn Adapter>, BootError>),
     /// Each is this program.
-    Program(fn(&[String]) -> io::Result<Command>),
+    Program(fn(&[String], Option<&str>) -> io::Result<Command>),
 }
 
 impl Runtime {
@@ -178,5 +178,6 @@ pub fn call() -> Invocation {
         id: "1".into(),
         deadline_unix_ms: None,
         data: RawValue::from_string(r#"{"name":"x"}"#.into()).expect("the argument is JSON"),
+        ..Invocation::default()
     }
 }

@@ -2,23 +2,25 @@
 //! pipes, and the way back.
 
 use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::unistd::{Gid, Pid, Uid, geteuid, getpid};
 use refunction_adapter::Runtime;
 use refunction_adapter::channel::REQUEST_FD;
-use refunction_protocol::{Method, Phase, Restored, Taint};
+use refunction_protocol::{Method, Phase, Restored, Stream, Taint};
 use refunction_snapshot::{Booting, Engine, EngineError, News, Phases, Refused, Row, Template};
 
+use crate::logs::Line;
 use crate::memory;
 use crate::pipes::Pipes;
 use crate::private::PrivateDirectory;
 use crate::sabotage::leaves_out;
 use crate::sandbox;
-use crate::settings::{MethodChoice, Settings};
+use crate::settings::{MethodChoice, ROOT_VARIABLES, Settings};
 use crate::staff::{Candidate, Source, Staff, Standing, Word};
-use crate::sweep::{Scope, Sweep, SweepError};
+use crate::sweep::{Handover, Scope, Sweep, SweepError, USUAL};
 use crate::template::Description;
 
 /// How long a sweep may keep everybody waiting who wants something else.
@@ -46,6 +48,8 @@ pub(crate) enum ContainerError {
     Sweep(#[from] SweepError),
     #[error("the template described itself in no known way: {0}")]
     Description(#[from] serde_json::Error),
+    #[error("the directory of the function's files, {}, is not there", .0.display())]
+    NoRoot(PathBuf),
     #[error("there is no template")]
     NoTemplate,
     #[error("the template did not say which runtime it is")]
@@ -62,6 +66,8 @@ pub(crate) struct Container {
     scope: Scope,
     /// None before the first template is frozen: it may make files until then.
     sweep: Option<Sweep>,
+    /// Of what the function of the command makes while it is imported for the first time.
+    handover: Option<Handover>,
     /// Where workers make files that have the supervisor's user; not read, but dropped.
     private: Option<PrivateDirectory>,
     /// A template to come: the first, or one that is to take over. Or a spare.
@@ -74,6 +80,8 @@ pub(crate) struct Container {
     spare: Option<Staff>,
     /// How many of those in a row were not as they should be when they were needed.
     refused_spares: u32,
+    /// What the function of the command printed when it was imported.
+    printed_at_import: Vec<(Stream, Line)>,
     /// A refork that has the last tenant's files still to remove.
     clearing: Option<Clearing>,
     /// Why another template was started, or has taken over.
@@ -171,8 +179,12 @@ impl Container {
         } else {
             (Scope::Shared, None)
         };
+        let handover = (scope == Scope::Container && settings.handler.is_some())
+            .then(|| Handover::prepare(USUAL))
+            .transpose()?;
         let booting = start(&mut engine, &settings, owner, private.as_ref())?;
         Ok(Self {
+            handover,
             settings,
             owner,
             engine,
@@ -185,6 +197,7 @@ impl Container {
             staff: None,
             spare: None,
             refused_spares: 0,
+            printed_at_import: Vec::new(),
             clearing: None,
             rotation: None,
         })
@@ -232,6 +245,12 @@ impl Container {
             _ => None,
         };
         candidate.into_iter().flat_map(|it| it.pipes.logs())
+    }
+
+    /// What the function of the command printed when it was imported, where that was not
+    /// to the container's own output.
+    pub(crate) fn take_printed(&mut self) -> Vec<(Stream, Line)> {
+        std::mem::take(&mut self.printed_at_import)
     }
 
     /// Reads that.
@@ -299,6 +318,11 @@ impl Container {
             }
             Word::Ready(runtime) => runtime,
         };
+        let printed = candidate.take_printed();
+        // Without a function of its owner's it is the runtime that printed it.
+        if self.settings.handler.is_some() {
+            self.printed_at_import.extend(printed);
+        }
         let worker = self
             .engine
             .freeze_in_place(candidate.starting, REQUEST_FD, self.owner)?;
@@ -337,6 +361,9 @@ impl Container {
                     private.path().display(),
                     description.leaves_open.join(", ")
                 );
+            }
+            if let Some(handover) = self.handover.take() {
+                handover.give(self.owner)?;
             }
             self.sweep = Some(Sweep::prepare(&self.scope, self.owner)?);
         }
@@ -385,7 +412,8 @@ impl Container {
         let Some(serving) = &self.template else {
             return Ok(());
         };
-        let (restores, seconds) = (self.settings.rotate_after, self.settings.rotate_seconds);
+        let settings = &self.settings;
+        let (restores, seconds) = (settings.rotate_after(), settings.rotate_seconds());
         let why = if restores > 0 && serving.restores >= restores {
             format!("after {restores} restores")
         } else if seconds > 0 && serving.since.elapsed().as_secs() >= seconds {
@@ -716,7 +744,7 @@ fn report(
 }
 
 /// Runs this very program as the template, or in the place of a spare. Its standard
-/// output leads nowhere (ours is the control channel), its errors go where ours go.
+/// output leads nowhere where ours is the control channel; its errors go where ours go.
 fn start(
     engine: &mut Engine,
     settings: &Settings,
@@ -734,6 +762,24 @@ fn start(
             .arg("--private-directory")
             .arg(private.path())
             .env("TMPDIR", private.path());
+    }
+    if let Some(handler) = &settings.handler {
+        // Last: a name may begin like an option.
+        command.arg("--").arg(handler);
+        let root = settings.function_root();
+        if !root.is_dir() {
+            return Err(ContainerError::NoRoot(root));
+        }
+        for name in ROOT_VARIABLES {
+            command.env(name, &root);
+        }
+        command.envs(settings.lambda_variables());
+        // What a module prints while it is imported, and there is no other tenant.
+        if settings.speaks_to_people() {
+            command.stdout(Stdio::inherit());
+        }
+        // Functions expect to be run where their files are.
+        command.current_dir(&root);
     }
     // Our own settings are no business of a tenant's.
     for (name, _) in std::env::vars_os() {

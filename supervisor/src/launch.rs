@@ -1,18 +1,15 @@
 //! The same program in the place of a runtime that is a program of its own: it gives up
 //! what a worker may not have, and is replaced by the runtime.
 
-use std::io;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use refunction_snapshot::inside::Launch;
 
+use crate::runtime::Program;
 use crate::sandbox::Sandbox;
 use crate::settings::Settings;
 use crate::template::Description;
-
-/// Makes a runtime that loads these libraries.
-type Program = fn(&[String]) -> io::Result<Command>;
 
 pub(crate) fn run(settings: &Settings, program: Program) -> ExitCode {
     let launch = match Launch::adopt() {
@@ -49,7 +46,7 @@ fn become_runtime(settings: &Settings, program: Program, launch: &Launch) -> Str
         return error.to_string();
     }
     // Not before: what it opens is not to be where the worker's descriptors belong.
-    match program(&settings.libraries()) {
+    match program(&settings.libraries(), settings.handler.as_deref()) {
         Ok(mut program) => {
             let error = program.exec();
             format!("starting {}: {error}", program.get_program().display())

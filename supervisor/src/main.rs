@@ -6,11 +6,13 @@
 
 mod cause;
 mod container;
+mod front;
 mod init;
 mod launch;
 mod lifecycle;
 mod logs;
 mod memory;
+mod output;
 mod peers;
 mod pipes;
 mod private;

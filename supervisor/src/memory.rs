@@ -48,16 +48,26 @@ fn without_cache(current: u64, stat: &str, caches: &[&str]) -> u64 {
     current.saturating_sub(cached)
 }
 
+/// The most bytes that a worker had resident since its last restore.
+pub(crate) fn peak(worker: Pid) -> Option<u64> {
+    Some(kibibytes(&status(worker)?, "VmHWM")? * 1024)
+}
+
 fn of_process(worker: Pid) -> Option<u64> {
-    let status = read_to_string(format!("/proc/{worker}/status")).ok()?;
-    let kibibytes = |wanted: &str| {
-        let (_, value) = status
-            .lines()
-            .filter_map(|line| line.split_once(':'))
-            .find(|(name, _)| *name == wanted)?;
-        value.split_whitespace().next()?.parse::<u64>().ok()
-    };
-    Some((kibibytes("RssAnon")? + kibibytes("VmPTE")?) * 1024)
+    let status = status(worker)?;
+    Some((kibibytes(&status, "RssAnon")? + kibibytes(&status, "VmPTE")?) * 1024)
+}
+
+fn status(process: Pid) -> Option<String> {
+    read_to_string(format!("/proc/{process}/status")).ok()
+}
+
+fn kibibytes(status: &str, wanted: &str) -> Option<u64> {
+    let (_, value) = status
+        .lines()
+        .filter_map(|line| line.split_once(':'))
+        .find(|(name, _)| *name == wanted)?;
+    value.split_whitespace().next()?.parse().ok()
 }
 
 fn number(path: &str) -> Option<u64> {

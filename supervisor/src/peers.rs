@@ -166,6 +166,15 @@ impl Peers {
         })
     }
 
+    /// Nobody: what is asked for comes another way.
+    pub(crate) fn none() -> Self {
+        Self {
+            listener: None,
+            peers: BTreeMap::new(),
+            next: 0,
+        }
+    }
+
     /// Whoever connects to this socket, which only this process's user may do.
     pub(crate) fn on_socket(path: &Path) -> io::Result<Self> {
         // Left by a container that was killed; one that lives has its own directory.
@@ -227,7 +236,9 @@ impl Peers {
 
     /// True if the only peer there can be has said all it will.
     pub(crate) fn is_over(&self) -> bool {
-        self.listener.is_none() && self.peers.values().all(|peer| peer.ended)
+        self.listener.is_none()
+            && !self.peers.is_empty()
+            && self.peers.values().all(|peer| peer.ended)
     }
 
     /// Writes until everything is out or `deadline` passes.

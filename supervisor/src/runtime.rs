@@ -20,10 +20,14 @@ pub(crate) struct Runtime {
 pub(crate) enum Origin {
     /// Forked from a template into which this adapter loaded the runtime.
     Template(Box<dyn Adapter>),
-    /// The program that this makes, which loads the libraries given by itself. It is
-    /// snapshotted where it stands: it has threads, and a fork would lose them.
-    Program(fn(&[String]) -> io::Result<Command>),
+    /// The program that this makes. It is snapshotted where it stands: it has threads, and
+    /// a fork would lose them.
+    Program(Program),
 }
+
+/// Makes a program that loads these libraries, and the function that the container's
+/// command names, by itself.
+pub(crate) type Program = fn(&[String], Option<&str>) -> io::Result<Command>;
 
 /// All of them; the first is meant where nobody names one.
 const RUNTIMES: &[Runtime] = &[
@@ -58,6 +62,11 @@ impl Runtime {
     /// The runtime, not yet booted.
     pub(crate) fn origin(self) -> Origin {
         (self.origin)()
+    }
+
+    /// As `--runtime` calls it.
+    pub(crate) fn name(self) -> &'static str {
+        self.name
     }
 
     /// True if its workers are programs of their own.

@@ -8,6 +8,22 @@ use refunction_snapshot::Scan;
 
 use crate::runtime::Runtime;
 
+/// The variables that say where an image keeps its function's files; the second is Lambda's.
+pub(crate) const ROOT_VARIABLES: [&str; 2] = ["FUNCTION_ROOT", "LAMBDA_TASK_ROOT"];
+
+/// Where HTTP is spoken if nothing is said.
+const HTTP_PORT: u16 = 8080;
+
+/// Milliseconds that a call may take if nothing is said.
+const DEADLINE_MS: u64 = 60_000;
+
+/// When another template takes over if nothing is said.
+const ROTATE_AFTER: u64 = 10_000;
+const ROTATE_SECONDS: u64 = 3_600;
+
+/// Where that is if neither does.
+const FUNCTION_ROOT: &str = "/var/task";
+
 /// PID 1 of a function container: loads a language runtime once, and puts the
 /// process back to that moment after each tenant's function.
 ///
@@ -15,6 +31,11 @@ use crate::runtime::Runtime;
 #[derive(Debug, Clone, Parser)]
 #[command(name = "refunction-supervisor", version)]
 pub(crate) struct Settings {
+    /// The function that this container is for, such as app.handler: imported once, from
+    /// $FUNCTION_ROOT, and in the snapshot. Without it functions come one after another.
+    #[arg(value_name = "HANDLER")]
+    pub(crate) handler: Option<String>,
+
     /// Which runtime to load.
     #[arg(long, env = "REFUNCTION_RUNTIME", value_enum, default_value_t)]
     pub(crate) runtime: Runtime,
@@ -22,6 +43,43 @@ pub(crate) struct Settings {
     /// Listen on this Unix socket instead of stdin and stdout.
     #[arg(long, env = "REFUNCTION_CONTROL", value_name = "PATH")]
     pub(crate) control: Option<PathBuf>,
+
+    /// Speak HTTP, on --port; meant where there is a HANDLER or a PORT.
+    #[arg(long, env = "REFUNCTION_HTTP", value_parser = clap::builder::FalseyValueParser::new())]
+    pub(crate) http: bool,
+
+    /// Where to speak HTTP: 8080 if nothing is said.
+    #[arg(long, env = "PORT", value_name = "PORT")]
+    pub(crate) port: Option<u16>,
+
+    /// When a function's state is put back: after each request, which is meant where
+    /// there is a HANDLER; when another function comes, which is meant otherwise; or never.
+    #[arg(long, env = "REFUNCTION_ISOLATION", value_enum)]
+    pub(crate) isolation: Option<Isolation>,
+
+    /// HTTP requests that may wait while another runs; more are answered 429.
+    #[arg(
+        long,
+        env = "REFUNCTION_QUEUE",
+        value_name = "REQUESTS",
+        default_value_t = 100
+    )]
+    pub(crate) queue: usize,
+
+    /// Milliseconds that an HTTP client gets for the headers of a request, for its body, and
+    /// to take the answer.
+    #[arg(
+        long,
+        env = "REFUNCTION_HTTP_PATIENCE_MS",
+        value_name = "MS",
+        default_value_t = 30_000,
+        value_parser = clap::value_parser!(u64).range(1..)
+    )]
+    pub(crate) http_patience_ms: u64,
+
+    /// How the container's own output has what functions print where it speaks HTTP.
+    #[arg(long, env = "REFUNCTION_LOG", value_enum, default_value_t)]
+    pub(crate) log: LogFormat,
 
     /// How to bring a worker back.
     #[arg(long, env = "REFUNCTION_METHOD", value_enum, default_value_t)]
@@ -46,34 +104,25 @@ pub(crate) struct Settings {
     pub(crate) preload: Vec<String>,
 
     /// Milliseconds that a call may take where neither it nor its function says
-    /// so; 0 for no limit.
-    #[arg(
-        long,
-        env = "REFUNCTION_DEADLINE_MS",
-        value_name = "MS",
-        default_value_t = 60_000
-    )]
-    pub(crate) deadline_ms: u64,
+    /// so; 0 for no limit. 60000 if nothing is said, by $AWS_LAMBDA_FUNCTION_TIMEOUT
+    /// neither.
+    #[arg(long, env = "REFUNCTION_DEADLINE_MS", value_name = "MS")]
+    pub(crate) deadline_ms: Option<u64>,
+
+    /// Lambda's way to say it, in seconds.
+    #[arg(long, hide = true, env = "AWS_LAMBDA_FUNCTION_TIMEOUT")]
+    pub(crate) timeout_seconds: Option<u64>,
 
     /// Restores after which another template takes over: a new hash seed, a new
-    /// address-space layout, new canaries; 0 for never.
-    #[arg(
-        long,
-        env = "REFUNCTION_ROTATE_AFTER",
-        value_name = "RESTORES",
-        default_value_t = 10_000
-    )]
-    pub(crate) rotate_after: u64,
+    /// address-space layout, new canaries; 0 for never. 10000 if nothing is said, and
+    /// never where there is a HANDLER: its only tenant would import it again.
+    #[arg(long, env = "REFUNCTION_ROTATE_AFTER", value_name = "RESTORES")]
+    rotate_after: Option<u64>,
 
     /// Seconds after which, at the next restore, another template is started to take
-    /// over; 0 for never.
-    #[arg(
-        long,
-        env = "REFUNCTION_ROTATE_SECONDS",
-        value_name = "SECONDS",
-        default_value_t = 3_600
-    )]
-    pub(crate) rotate_seconds: u64,
+    /// over; 0 for never. 3600 if nothing is said, and never where there is a HANDLER.
+    #[arg(long, env = "REFUNCTION_ROTATE_SECONDS", value_name = "SECONDS")]
+    rotate_seconds: Option<u64>,
 
     /// MiB by which what the container holds in memory may have grown, page cache aside,
     /// before another template takes over; looked at now and then; 0 for never.
@@ -136,18 +185,99 @@ impl Settings {
     }
 
     pub(crate) fn deadline(&self) -> Option<Duration> {
-        (self.deadline_ms > 0).then(|| Duration::from_millis(self.deadline_ms))
+        let seconds = self
+            .timeout_seconds
+            .map(|seconds| seconds.saturating_mul(1_000));
+        let limit = self.deadline_ms.or(seconds).unwrap_or(DEADLINE_MS);
+        (limit > 0).then(|| Duration::from_millis(limit))
     }
 
-    /// The arguments with which this program becomes the template.
+    /// When a function's state is put back.
+    pub(crate) fn isolation(&self) -> Isolation {
+        self.isolation.unwrap_or(match self.handler {
+            Some(_) => Isolation::Request,
+            None => Isolation::Session,
+        })
+    }
+
+    /// True if stdout is for people, and not for a peer.
+    pub(crate) fn speaks_to_people(&self) -> bool {
+        self.http_port().is_some() || self.control.is_some()
+    }
+
+    /// What Lambda's functions find in their environment, where nobody set it.
+    pub(crate) fn lambda_variables(&self) -> Vec<(&'static str, String)> {
+        let Some(handler) = &self.handler else {
+            return Vec::new();
+        };
+        let seconds = self
+            .deadline()
+            .map(|limit| limit.as_millis().div_ceil(1_000));
+        let seconds = seconds.map(|seconds| ("AWS_LAMBDA_FUNCTION_TIMEOUT", seconds.to_string()));
+        let others = [
+            ("_HANDLER", handler.clone()),
+            ("AWS_LAMBDA_FUNCTION_HANDLER", handler.clone()),
+            ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128".to_string()),
+            ("AWS_LAMBDA_FUNCTION_NAME", "function".to_string()),
+            ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST".to_string()),
+        ];
+        others
+            .into_iter()
+            .chain(seconds)
+            .filter(|(name, _)| std::env::var_os(name).is_none())
+            .collect()
+    }
+
+    /// Restores after which another template takes over; 0 for never.
+    pub(crate) fn rotate_after(&self) -> u64 {
+        self.rotate_after.unwrap_or(match self.handler {
+            Some(_) => 0,
+            None => ROTATE_AFTER,
+        })
+    }
+
+    /// Seconds after which another template takes over; 0 for never.
+    pub(crate) fn rotate_seconds(&self) -> u64 {
+        self.rotate_seconds.unwrap_or(match self.handler {
+            Some(_) => 0,
+            None => ROTATE_SECONDS,
+        })
+    }
+
+    /// The port to speak HTTP on, if that is to be.
+    pub(crate) fn http_port(&self) -> Option<u16> {
+        let is_wanted = self.http || self.port.is_some() || self.handler.is_some();
+        is_wanted.then(|| self.port.unwrap_or(HTTP_PORT))
+    }
+
+    /// What cannot be together.
+    pub(crate) fn check(&self) -> Result<(), &'static str> {
+        if self.isolation() == Isolation::Off && self.handler.is_none() {
+            return Err(
+                "--isolation off is for the one function that a HANDLER names: others would share a worker",
+            );
+        }
+        Ok(())
+    }
+
+    /// Where the image keeps its function's files.
+    pub(crate) fn function_root(&self) -> PathBuf {
+        ROOT_VARIABLES
+            .iter()
+            .find_map(|name| std::env::var_os(name).filter(|value| !value.is_empty()))
+            .unwrap_or_else(|| FUNCTION_ROOT.into())
+            .into()
+    }
+
+    /// The arguments with which this program becomes the template, but for the handler, which
+    /// comes after all others.
     pub(crate) fn template_arguments(&self) -> Vec<String> {
-        let runtime = self.runtime.to_possible_value();
         let mut arguments = vec![
             "--as-template".to_string(),
             "--worker-uid".to_string(),
             self.worker_uid.to_string(),
             "--runtime".to_string(),
-            runtime.map_or_else(String::new, |value| value.get_name().to_string()),
+            self.runtime.name().to_string(),
         ];
         let libraries = self.libraries();
         #[cfg(feature = "sabotage")]
@@ -159,6 +289,27 @@ impl Settings {
         }
         arguments
     }
+}
+
+/// When a function's state is put back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Isolation {
+    /// After each request.
+    Request,
+    /// When another function comes, or when told to.
+    Session,
+    /// Only when told to.
+    Off,
+}
+
+/// How what functions print is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// As they printed it, on the stream where they did.
+    #[default]
+    Text,
+    /// A JSON object for each line, all on standard output.
+    Json,
 }
 
 /// How to bring a worker back.

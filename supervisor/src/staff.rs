@@ -144,7 +144,7 @@ impl Candidate {
             }
             Ok(Some((Kind::Exception, payload))) => {
                 match serde_json::from_slice::<Exception>(&payload) {
-                    Ok(it) => Word::Failed(format!("{}: {}", it.error_type, it.message)),
+                    Ok(it) => Word::Failed(it.told()),
                     Err(error) => unclear(&error),
                 }
             }
@@ -159,9 +159,13 @@ impl Candidate {
             // None of it is a tenant's.
             self.listen();
             self.pipes.end_lines(&mut self.printed);
-            self.printed.clear();
         }
         word
+    }
+
+    /// What it printed until it was ready.
+    pub(crate) fn take_printed(&mut self) -> Vec<(Stream, Line)> {
+        std::mem::take(&mut self.printed)
     }
 
     /// What it printed on the way says more than its end.

@@ -5,6 +5,8 @@
 //! an address-space layout and canaries of its own, and nothing of the
 //! supervisor's memory for a tenant to read.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{IntoRawFd, OwnedFd};
@@ -101,9 +103,46 @@ fn boot(adapter: &mut dyn Adapter, settings: &Settings) -> Result<Sandbox, Strin
     let say = |error: BootError| error.to_string();
     adapter.boot().map_err(say)?;
     adapter.preload(&settings.libraries()).map_err(say)?;
+    if let Some(handler) = &settings.handler {
+        let before = open_descriptors();
+        let import = adapter.import(handler);
+        import.map_err(|exception| cannot_import(handler, &exception.told()))?;
+        let mut left = open_descriptors();
+        left.retain(|number, _| !before.contains_key(number));
+        if !left.is_empty() {
+            let left: Vec<String> = left.into_values().collect();
+            let reason = format!(
+                "it left open what no fork would have: {}. Open files and connections in a call, or at the first use",
+                left.join(", ")
+            );
+            return Err(cannot_import(handler, &reason));
+        }
+    }
     adapter.settle().map_err(say)?;
     Sandbox::close(settings.worker_uid, settings.private_directory.as_deref())
         .map_err(|error| error.to_string())
+}
+
+/// Why there is no container for this function.
+fn cannot_import(handler: &str, reason: &str) -> String {
+    format!("{handler} cannot be imported: {reason}")
+}
+
+/// The descriptors of this process, and what they are open on.
+fn open_descriptors() -> BTreeMap<OsString, String> {
+    const DIRECTORY: &str = "/proc/self/fd";
+    let Ok(entries) = std::fs::read_dir(DIRECTORY) else {
+        return BTreeMap::new();
+    };
+    entries
+        .flatten()
+        .filter_map(|entry| {
+            let target = std::fs::read_link(entry.path()).ok()?;
+            // The one through which they are listed.
+            let is_listing = target.starts_with("/proc") && target.ends_with("fd");
+            (!is_listing).then(|| (entry.file_name(), target.display().to_string()))
+        })
+        .collect()
 }
 
 /// A worker's life.

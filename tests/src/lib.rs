@@ -12,6 +12,7 @@
 pub mod environment;
 pub mod growth;
 pub mod host;
+pub mod http;
 pub mod java;
 
 pub mod peer;

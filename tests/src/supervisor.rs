@@ -4,7 +4,7 @@ use std::io::Read;
 use std::ops::{Deref, DerefMut};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
@@ -87,6 +87,8 @@ impl Supervisor {
                 command.env_remove(name);
             }
         }
+        // It would have it speak HTTP.
+        command.env_remove("PORT");
         command
             // Every rewind is looked at a second time; a difference is a refork, and
             // the tests that expect a rewind fail.
@@ -100,7 +102,11 @@ impl Supervisor {
         let mut child = command.spawn().expect("starting the supervisor");
         let handle = Handle::open(child.id()).expect("the supervisor was not reaped yet");
         let errors = collect(child.stderr.take());
-        let output: ChildStdout = child.stdout.take().expect("its output is a pipe");
+        // Where it is not a peer's, the test has a pipe of its own.
+        let output: Box<dyn Read + Send> = match child.stdout.take() {
+            Some(output) => Box::new(output),
+            None => Box::new(std::io::empty()),
+        };
         let input: ChildStdin = child.stdin.take().expect("its input is a pipe");
         let watchdog = watch_over(child.id());
         Self {
@@ -244,7 +250,7 @@ fn watch_over(pid: u32) -> Sender<()> {
 }
 
 /// Reads a stream to its end as it comes.
-fn collect(stream: Option<impl Read + Send + 'static>) -> Arc<Mutex<String>> {
+pub(crate) fn collect(stream: Option<impl Read + Send + 'static>) -> Arc<Mutex<String>> {
     let text = Arc::new(Mutex::new(String::new()));
     let to = Arc::clone(&text);
     if let Some(mut stream) = stream {
@@ -274,6 +280,15 @@ impl Listening {
     /// It does not.
     #[must_use]
     pub fn start(arguments: &[&str]) -> Self {
+        Self::start_with(arguments, |_| {})
+    }
+
+    /// As [`start`](Self::start), with whatever else is to be set.
+    ///
+    /// # Panics
+    /// It does not listen.
+    #[must_use]
+    pub fn start_with(arguments: &[&str], set: impl FnOnce(&mut Command)) -> Self {
         let name = format!("refunction-tests-{}", fresh_uid());
         let directory = Path::new("/run").join(name);
         std::fs::create_dir(&directory).expect("a directory for the socket");
@@ -281,7 +296,7 @@ impl Listening {
         let control = path.to_str().expect("a path in UTF-8").to_owned();
         let mut all = vec!["--control", &control];
         all.extend(arguments);
-        let supervisor = Supervisor::spawn(&all, |_| {});
+        let supervisor = Supervisor::spawn(&all, set);
         let listening = Self {
             supervisor,
             directory,

@@ -1,5 +1,5 @@
 //! docs/restore.md names code and tests for each kind of state, SPECIFICATION.md tests
-//! for each number. That these are still there is tried here; that they do what they
+//! for each number, docs/contracts.md for each clause. That these are still there is tried here; that they do what they
 //! say, by the tests named.
 
 #![forbid(unsafe_code)]
@@ -13,6 +13,9 @@ const HEADER: [&str; 5] = ["state", "how it is seen", "what is done", "code", "t
 /// Of the tables in SPECIFICATION.md.
 const PROMISES: [&str; 3] = ["promise", "number", "test"];
 
+/// Of the tables in docs/contracts.md.
+const CLAUSES: [&str; 3] = ["clause", "how", "test"];
+
 /// What stands where there is no code.
 const NOT_HANDLED: &str = "–";
 
@@ -22,6 +25,7 @@ const NO_TEST: &str = "none yet";
 /// Fewer rows than this and the table was not read, or was cut.
 const FEWEST_ROWS: usize = 60;
 const FEWEST_PROMISES: usize = 20;
+const FEWEST_CLAUSES: usize = 40;
 
 /// `[text](target)`.
 struct Link<'a> {
@@ -214,4 +218,30 @@ fn a_wrong_row_is_noticed() {
         assert_ne!(row(done, code, test), 0, "{done:?} {code:?} {test:?}");
     }
     assert_eq!(faults(&["state", "seen"], &folder).len(), 1);
+}
+
+#[test]
+fn every_clause_of_a_contract_leads_to_tests_that_are_there() {
+    let folder = documents();
+    let document = fs::read_to_string(folder.join("contracts.md")).expect("docs/contracts.md");
+    let clauses = rows(&document, &CLAUSES);
+    assert!(
+        clauses.len() >= FEWEST_CLAUSES,
+        "there are only {}",
+        clauses.len()
+    );
+    let mut faults = Vec::new();
+    for clause in clauses {
+        let &[name, how, test] = clause.as_slice() else {
+            faults.push(format!("{clause:?}: it has {} cells", clause.len()));
+            continue;
+        };
+        let found = match test == NO_TEST {
+            true if how.starts_with(NOT_HANDLED) => Vec::new(),
+            true => vec![format!("no test tries {how:?}")],
+            false => faults_of_tests(test, &folder),
+        };
+        faults.extend(found.iter().map(|fault| format!("{name}: {fault}")));
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
 }

@@ -2,7 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use refunction_protocol::Function;
+
 use crate::Exception;
+
+/// True if this is the function that the container's command names, as it was imported
+/// into the template.
+#[must_use]
+pub fn is_imported(function: &Function, imported: &str) -> bool {
+    !function.binary
+        && function.code.trim().is_empty()
+        && function.handler.as_deref() == Some(imported)
+}
 
 /// A handler's module and function.
 ///

@@ -11,14 +11,16 @@ mod serve;
 
 pub use serve::serve;
 
+use std::collections::BTreeMap;
+
 use refunction_protocol::Function;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 /// One runtime, embedded in the template's process.
 ///
-/// The calls come in this order: `boot`, `preload`, `settle` once in the template;
-/// then in every worker `after_fork` once, and after each restore `after_restore`,
+/// The calls come in this order: `boot`, `preload`, `import` where the container's command
+/// names a function, and `settle` once in the template; then in every worker `after_fork` once, and after each restore `after_restore`,
 /// `load`, and `invoke` as often as there are requests.
 pub trait Adapter {
     /// The runtime's name and its own version; valid after [`boot`](Self::boot).
@@ -35,6 +37,14 @@ pub trait Adapter {
     /// # Errors
     /// Names the library that could not be imported, and why.
     fn preload(&mut self, libraries: &[String]) -> Result<(), BootError>;
+
+    /// Imports the function that the container's command names into the template. A later
+    /// `load` without code and with this very handler finds it there, imported and never
+    /// called. It is the code of the image's author, and there is no other tenant.
+    ///
+    /// # Errors
+    /// What its module raised, or what is missing.
+    fn import(&mut self, handler: &str) -> Result<(), Exception>;
 
     /// Makes the template's memory quiet: a full collection, and whatever keeps
     /// later collections from writing to what is there.
@@ -77,13 +87,19 @@ pub struct Runtime {
 }
 
 /// One call of the loaded function.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Invocation {
     /// The request's id as text, for the handler's context.
     pub id: String,
     /// When the call is given up, in milliseconds since the Unix epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline_unix_ms: Option<u64>,
+    /// Variables for this call and those after it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// What Lambda's clients say of themselves, for the handler's context.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_context: Option<Box<RawValue>>,
     /// The argument.
     pub data: Box<RawValue>,
 }
@@ -107,6 +123,24 @@ impl Exception {
             error_type: kind.into(),
             message: message.into(),
             stack: String::new(),
+        }
+    }
+
+    /// All of it as one text: what it is, and where it came from.
+    #[must_use]
+    pub fn told(&self) -> String {
+        let Self {
+            error_type,
+            message,
+            stack,
+        } = self;
+        let stack = stack.trim_end();
+        if stack.contains(message.as_str()) && !message.is_empty() {
+            stack.to_string()
+        } else if stack.is_empty() {
+            format!("{error_type}: {message}")
+        } else {
+            format!("{error_type}: {message}\n{stack}")
         }
     }
 }

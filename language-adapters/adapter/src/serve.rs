@@ -78,6 +78,10 @@ mod tests {
             Ok(())
         }
 
+        fn import(&mut self, _: &str) -> Result<(), Exception> {
+            Ok(())
+        }
+
         fn settle(&mut self) -> Result<(), BootError> {
             Ok(())
         }

@@ -49,12 +49,13 @@ const OPTIONS: &[&str] = &[
 ];
 
 /// The runtime as a program to execute in this process's place, with these jars and classes
-/// loaded before it says that it is ready. It expects to find requests on descriptor 3 and
-/// writes answers to descriptor 4.
+/// loaded before it says that it is ready, and the function that the container's command
+/// names made. It expects to find requests on descriptor 3 and writes answers to
+/// descriptor 4.
 ///
 /// # Errors
 /// The adapter's jar is not there.
-pub fn command(libraries: &[String]) -> io::Result<Command> {
+pub fn command(libraries: &[String], handler: Option<&str>) -> io::Result<Command> {
     let adapter = env::var_os(ADAPTER_VARIABLE).map_or_else(|| ADAPTER.into(), PathBuf::from);
     if let Err(error) = fs::metadata(&adapter) {
         let what = format!("the adapter {}: {error}", adapter.display());
@@ -78,6 +79,7 @@ pub fn command(libraries: &[String]) -> io::Result<Command> {
     // Each thread that allocates would have an arena of its own.
     command.env("MALLOC_ARENA_MAX", "1");
     command.env_remove(ADAPTER_VARIABLE);
-    command.arg("-jar").arg(adapter).args(libraries);
+    command.arg("-jar").arg(adapter);
+    command.arg(handler.unwrap_or_default()).args(libraries);
     Ok(command)
 }

@@ -21,6 +21,7 @@ mod urls;
 use std::mem::ManuallyDrop;
 use std::rc::Rc;
 
+use refunction_adapter::given::is_imported;
 use refunction_adapter::{Adapter, BootError, Exception, Invocation, Runtime, archive};
 use refunction_protocol::Function;
 use rquickjs::{Persistent, Runtime as Engine};
@@ -60,6 +61,8 @@ struct Booted {
     libraries: Vec<String>,
     /// The context for the next function, made before it is asked for.
     next: Option<Realm>,
+    /// The one with the function that the container's command names, and its handler.
+    imported: Option<(String, Realm)>,
     /// The one with the function in it.
     loaded: Option<Realm>,
 }
@@ -98,6 +101,7 @@ impl Booted {
             engine: ManuallyDrop::new(engine),
             libraries: Vec::new(),
             next: Some(next),
+            imported: None,
             loaded: None,
         })
     }
@@ -109,6 +113,7 @@ impl Booted {
         }
         // The one before must let go of what the two share before there is another.
         self.loaded = None;
+        self.imported = None;
         self.engine.run_gc();
         let realm = Realm::new(&self.engine, &self.shared)?;
         for library in &self.libraries {
@@ -155,6 +160,19 @@ impl Adapter for JavaScript {
         Ok(())
     }
 
+    fn import(&mut self, handler: &str) -> Result<(), Exception> {
+        let Some(booted) = &mut self.booted else {
+            return Err(not_booted());
+        };
+        let mut realm = booted.fresh()?;
+        realm.load(&Function {
+            handler: Some(handler.to_owned()),
+            ..Function::default()
+        })?;
+        booted.imported = Some((handler.to_owned(), realm));
+        Ok(())
+    }
+
     fn settle(&mut self) -> Result<(), BootError> {
         let booted = self.booted("settling JavaScript")?;
         booted.engine.run_gc();
@@ -181,6 +199,14 @@ impl Adapter for JavaScript {
         let Some(booted) = &mut self.booted else {
             return Err(not_booted());
         };
+        if let Some((_, mut realm)) = booted
+            .imported
+            .take_if(|(handler, _)| is_imported(function, handler))
+        {
+            realm.set_environment(&function.env)?;
+            booted.loaded = Some(realm);
+            return Ok(());
+        }
         let mut realm = booted.fresh()?;
         let outcome = realm.load(function);
         // One that failed may have left anything: the next function gets another.
@@ -189,10 +215,10 @@ impl Adapter for JavaScript {
     }
 
     fn invoke(&mut self, invocation: &Invocation) -> Result<Box<RawValue>, Exception> {
-        let Some(booted) = &self.booted else {
+        let Some(booted) = &mut self.booted else {
             return Err(not_booted());
         };
-        match &booted.loaded {
+        match &mut booted.loaded {
             Some(realm) => realm.invoke(invocation),
             None => Err(refusal("NotLoaded", "no function is loaded")),
         }

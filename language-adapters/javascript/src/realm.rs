@@ -1,5 +1,6 @@
 //! One context with one function in it, and the event loop that drives it.
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::rc::Rc;
 
@@ -86,15 +87,19 @@ impl Realm {
 
     /// Loads a tenant's function.
     pub(crate) fn load(&mut self, function: &Tenant) -> Result<(), Exception> {
-        self.set_environment(function)?;
+        self.set_environment(&function.env)?;
         let place = self.place(function)?;
         let found = self.evaluate(&place)?;
         self.entry = Some(self.find_entry(&place, found)?);
         Ok(())
     }
 
-    fn set_environment(&mut self, function: &Tenant) -> Result<(), Exception> {
-        for (name, value) in &function.env {
+    /// Gives it these variables.
+    pub(crate) fn set_environment(
+        &mut self,
+        variables: &BTreeMap<String, String>,
+    ) -> Result<(), Exception> {
+        for (name, value) in variables {
             if name.is_empty() || name.contains(['=', '\0']) {
                 let message = format!("{name:?} cannot be the name of an environment variable");
                 return Err(refusal("TypeError", message));
@@ -104,14 +109,14 @@ impl Realm {
                 return Err(refusal("TypeError", message));
             }
         }
-        if let Some(zone) = function.env.get("TZ") {
-            self.time_zone = Some(TimeZone(std::env::var_os("TZ")));
+        if let Some(zone) = variables.get("TZ") {
+            self.time_zone
+                .get_or_insert_with(|| TimeZone(std::env::var_os("TZ")));
             embed::set_time_zone(Some(OsStr::new(zone)));
         }
         self.with(|ctx| {
             let environment: Object<'_> = self.shared.tool(ctx, "environment")?.get()?;
-            function
-                .env
+            variables
                 .iter()
                 .try_for_each(|(name, value)| environment.set(name.as_str(), value.as_str()))
         })
@@ -268,7 +273,10 @@ impl Realm {
     }
 
     /// Calls the function.
-    pub(crate) fn invoke(&self, invocation: &Invocation) -> Result<Box<RawValue>, Exception> {
+    pub(crate) fn invoke(&mut self, invocation: &Invocation) -> Result<Box<RawValue>, Exception> {
+        if !invocation.env.is_empty() {
+            self.set_environment(&invocation.env)?;
+        }
         let Some(entry) = &self.entry else {
             return Err(refusal("NotLoaded", "no function is loaded"));
         };

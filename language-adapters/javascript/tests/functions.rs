@@ -229,6 +229,7 @@ fn unicode_everywhere(javascript: &mut JavaScript) {
                 id: String::new(),
                 deadline_unix_ms: None,
                 data: RawValue::from_string(r#"{"x":"\ud800é"}"#.into()).expect("JSON"),
+                ..Invocation::default()
             })
             .expect("an answer")
     });
@@ -780,6 +781,7 @@ fn numbers_keep_their_value(javascript: &mut JavaScript) {
                 id: String::new(),
                 deadline_unix_ms: None,
                 data: RawValue::from_string(text.into()).expect("JSON"),
+                ..Invocation::default()
             })
             .expect("an answer");
         assert_eq!(value.get(), text.replace("1e300", "1e+300"));
@@ -863,6 +865,7 @@ exports.handler = async (event, context) => {
         id: "id-7".into(),
         deadline_unix_ms: Some(u64::try_from(now.as_millis()).expect("a time") + 5_000),
         data: RawValue::NULL.to_owned(),
+        ..Invocation::default()
     };
     let value = javascript.invoke(&invocation).expect("an answer");
     let fields: Vec<serde_json::Value> = serde_json::from_str(value.get()).expect("JSON");

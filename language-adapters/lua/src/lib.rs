@@ -12,7 +12,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use refunction_adapter::archive::Archive;
-use refunction_adapter::given::{check_environment, listing, split_handler};
+use refunction_adapter::given::{check_environment, is_imported, listing, split_handler};
 use refunction_adapter::{Adapter, BootError, Exception, Invocation, Runtime};
 use refunction_protocol::Function;
 use serde_json::value::RawValue;
@@ -39,6 +39,8 @@ struct Booted {
     environment: Environment,
     /// The state for the next function, made before it is asked for.
     next: Option<State>,
+    /// The one with the function that the container's command names, and its handler.
+    imported: Option<(String, State)>,
     /// The one with the function in it.
     loaded: Option<State>,
 }
@@ -69,8 +71,15 @@ impl Booted {
             libraries: Vec::new(),
             environment: Environment::default(),
             next: Some(next),
+            imported: None,
             loaded: None,
         })
+    }
+
+    /// The states that wait for a load.
+    fn ready(&self) -> Vec<&State> {
+        let imported = self.imported.as_ref().map(|(_, state)| state);
+        self.next.iter().chain(imported).collect()
     }
 
     /// A state in which no function ran, with the libraries in it.
@@ -89,6 +98,13 @@ impl Booted {
 
     fn load(&mut self, function: &Function) -> Result<State, Exception> {
         check_environment(&function.env)?;
+        if let Some((_, state)) = self
+            .imported
+            .take_if(|(handler, _)| is_imported(function, handler))
+        {
+            self.environment.set(&function.env);
+            return Ok(state);
+        }
         let state = self.fresh()?;
         self.environment.set(&function.env);
         let (place, archive) = self.place(function)?;
@@ -192,12 +208,26 @@ impl Adapter for Lua {
         Ok(())
     }
 
+    fn import(&mut self, handler: &str) -> Result<(), Exception> {
+        let Some(booted) = &mut self.booted else {
+            return Err(not_booted());
+        };
+        let function = Function {
+            handler: Some(handler.to_owned()),
+            ..Function::default()
+        };
+        let state = booted.load(&function)?;
+        booted.imported = Some((handler.to_owned(), state));
+        Ok(())
+    }
+
     fn settle(&mut self) -> Result<(), BootError> {
         const DOING: &str = "settling Lua";
-        match &self.booted(DOING)?.next {
-            Some(state) => state.collect().map_err(|error| failed(DOING, error)),
-            None => Ok(()),
-        }
+        let ready = self.booted(DOING)?.ready();
+        ready
+            .into_iter()
+            .try_for_each(State::collect)
+            .map_err(|error| failed(DOING, error))
     }
 
     fn after_fork(&mut self) {
@@ -206,11 +236,12 @@ impl Adapter for Lua {
 
     fn after_restore(&mut self) -> Result<(), BootError> {
         const DOING: &str = "reseeding Lua";
-        match &self.booted(DOING)?.next {
-            Some(state) => state.reseed().map_err(|error| failed(DOING, error)),
-            // One that is yet to be made is seeded then.
-            None => Ok(()),
-        }
+        // One that is yet to be made is seeded then.
+        let ready = self.booted(DOING)?.ready();
+        ready
+            .into_iter()
+            .try_for_each(State::reseed)
+            .map_err(|error| failed(DOING, error))
     }
 
     fn load(&mut self, function: &Function) -> Result<(), Exception> {
@@ -225,9 +256,11 @@ impl Adapter for Lua {
     }
 
     fn invoke(&mut self, invocation: &Invocation) -> Result<Box<RawValue>, Exception> {
-        let Some(booted) = &self.booted else {
+        let Some(booted) = &mut self.booted else {
             return Err(not_booted());
         };
+        check_environment(&invocation.env)?;
+        booted.environment.add(&invocation.env);
         match &booted.loaded {
             Some(state) => state.invoke(invocation),
             None => Err(refusal("NotLoaded", "no function is loaded")),

@@ -21,6 +21,7 @@ fn invoke(lua: &mut Lua, data: &str) -> Result<Value, Exception> {
         id: "request-1".into(),
         deadline_unix_ms: None,
         data: RawValue::from_string(data.into()).expect("test data is JSON"),
+        ..Invocation::default()
     })
     .map(|value| serde_json::from_str(value.get()).expect("results are JSON"))
 }
@@ -287,6 +288,7 @@ fn what_json_holds_keeps_its_value() {
             id: String::new(),
             deadline_unix_ms: None,
             data: RawValue::from_string("null".into()).expect("JSON"),
+            ..Invocation::default()
         });
         let answer = answer.unwrap_or_else(|error| panic!("{value}: {error:#?}"));
         assert_eq!(answer.get(), text, "{value}");

@@ -35,6 +35,7 @@ fn variables(lua: &mut Lua, given: &[(&str, &str)]) -> String {
         id: String::new(),
         deadline_unix_ms: None,
         data: RawValue::from_string("null".into()).expect("JSON"),
+        ..Invocation::default()
     });
     answer.expect("a value").get().to_owned()
 }

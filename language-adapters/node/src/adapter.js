@@ -147,6 +147,7 @@ let reseed = null;
 function afterRestore() {
   if (!reseed()) throw new Failure('OpenSSL finds no randomness');
   seed(random);
+  if (isDrawn) refresh();
 }
 
 // Other contexts would be seeded by a generator that a rewind puts back.
@@ -169,9 +170,17 @@ const root = process.env.FUNCTION_ROOT || process.env.LAMBDA_TASK_ROOT || proces
 let entry = null;
 let takesContext = false;
 
+// The function that the container's command names: its handler, and what it is.
+let imported = null;
+
 async function load(given) {
   entry = null;
   if (given.env) Object.assign(process.env, given.env);
+  if (imported && given.handler === imported.handler && !given.binary && !given.code.trim()) {
+    entry = imported.entry;
+    takesContext = true;
+    return;
+  }
   const { space, name, isHandler } = await resolve(given);
   find(space, name, isHandler);
 }
@@ -426,17 +435,29 @@ function flush(then) {
   }
 }
 
-function contextOf({ id, deadline_unix_ms: deadline }) {
+// As Lambda has it. An answer does not wait for what else is in the event loop: between
+// calls nothing goes on.
+function contextOf({ id, deadline_unix_ms: deadline, client_context: client }, callback) {
+  const { env } = process;
+  const name = env.AWS_LAMBDA_FUNCTION_NAME || 'function';
+  const region = env.AWS_REGION || env.AWS_DEFAULT_REGION || 'us-east-1';
+  const account = env.AWS_ACCOUNT_ID || '012345678912';
+  const end = deadline ?? now() + (Number(env.AWS_LAMBDA_FUNCTION_TIMEOUT) || 900) * 1000;
   return {
-    functionName: process.env.AWS_LAMBDA_FUNCTION_NAME ?? 'function',
-    functionVersion: process.env.AWS_LAMBDA_FUNCTION_VERSION ?? '$LATEST',
-    memoryLimitInMB: process.env.AWS_LAMBDA_FUNCTION_MEMORY_SIZE ?? '128',
-    invokedFunctionArn: '',
-    logGroupName: '',
-    logStreamName: '',
+    functionName: name,
+    functionVersion: env.AWS_LAMBDA_FUNCTION_VERSION || '$LATEST',
+    memoryLimitInMB: env.AWS_LAMBDA_FUNCTION_MEMORY_SIZE || '128',
+    invokedFunctionArn: `arn:aws:lambda:${region}:${account}:function:${name}`,
+    logGroupName: env.AWS_LAMBDA_LOG_GROUP_NAME || `/aws/lambda/${name}`,
+    logStreamName: env.AWS_LAMBDA_LOG_STREAM_NAME || '$LATEST',
     awsRequestId: id,
-    callbackWaitsForEmptyEventLoop: false,
-    getRemainingTimeInMillis: () => (deadline ? Math.max(0, deadline - now()) : 60_000),
+    callbackWaitsForEmptyEventLoop: true,
+    clientContext: client,
+    identity: undefined,
+    getRemainingTimeInMillis: () => Math.max(0, end - now()),
+    done: callback,
+    fail: (error) => callback(error ?? new Failure('the function failed and gave no error')),
+    succeed: (result) => callback(null, result),
   };
 }
 
@@ -461,9 +482,10 @@ function invoke(invocation) {
   const succeed = (result) => done(null, result);
   try {
     if (!entry) throw new Refusal('NotLoaded', 'no function is loaded');
-    const call = takesContext
-      ? entry(invocation.data, contextOf(invocation), (error, result) => (error ? fail(error) : succeed(result)))
-      : entry(invocation.data);
+    if (invocation.env) Object.assign(process.env, invocation.env);
+    const callback = (error, result) => (error ? fail(error) : succeed(result));
+    const context = takesContext && contextOf(invocation, callback);
+    const call = takesContext ? entry(invocation.data, context, callback) : entry(invocation.data);
     if (call !== null && typeof call === 'object' && typeof call.then === 'function') {
       call.then(succeed, fail);
     } else if (!(takesContext && entry.length > 2)) {
@@ -503,7 +525,7 @@ process.on('beforeExit', () => {
 // --- boot ----------------------------------------------------------------------
 
 function boot() {
-  const [addon, ...packages] = process.argv.slice(1);
+  const [addon, handler, ...packages] = process.argv.slice(1);
   const native = { exports: {} };
   process.dlopen(native, addon);
   ({ reseed } = native.exports);
@@ -516,7 +538,55 @@ function boot() {
   for (const name of COMMON) Module.createRequire(path.join(root, 'x'))(`node:${name}`);
   process.stdout;
   process.stderr;
-  return packages;
+  return { handler, packages };
+}
+
+// What the snapshot has drawn from is no more fresh after a restore. V8 seeds a context's
+// Math.random once, and some of crypto's functions read ahead: sixteen bytes for each of
+// 128 names, six for each of 1024 numbers. So there is another Math.random, and as much
+// is thrown away as can have been read ahead.
+const words = new Uint32Array(4);
+
+function nextWord() {
+  const [, turned] = words;
+  const drawn = multiply(rotated(multiply(turned, 5), 7), 9) >>> 0;
+  words[2] ^= words[0];
+  words[3] ^= words[1];
+  words[1] ^= words[2];
+  words[0] ^= words[3];
+  words[2] ^= turned << 9;
+  words[3] = rotated(words[3], 11);
+  return drawn;
+}
+
+const multiply = Math.imul;
+const rotated = (word, by) => (word << by) | (word >>> (32 - by));
+const { randomInt, randomUUID } = crypto;
+let isDrawn = false;
+
+function refresh() {
+  randomFillSync(words);
+  for (let name = 0; name < 128; name++) randomUUID();
+  for (let number = 0; number < 1024; number++) randomInt(2);
+}
+
+// Before the first package: what it is given it keeps.
+function expectDraws() {
+  isDrawn = true;
+  refresh();
+  // xoshiro128** (https://prng.di.unimi.it), 53 bits of two numbers.
+  const drawing = { random: () => (nextWord() * 0x200000 + (nextWord() >>> 11)) / 2 ** 53 };
+  Math.random = drawing.random;
+}
+
+// A module that fails when nobody waits for it any more fails the import all the same.
+async function importFunction(handler) {
+  settle = ({ thrown }) => giveUp(thrown);
+  const { space, name } = await resolve({ code: '', handler });
+  find(space, name, true);
+  imported = { handler, entry };
+  entry = null;
+  settle = null;
 }
 
 async function preload(packages) {
@@ -565,9 +635,11 @@ async function warm() {
   next = wait;
 }
 
-async function ready(packages) {
+async function ready({ handler, packages }) {
+  if (handler || packages.length > 0) expectDraws();
   await preload(packages);
   await warm();
+  if (handler) await importFunction(handler);
   setFlagsFromString('--expose-gc');
   const gc = vm.runInNewContext('gc');
   setFlagsFromString('--no-expose-gc');
@@ -584,9 +656,9 @@ function giveUp(error) {
 }
 
 try {
-  const packages = boot();
+  const given = boot();
   // The first thing that is asked of a file starts the pool's threads.
-  fs.stat('/', () => after(() => ready(packages).catch(giveUp)));
+  fs.stat('/', () => after(() => ready(given).catch(giveUp)));
 } catch (error) {
   giveUp(error);
 }

@@ -21,18 +21,20 @@ const ADDON: &str = "/usr/local/lib/refunction/node.so";
 const BUILT_ADDON: &str = "librefunction_node_addon.so";
 
 /// The runtime as a program to execute in this process's place, with these packages
-/// loaded before it says that it is ready. It expects to find requests on descriptor 3
+/// loaded before it says that it is ready, and the function that the container's command
+/// names imported. It expects to find requests on descriptor 3
 /// and writes answers to descriptor 4.
 ///
 /// # Errors
 /// The add-on is not there.
-pub fn command(packages: &[String]) -> io::Result<Command> {
+pub fn command(packages: &[String], handler: Option<&str>) -> io::Result<Command> {
     let addon = addon()?;
     let mut command = Command::new("node");
     // Fewer threads are fewer to stop and to put back: V8's own have work only while
     // it collects or compiles a lot.
     command.args(["--v8-pool-size=1", "--eval", ADAPTER, "--"]);
-    command.arg(addon).args(packages).env_remove(ADDON_VARIABLE);
+    command.arg(addon).arg(handler.unwrap_or_default());
+    command.args(packages).env_remove(ADDON_VARIABLE);
     Ok(command)
 }
 

@@ -43,6 +43,7 @@ fn serve(python: &mut Python, source: &str) {
         id: "1".into(),
         deadline_unix_ms: None,
         data: RawValue::from_string(r#"{"name":"x"}"#.into()).expect("JSON"),
+        ..Invocation::default()
     };
     // Counting and printing write pages of their own: once for nothing.
     step("(nothing)", || {});

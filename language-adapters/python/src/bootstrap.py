@@ -122,6 +122,8 @@ class Loaded:
 
 
 _loaded = Loaded()
+# The function that the container's command names: its handler, and how it was loaded.
+_imported = (None, None)
 
 
 # --- in the template ---------------------------------------------------------
@@ -172,6 +174,30 @@ def preload(names):
     return None
 
 
+def import_function(handler):
+    """Imports the function that the container's command names, to be found by every
+    load of it; None, or what went wrong."""
+    global _imported, _loaded
+    # Before it: what warms the adapter up goes again, and with it what came after.
+    _warm()
+    threads = _threads()
+    with _counting_fork_hooks():
+        failure = load("", False, None, handler, {})
+    if failure is not None:
+        return failure
+    started = _threads() - threads
+    if started > 0:
+        return (
+            "RuntimeError",
+            f"it started {started} thread(s) when it was imported, and only a process with one "
+            "can be forked: start them in the handler",
+            "",
+        )
+    _imported = (handler, _loaded)
+    _loaded = Loaded()
+    return None
+
+
 class _counting_fork_hooks:
     """Notices a library that wants to be told of forks."""
 
@@ -198,7 +224,8 @@ def settle():
     protocol, because a library asked to be told."""
     global _reseeders, _template_modules
     _template_modules = frozenset(_modules)
-    _warm()
+    if _imported[0] is None:
+        _warm()
     linecache.clearcache()
     # What is frozen is not found; a second settling must find it again.
     gc.unfreeze()
@@ -352,6 +379,10 @@ def load(code, binary, main, handler, env):
     _unload()
     try:
         _set_environment(env)
+        imported, it = _imported
+        if imported is not None and handler == imported and not binary and not code.strip():
+            _loaded.entry, _loaded.name, _loaded.arity = it.entry, it.name, it.arity
+            return None
         if binary:
             module, attribute = _load_archive(code, main, handler)
         elif code.strip():
@@ -419,7 +450,7 @@ def _set_environment(env):
         if "\0" in value:
             raise Refusal("ValueError", f"the environment variable {name} holds a NUL")
     for name, value in env.items():
-        _loaded.environment[name] = _environ.get(name)
+        _loaded.environment.setdefault(name, _environ.get(name))
         _environ[name] = value
     if "TZ" in env:
         time.tzset()
@@ -672,10 +703,28 @@ class Identity:
     cognito_identity_pool_id = None
 
 
+class Client:
+    """Lambda's: the application that a mobile client is."""
+
+    def __init__(self, said):
+        for name in ("installation_id", "app_title", "app_version_name", "app_version_code", "app_package_name"):
+            setattr(self, name, said.get(name))
+
+
+class ClientContext:
+    """Lambda's: what a mobile client says of itself."""
+
+    def __init__(self, said):
+        self.custom = said.get("custom")
+        self.env = said.get("env")
+        client = said.get("client")
+        self.client = Client(client) if isinstance(client, dict) else None
+
+
 class Context:
     """What a handler is given beside the event, as Lambda has it."""
 
-    def __init__(self, request_id, deadline):
+    def __init__(self, request_id, deadline, client):
         get = _environ.get
         name = get("AWS_LAMBDA_FUNCTION_NAME") or SOURCE_MODULE
         region = get("AWS_REGION") or get("AWS_DEFAULT_REGION") or "us-east-1"
@@ -687,7 +736,7 @@ class Context:
         self.invoked_function_arn = f"arn:aws:lambda:{region}:{account}:function:{name}"
         self.log_group_name = get("AWS_LAMBDA_LOG_GROUP_NAME") or f"/aws/lambda/{name}"
         self.log_stream_name = get("AWS_LAMBDA_LOG_STREAM_NAME") or "$LATEST"
-        self.client_context = None
+        self.client_context = None if client is None else ClientContext(_scan(client, 0)[0])
         self.identity = Identity()
         if deadline is None:
             try:
@@ -705,13 +754,15 @@ class Context:
         sys.stdout.write(text if text.endswith("\n") else text + "\n")
 
 
-def invoke(request_id, deadline, text):
+def invoke(request_id, deadline, text, env=(), client=None):
     """Calls the function; the result as JSON text, or what went wrong."""
     if _loaded.entry is None:
         return "NotLoaded", "no function is loaded", ""
     try:
+        if env:
+            _set_environment(env)
         argument, _ = _scan(text, 0)
-        result = _call(request_id, deadline, argument)
+        result = _call(request_id, deadline, client, argument)
         return _encode(result)
     except BaseException as error:
         return _describe(error)
@@ -719,13 +770,13 @@ def invoke(request_id, deadline, text):
         _flush()
 
 
-def _call(request_id, deadline, argument):
+def _call(request_id, deadline, client, argument):
     entry = _loaded.entry
     arity = _loaded.arity
     if arity == 1:
         result = entry(argument)
     elif arity == 2:
-        result = entry(argument, Context(request_id, deadline))
+        result = entry(argument, Context(request_id, deadline, client))
     else:
         result = entry()
     if hasattr(type(result), "__await__"):

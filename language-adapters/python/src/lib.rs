@@ -9,6 +9,8 @@ mod embed;
 #[cfg(feature = "sabotage")]
 pub mod sabotage;
 
+use std::collections::BTreeMap;
+
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 use refunction_adapter::{Adapter, BootError, Exception, Invocation, Runtime};
@@ -32,6 +34,7 @@ struct Booted {
     version: String,
     fork_hooks: bool,
     preload: Py<PyAny>,
+    import: Py<PyAny>,
     settle: Py<PyAny>,
     after_fork: Py<PyAny>,
     after_restore: Py<PyAny>,
@@ -96,6 +99,21 @@ impl Adapter for Python {
         }
     }
 
+    fn import(&mut self, handler: &str) -> Result<(), Exception> {
+        let Some(booted) = &self.booted else {
+            return Err(not_booted());
+        };
+        let outcome = pyo3::Python::attach(|py| {
+            let failure = booted
+                .import
+                .call1(py, (handler,))
+                .map_err(|error| ours(py, &error))?;
+            failed_or_not(failure.bind(py))
+        });
+        embed::flush_c_streams();
+        outcome
+    }
+
     fn settle(&mut self) -> Result<(), BootError> {
         const DOING: &str = "settling Python";
         let booted = self.booted(DOING)?;
@@ -135,11 +153,7 @@ impl Adapter for Python {
             return Err(not_booted());
         };
         let outcome = pyo3::Python::attach(|py| {
-            let env = PyDict::new(py);
-            for (name, value) in &function.env {
-                env.set_item(name, value)
-                    .map_err(|error| ours(py, &error))?;
-            }
+            let env = variables(py, &function.env)?;
             let failure = booted
                 .load
                 .call1(
@@ -153,10 +167,7 @@ impl Adapter for Python {
                     ),
                 )
                 .map_err(|error| ours(py, &error))?;
-            match failure.bind(py).cast::<PyTuple>() {
-                Ok(failure) => Err(exception(failure)),
-                Err(_) => Ok(()),
-            }
+            failed_or_not(failure.bind(py))
         });
         embed::flush_c_streams();
         outcome
@@ -167,6 +178,8 @@ impl Adapter for Python {
             return Err(not_booted());
         };
         let outcome = pyo3::Python::attach(|py| {
+            let env = variables(py, &invocation.env)?;
+            let client = invocation.client_context.as_ref().map(|it| it.get());
             let answer = booted
                 .invoke
                 .call1(
@@ -175,6 +188,8 @@ impl Adapter for Python {
                         &invocation.id,
                         invocation.deadline_unix_ms,
                         invocation.data.get(),
+                        env,
+                        client,
                     ),
                 )
                 .map_err(|error| ours(py, &error))?;
@@ -211,12 +226,34 @@ fn bootstrap(py: pyo3::Python<'_>, root: Option<std::ffi::OsString>) -> PyResult
         version: version.split(' ').next().unwrap_or(version).to_owned(),
         fork_hooks: false,
         preload: hook("preload")?,
+        import: hook("import_function")?,
         settle: hook("settle")?,
         after_fork: hook("after_fork")?,
         after_restore: hook("after_restore")?,
         load: hook("load")?,
         invoke: hook("invoke")?,
     })
+}
+
+fn variables<'py>(
+    py: pyo3::Python<'py>,
+    env: &BTreeMap<String, String>,
+) -> Result<Bound<'py, PyDict>, Exception> {
+    let variables = PyDict::new(py);
+    for (name, value) in env {
+        variables
+            .set_item(name, value)
+            .map_err(|error| ours(py, &error))?;
+    }
+    Ok(variables)
+}
+
+/// What `bootstrap.py` answers where there is nothing to tell but a failure.
+fn failed_or_not(failure: &Bound<'_, PyAny>) -> Result<(), Exception> {
+    match failure.cast::<PyTuple>() {
+        Ok(failure) => Err(exception(failure)),
+        Err(_) => Ok(()),
+    }
 }
 
 /// The call's result; `bootstrap.py` encoded it, so anything wrong here is ours.

@@ -180,6 +180,7 @@ fn unicode_everywhere(python: &mut Python) {
             id: String::new(),
             deadline_unix_ms: None,
             data: RawValue::from_string(r#"{"x":"\ud800é"}"#.into()).expect("JSON"),
+            ..Invocation::default()
         })
         .expect("an answer");
     assert_eq!(value.get(), r#""\ud800\u00e9""#);
@@ -405,6 +406,7 @@ fn numbers_keep_their_value(python: &mut Python) {
                 id: String::new(),
                 deadline_unix_ms: None,
                 data: RawValue::from_string(text.into()).expect("JSON"),
+                ..Invocation::default()
             })
             .expect("an answer");
         assert_eq!(value.get(), text.replace("1e300", "1e+300"));
@@ -547,6 +549,7 @@ def handler(event, context):
         id: "id-7".into(),
         deadline_unix_ms: Some(u64::try_from(now.as_millis()).expect("a time") + 5_000),
         data: RawValue::NULL.to_owned(),
+        ..Invocation::default()
     };
     let (value, output) = output_of(|| python.invoke(&invocation).expect("an answer"));
     assert_eq!(output, "logged\n");

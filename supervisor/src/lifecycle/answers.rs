@@ -9,10 +9,9 @@ use refunction_protocol::{Failure, FailureKind, Log, Report, Stream};
 use refunction_snapshot::News;
 use serde_json::value::RawValue;
 
-use super::{Awaited, Call, END_FOLLOWS, Fatal, InFlight, Ready, Supervisor, io_error};
+use super::{Awaited, Call, Client, END_FOLLOWS, Fatal, InFlight, Ready, Supervisor, io_error};
 use crate::cause;
 use crate::logs::Line;
-use crate::peers::PeerId;
 use crate::pipes::BadFrame;
 
 impl Supervisor {
@@ -68,8 +67,16 @@ impl Supervisor {
         let to = self
             .in_flight
             .as_ref()
-            .map(|in_flight| (in_flight.peer, in_flight.request_id()));
+            .map(|in_flight| (in_flight.client, in_flight.request_id()));
+        let call = self.front_call();
         for (stream, line) in lines {
+            let is_peers = matches!(to, Some((Client::Peer(_), _)));
+            if let (Some(http), false) = (&mut self.http, is_peers) {
+                http.print(call, stream, &line);
+                if call.is_some() {
+                    continue;
+                }
+            }
             let report = Report::Log(Log {
                 id: to.as_ref().and_then(|(_, id)| id.clone()),
                 stream,
@@ -77,11 +84,20 @@ impl Supervisor {
                 truncated: line.truncated,
             });
             match &to {
-                Some((peer, _)) => self.peers.tell(*peer, &report),
-                None => self
+                Some((Client::Peer(peer), _)) => self.peers.tell(*peer, &report),
+                _ => self
                     .peers
                     .iter_mut()
                     .for_each(|(_, peer)| peer.tell(&report)),
+            }
+        }
+    }
+
+    /// Of no call, whatever is in hand.
+    pub(super) fn tell_logs_of_nobody(&mut self, lines: Vec<(Stream, Line)>) {
+        if let Some(http) = &mut self.http {
+            for (stream, line) in lines {
+                http.print(None, stream, &line);
             }
         }
     }
@@ -107,7 +123,7 @@ impl Supervisor {
             )
         };
         let InFlight {
-            peer,
+            client,
             awaited,
             limit,
         } = in_flight;
@@ -118,14 +134,14 @@ impl Supervisor {
                         self.is_loaded = true;
                         match then {
                             Some(call) => return self.invoke(call),
-                            None => self.peers.tell(peer, &Report::FunctionLoaded(Ok(()))),
+                            None => self.tell(client, Report::FunctionLoaded(Ok(()))),
                         }
                     }
-                    Ok(Some(exception)) => self.fail_load(peer, then, raised(exception)),
+                    Ok(Some(exception)) => self.fail_load(client, then, raised(exception)),
                     Err(_) => {
                         let awaited = Awaited::Load { then };
                         self.in_flight = Some(InFlight {
-                            peer,
+                            client,
                             awaited,
                             limit,
                         });
@@ -137,7 +153,8 @@ impl Supervisor {
                 let data = one_value(payload).unwrap_or_else(|| RawValue::NULL.to_owned());
                 self.counts.requests += 1;
                 let id = call.request.id;
-                self.peers.tell(peer, &Report::Response { id, data });
+                self.tell(client, Report::Response { id, data });
+                self.is_restore_due = self.restores_each();
             }
             (Awaited::Value(call), Kind::Exception) => {
                 match serde_json::from_slice::<Exception>(payload) {
@@ -145,17 +162,18 @@ impl Supervisor {
                         let awaited = Awaited::Value(call);
                         self.fail(
                             InFlight {
-                                peer,
+                                client,
                                 awaited,
                                 limit,
                             },
                             raised(exception),
                         );
+                        self.is_restore_due = self.restores_each();
                     }
                     Err(_) => {
                         let awaited = Awaited::Value(call);
                         self.in_flight = Some(InFlight {
-                            peer,
+                            client,
                             awaited,
                             limit,
                         });
@@ -165,7 +183,7 @@ impl Supervisor {
             }
             (awaited, _) => {
                 self.in_flight = Some(InFlight {
-                    peer,
+                    client,
                     awaited,
                     limit,
                 });
@@ -175,29 +193,30 @@ impl Supervisor {
         Ok(())
     }
 
-    pub(super) fn fail_load(&mut self, peer: PeerId, then: Option<Box<Call>>, failure: Failure) {
+    pub(super) fn fail_load(&mut self, client: Client, then: Option<Box<Call>>, failure: Failure) {
         match then {
             Some(call) => {
                 self.counts.requests += 1;
                 let id = call.request.id;
-                self.peers.tell(peer, &Report::Error { id, failure });
+                self.tell(client, Report::Error { id, failure });
+                // It ran, and may have left anything.
+                self.is_restore_due = self.restores_each();
             }
             None => {
                 // Nothing to call: a later request is told so.
-                self.function = None;
-                self.peers.tell(peer, &Report::FunctionLoaded(Err(failure)));
+                self.function = super::named(&self.settings);
+                self.tell(client, Report::FunctionLoaded(Err(failure)));
             }
         }
     }
 
     pub(super) fn fail(&mut self, in_flight: InFlight, failure: Failure) {
         match in_flight.awaited {
-            Awaited::Load { then } => self.fail_load(in_flight.peer, then, failure),
+            Awaited::Load { then } => self.fail_load(in_flight.client, then, failure),
             Awaited::Value(call) => {
                 self.counts.requests += 1;
                 let id = call.request.id;
-                self.peers
-                    .tell(in_flight.peer, &Report::Error { id, failure });
+                self.tell(in_flight.client, Report::Error { id, failure });
             }
         }
     }
@@ -217,7 +236,12 @@ impl Supervisor {
     pub(super) fn replace(&mut self) -> Result<(), Fatal> {
         self.is_loaded = false;
         self.is_used = false;
+        self.is_primed = false;
+        self.is_restore_due = false;
         self.counts.reforks += 1;
+        if let Some(http) = &mut self.http {
+            http.report(None);
+        }
         Ok(self.container.refork()?)
     }
 
@@ -267,6 +291,8 @@ impl Supervisor {
                     }
                     self.is_loaded = false;
                     self.is_used = false;
+                    self.is_primed = false;
+                    self.is_restore_due = false;
                     self.container.reboot()?;
                 }
                 News::TemplateEnded { .. }

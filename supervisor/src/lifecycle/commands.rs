@@ -5,15 +5,18 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use nix::poll::PollFlags;
 use refunction_adapter::Invocation;
 use refunction_adapter::channel::Kind;
+use refunction_adapter::given::is_imported;
 use refunction_protocol::{
-    BadCommand, Command, FailureKind, Method, Report, Request, RequestId, Restored, Started, State,
-    Status,
+    BadCommand, Command, FailureKind, Function, Method, Report, Request, RequestId, Restored,
+    Started, State, Status,
 };
 
-use super::{Awaited, Call, Fatal, InFlight, Ready, Supervisor, Wanted, io_error};
+use super::{Awaited, Call, Client, Fatal, InFlight, Ready, Supervisor, Wanted, io_error};
 use crate::cause;
+use crate::front::Extras;
 use crate::peers::PeerId;
 use crate::sabotage::leaves_out;
+use crate::settings::Isolation;
 
 impl Supervisor {
     /// Tells everybody who has not heard it that there is a worker.
@@ -65,14 +68,15 @@ impl Supervisor {
                 Err(error) => self.refuse(peer, None, error.to_string()),
             }
         }
-        let waiting: Vec<PeerId> = self
+        let waiting: Vec<Client> = self
             .queue
             .iter()
-            .map(|wanted| wanted.peer)
-            .chain(self.in_flight.as_ref().map(|in_flight| in_flight.peer))
+            .map(|wanted| wanted.client)
+            .chain(self.in_flight.as_ref().map(|in_flight| in_flight.client))
             .chain(self.restoring)
             .collect();
-        self.peers.forget_gone(|id| waiting.contains(&id));
+        self.peers
+            .forget_gone(|id| waiting.contains(&Client::Peer(id)));
     }
 
     pub(super) fn take_command(&mut self, peer: PeerId, command: Result<Command, BadCommand>) {
@@ -84,6 +88,14 @@ impl Supervisor {
                 self.peers.tell(peer, &Report::Status(status));
             }
             Ok(Command::Shutdown) => self.drain(),
+            Ok(Command::Function(function)) if !self.is_for(&function) => {
+                let handler = self.settings.handler.as_deref().unwrap_or_default();
+                let reason = format!(
+                    "this container is for {handler}, which its command names, and for no other function"
+                );
+                let failure = cause::failure(FailureKind::BadRequest, reason);
+                self.peers.tell(peer, &Report::FunctionLoaded(Err(failure)));
+            }
             Ok(Command::Request(request)) if self.draining.is_some() => {
                 self.refuse(peer, request.id, "the container is stopping".into());
             }
@@ -91,11 +103,18 @@ impl Supervisor {
                 self.refuse(peer, None, "the container is stopping".into());
             }
             Ok(command) => self.queue.push_back(Wanted {
-                peer,
+                client: Client::Peer(peer),
                 command,
+                extras: Extras::default(),
                 arrived: Instant::now(),
             }),
         }
+    }
+
+    /// True if this function can be loaded here: any, or the one that the command names.
+    fn is_for(&self, function: &Function) -> bool {
+        let handler = self.settings.handler.as_deref();
+        handler.is_none_or(|handler| is_imported(function, handler))
     }
 
     pub(super) fn refuse(&mut self, peer: PeerId, id: Option<RequestId>, reason: String) {
@@ -152,14 +171,16 @@ impl Supervisor {
                         return Ok(());
                     }
                     self.function = Some(function);
-                    self.load(wanted.peer, None)?;
+                    self.load(wanted.client, None)?;
                 }
-                Command::Request(request) => self.call(wanted.peer, request, wanted.arrived)?,
+                Command::Request(request) => {
+                    self.call(wanted.client, request, wanted.extras, wanted.arrived)?;
+                }
                 Command::Restore => match self.restore()? {
                     Some(restored) => {
-                        self.peers.tell(wanted.peer, &Report::Restored(restored));
+                        self.tell(wanted.client, Report::Restored(restored));
                     }
-                    None => self.restoring = Some(wanted.peer),
+                    None => self.restoring = Some(wanted.client),
                 },
                 // Answered on arrival.
                 Command::Status | Command::Shutdown => {}
@@ -175,10 +196,59 @@ impl Supervisor {
             Some(Method::Rewind) => self.counts.rewinds += 1,
             Some(Method::Refork) | None => self.counts.reforks += 1,
         }
-        self.function = None;
+        self.function = super::named(&self.settings);
         self.is_loaded = false;
         self.is_used = false;
+        self.is_primed = false;
+        self.is_restore_due = false;
+        if let Some(restored) = &restored {
+            self.note_restore(restored);
+        }
         Ok(restored)
+    }
+
+    fn note_restore(&mut self, restored: &Restored) {
+        if let Some(http) = &mut self.http {
+            http.count_restore(restored);
+            http.report(Some(restored));
+        }
+    }
+
+    /// True if each call gets the function as it was loaded first.
+    pub(super) fn restores_each(&self) -> bool {
+        self.settings.isolation() == Isolation::Request
+    }
+
+    /// Puts back what a call left, where each gets the function as it was loaded first.
+    pub(super) fn restore_if_due(&mut self) -> Result<(), Fatal> {
+        if !self.is_restore_due || self.container.worker_pid().is_none() {
+            // One that has files to remove, or a spare to wait for, says later how long it took.
+            let is_over = !self.is_restore_due && !self.container.is_clearing();
+            if let (Some(http), true) = (&mut self.http, is_over) {
+                http.report(None);
+            }
+            return Ok(());
+        }
+        // The next call has it loaded again.
+        let function = self.function.take();
+        self.restore()?;
+        self.function = function;
+        Ok(())
+    }
+
+    /// Loads the function of the container's command while there is nothing else to do.
+    pub(super) fn prime(&mut self) -> Result<(), Fatal> {
+        let is_idle = self.in_flight.is_none()
+            && self.queue.is_empty()
+            && self.restoring.is_none()
+            && self.draining.is_none();
+        let is_wanted = self.settings.handler.is_some() && !self.is_loaded && !self.is_primed;
+        if !is_idle || !is_wanted || self.container.worker_pid().is_none() {
+            return Ok(());
+        }
+        // Once: what fails is told to who asks for it.
+        self.is_primed = true;
+        self.load(Client::Nobody, None)
     }
 
     /// Goes on removing what the last tenant left, if there is so much of it.
@@ -187,9 +257,11 @@ impl Supervisor {
             return Ok(());
         }
         let restored = self.container.go_on()?;
-        if let (Some(restored), Some(peer)) = (restored, self.restoring) {
-            self.restoring = None;
-            self.peers.tell(peer, &Report::Restored(restored));
+        if let Some(restored) = restored {
+            self.note_restore(&restored);
+            if let Some(client) = self.restoring.take() {
+                self.tell(client, Report::Restored(restored));
+            }
         }
         self.greet();
         Ok(())
@@ -197,19 +269,15 @@ impl Supervisor {
 
     pub(super) fn call(
         &mut self,
-        peer: PeerId,
+        client: Client,
         request: Request,
+        extras: Extras,
         arrived: Instant,
     ) -> Result<(), Fatal> {
         let Some(function) = &self.function else {
             self.counts.requests += 1;
-            self.peers.tell(
-                peer,
-                &Report::Error {
-                    id: request.id,
-                    failure: cause::not_loaded(),
-                },
-            );
+            let (id, failure) = (request.id, cause::not_loaded());
+            self.tell(client, Report::Error { id, failure });
             return Ok(());
         };
         let limit = request
@@ -218,18 +286,19 @@ impl Supervisor {
             .map(Duration::from_millis)
             .or(self.settings.deadline());
         let call = Box::new(Call {
-            peer,
+            client,
             request,
+            extras,
             limit: limit.map(|limit| (arrived + limit, limit)),
         });
         if self.is_loaded {
             self.invoke(call)
         } else {
-            self.load(peer, Some(call))
+            self.load(client, Some(call))
         }
     }
 
-    pub(super) fn load(&mut self, peer: PeerId, then: Option<Box<Call>>) -> Result<(), Fatal> {
+    pub(super) fn load(&mut self, client: Client, then: Option<Box<Call>>) -> Result<(), Fatal> {
         let function = self
             .function
             .as_deref()
@@ -246,7 +315,7 @@ impl Supervisor {
         };
         self.ask(Kind::Load, &function)?;
         self.in_flight = Some(InFlight {
-            peer,
+            client,
             awaited: Awaited::Load { then },
             limit,
         });
@@ -270,13 +339,18 @@ impl Supervisor {
                     .unwrap_or_default();
                 u64::try_from((now + left).as_millis()).unwrap_or(u64::MAX)
             }),
+            env: call.extras.env.clone(),
+            client_context: call.extras.client_context.clone(),
             data: call.request.data.clone(),
         };
         let payload = serde_json::to_vec(&invocation)
             .map_err(|error| io_error("writing a request")(error.into()))?;
+        if let (Client::Front(id), Some(http)) = (call.client, &mut self.http) {
+            http.begin(id);
+        }
         self.ask(Kind::Invoke, &payload)?;
         self.in_flight = Some(InFlight {
-            peer: call.peer,
+            client: call.client,
             limit: call.limit,
             awaited: Awaited::Value(call),
         });

@@ -7,6 +7,7 @@
 
 mod answers;
 mod commands;
+mod front;
 
 use std::collections::VecDeque;
 use std::io;
@@ -18,9 +19,13 @@ use refunction_protocol::{Command, FailureKind, Function, Request, RequestId};
 
 use crate::cause::{self, MemoryWatch};
 use crate::container::{Arrival, Container, ContainerError};
+use crate::front::{CallId, Extras, Front, FrontError, Manners};
 use crate::init::{self, Asked, Signals};
+use crate::output::Output;
 use crate::peers::{PeerId, Peers};
 use crate::settings::Settings;
+
+use front::Http;
 
 /// Commands that wait at most; then their senders wait.
 const MAX_QUEUED: usize = 256;
@@ -38,6 +43,10 @@ pub(crate) enum Fatal {
     },
     #[error(transparent)]
     Container(#[from] ContainerError),
+    #[error(transparent)]
+    Front(#[from] FrontError),
+    #[error("{0}")]
+    Settings(&'static str),
 }
 
 fn io_error(doing: &'static str) -> impl FnOnce(io::Error) -> Fatal {
@@ -46,9 +55,20 @@ fn io_error(doing: &'static str) -> impl FnOnce(io::Error) -> Fatal {
 
 /// A command, and who wants to know of it.
 struct Wanted {
-    peer: PeerId,
+    client: Client,
     command: Command,
+    extras: Extras,
     arrived: Instant,
+}
+
+/// Who wants to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Client {
+    Peer(PeerId),
+    /// One of the HTTP front's.
+    Front(CallId),
+    /// The supervisor itself.
+    Nobody,
 }
 
 /// What the worker was asked and has not answered.
@@ -60,14 +80,15 @@ enum Awaited {
 }
 
 struct Call {
-    peer: PeerId,
+    client: Client,
     request: Request,
+    extras: Extras,
     /// When it is given up, and the limit that says so.
     limit: Option<(Instant, Duration)>,
 }
 
 struct InFlight {
-    peer: PeerId,
+    client: Client,
     awaited: Awaited,
     limit: Option<(Instant, Duration)>,
 }
@@ -95,6 +116,8 @@ struct Supervisor {
     started: Instant,
     container: Container,
     peers: Peers,
+    /// Where the container speaks HTTP.
+    http: Option<Http>,
     signals: Signals,
     memory: MemoryWatch,
     queue: VecDeque<Wanted>,
@@ -103,9 +126,13 @@ struct Supervisor {
     is_loaded: bool,
     /// A tenant's code ran in the worker.
     is_used: bool,
+    /// The function of the command was loaded into the worker before it is asked for.
+    is_primed: bool,
+    /// A call is over, and what it left is to be put back.
+    is_restore_due: bool,
     in_flight: Option<InFlight>,
     /// Who waits for a restore that has files to remove.
-    restoring: Option<PeerId>,
+    restoring: Option<Client>,
     draining: Option<Instant>,
     was_commanded: bool,
     boot_us: u64,
@@ -115,27 +142,34 @@ struct Supervisor {
 
 /// Runs until the container is told to end; the exit status.
 pub(crate) fn run(settings: Settings, started: Instant) -> Result<u8, Fatal> {
+    settings.check().map_err(Fatal::Settings)?;
     // Before anything else: the template is to be on its way.
     let container = Container::boot(settings.clone())?;
     let signals = Signals::take().map_err(io_error("taking signals"))?;
     // Orphans of a tenant's processes come to us even where we are not PID 1.
     nix::sys::prctl::set_child_subreaper(true)
         .map_err(|errno| io_error("becoming a subreaper")(errno.into()))?;
+    let http = http(&settings)?;
     let peers = match &settings.control {
         Some(path) => Peers::on_socket(path).map_err(io_error("listening on the control socket")),
+        // They are for people then.
+        None if http.is_some() => Ok(Peers::none()),
         None => Peers::on_standard_streams().map_err(io_error("opening stdin and stdout")),
     }?;
     let mut supervisor = Supervisor {
+        function: named(&settings),
         settings,
         started,
         container,
         peers,
+        http,
         signals,
         memory: MemoryWatch::start(),
         queue: VecDeque::new(),
-        function: None,
         is_loaded: false,
         is_used: false,
+        is_primed: false,
+        is_restore_due: false,
         in_flight: None,
         restoring: None,
         draining: None,
@@ -147,9 +181,41 @@ pub(crate) fn run(settings: Settings, started: Instant) -> Result<u8, Fatal> {
     let status = supervisor.serve();
     // Whatever the reason: nothing that was started here outlives it.
     let dismissed = supervisor.container.dismiss();
+    if let Some(http) = &mut supervisor.http {
+        http.finish();
+    }
     let status = status?;
     dismissed?;
     Ok(status)
+}
+
+/// The front, if there is to be one.
+fn http(settings: &Settings) -> Result<Option<Http>, Fatal> {
+    let Some(port) = settings.http_port() else {
+        return Ok(None);
+    };
+    let front = Front::start(Manners {
+        port,
+        queue: settings.queue,
+        patience: Duration::from_millis(settings.http_patience_ms),
+        handler: settings.handler.clone(),
+        is_python: settings.runtime.name() == "python",
+    })?;
+    eprintln!(
+        "refunction-supervisor: listening for HTTP on {}",
+        front.address()
+    );
+    let output = Output::open(settings.log).map_err(io_error("opening stdout and stderr"))?;
+    Ok(Some(Http::new(front, output)))
+}
+
+/// The function that the container's command names, which is in the snapshot.
+fn named(settings: &Settings) -> Option<Box<Function>> {
+    let handler = settings.handler.clone()?;
+    Some(Box::new(Function {
+        handler: Some(handler),
+        ..Function::default()
+    }))
 }
 
 /// Which descriptors are ready.
@@ -169,7 +235,9 @@ impl Supervisor {
         loop {
             self.take_news()?;
             self.go_on()?;
+            self.restore_if_due()?;
             self.next_command()?;
+            self.prime()?;
             if let Some(status) = self.end_if_due() {
                 return Ok(status);
             }
@@ -179,6 +247,7 @@ impl Supervisor {
             self.take_answers(&ready)?;
             self.take_deadline()?;
             self.take_messages(&ready);
+            self.take_front(&ready)?;
         }
     }
 
@@ -205,6 +274,11 @@ impl Supervisor {
             if peer.wants_writing() {
                 fds.push(PollFd::new(peer.output(), PollFlags::POLLOUT));
             }
+        }
+        if let Some(http) = &self.http {
+            fds.push(PollFd::new(http.arrivals(), PollFlags::POLLIN));
+            let wanting = http.output.wanting();
+            fds.extend(wanting.map(|stream| PollFd::new(stream, PollFlags::POLLOUT)));
         }
         let awaiting = self.in_flight.is_some();
         if let Some(pipes) = self.container.pipes() {
@@ -309,6 +383,10 @@ impl Supervisor {
             let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
             matches!(poll(&mut fds, timeout), Ok(ready) if ready > 0)
         });
+        if let Some(http) = &mut self.http {
+            http.report(None);
+            http.output.flush(until);
+        }
         Some(status)
     }
 
@@ -326,7 +404,10 @@ impl Supervisor {
     /// Takes up a template that is ready, or hears why it is not.
     fn take_template(&mut self) -> Result<(), Fatal> {
         let can_do_without = self.container.can_do_without();
-        match self.container.freeze() {
+        let frozen = self.container.freeze();
+        let printed = self.container.take_printed();
+        self.tell_logs_of_nobody(printed);
+        match frozen {
             Ok(Arrival::First) => {
                 let boot = self.started.elapsed().as_micros();
                 if self.boot_us == 0 {

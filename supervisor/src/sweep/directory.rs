@@ -11,9 +11,10 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{FileStat, fstat, fstatat, lstat};
+use nix::unistd::geteuid;
 
 use super::attributes::{self, Extended, Times, extended};
-use super::known::Known;
+use super::known::{Known, is_file};
 use super::remove::{Budget, is_dot, list, remove};
 use super::{SweepError, Swept, at};
 
@@ -134,8 +135,9 @@ impl WritableDirectory {
             let below = || path.join(std::ffi::OsStr::from_bytes(name.to_bytes()));
             if let Some(before) = self.entries.get(name) {
                 let now = fstatat(handle, name, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(failed)?;
-                let is_kept =
-                    before.is(&now) || before.is_changing() && before.is_but_for_rights(&now);
+                let is_kept = before.is(&now)
+                    || before.is_changing() && before.is_but_for_rights(&now)
+                    || self.is_written_by_us(before, &now);
                 if !is_kept {
                     let cause = io::Error::other("what was there at boot was replaced");
                     return Err(at(&below())(cause));
@@ -155,6 +157,21 @@ impl WritableDirectory {
         }
         swept.is_complete = true;
         Ok(swept)
+    }
+
+    /// True of a file of the supervisor's own user that no worker can have written or
+    /// replaced, since its directory is sticky and not a worker's: a function that is
+    /// imported once more wrote it again.
+    fn is_written_by_us(&self, before: &Known, now: &FileStat) -> bool {
+        const WRITABLE_BY_OTHERS: u32 = 0o022;
+        let own = geteuid().as_raw();
+        let is_closed = !before.is_changing() && self.extended.is_none();
+        is_closed
+            && is_file(now)
+            && before.owner.0 == own
+            && now.st_uid == own
+            && now.st_nlink == 1
+            && now.st_mode & WRITABLE_BY_OTHERS == 0
     }
 
     fn differs(&self, what: &str) -> SweepError {

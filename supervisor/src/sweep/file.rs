@@ -14,7 +14,7 @@ use super::{SweepError, at};
 
 /// Bytes of a file that are kept to be written again. What a container gets as a
 /// single file (Kubernetes' `/dev/termination-log`) is smaller.
-const KEPT: u64 = 64 * 1024;
+pub(super) const KEPT: u64 = 64 * 1024;
 
 pub(super) struct WritableFile {
     path: PathBuf,

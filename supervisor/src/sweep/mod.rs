@@ -5,6 +5,7 @@ mod attributes;
 mod directory;
 mod file;
 mod find;
+mod handover;
 mod known;
 mod remove;
 mod shared;
@@ -18,6 +19,8 @@ use std::time::Instant;
 
 use nix::fcntl::AT_FDCWD;
 use nix::unistd::{Gid, Uid};
+
+pub(crate) use handover::Handover;
 
 use directory::WritableDirectory;
 use file::WritableFile;
@@ -39,8 +42,9 @@ pub(crate) enum Scope {
     Private(PathBuf),
 }
 
-/// Where a hand-started supervisor looks.
-const USUAL: &[&str] = &["/tmp", "/var/tmp", "/dev/shm"];
+/// Where everybody makes files: where a hand-started supervisor looks, and where a function
+/// may have made some while it was imported.
+pub(crate) const USUAL: &[&str] = &["/tmp", "/var/tmp", "/dev/shm"];
 
 /// All such places, in the order in which they have to be put back: no path leads
 /// through a directory that was not looked at before.

@@ -269,6 +269,34 @@ fn another_file_under_a_known_name_is_told_from_it() {
 }
 
 #[test]
+fn what_only_the_supervisors_user_can_write_may_be_written_again_in_a_sticky_directory() {
+    for (number, (mode, owner, rights, is_kept)) in [
+        (0o1777, 0, 0o644, true),
+        // There a worker can put another in its place.
+        (0o777, 0, 0o644, false),
+        (0o1777, 0, 0o622, false),
+        (0o1777, WORKER, 0o644, false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let root = Root::new(&format!("again-{number}"));
+        root.directory("open", mode);
+        root.file("open/file", "as it was", 0o644);
+        let mut sweep = root.sweep();
+        removes(&mut sweep, 0);
+        fs::remove_file(root.at("open/file")).unwrap();
+        root.file("open/file", "once more", rights);
+        chown(root.at("open/file"), Some(owner), Some(owner)).unwrap();
+        if is_kept {
+            removes(&mut sweep, 0);
+        } else {
+            refuses(&mut sweep, &["file", "replaced"]);
+        }
+    }
+}
+
+#[test]
 fn a_directory_that_was_replaced_is_not_swept() {
     let root = Root::new("replaced");
     root.directory("open", 0o1777);
@@ -366,4 +394,41 @@ fn what_nobody_can_reach_is_not_looked_at() {
     fs::write(root.at("closed/open/config"), "").unwrap();
     let sweep = root.sweep();
     assert_eq!((sweep.directories.len(), sweep.files.len()), (0, 0));
+}
+
+#[test]
+fn what_an_import_made_becomes_the_workers() {
+    let root = Root::new("handover");
+    root.directory("open", 0o1777);
+    root.file("open/before", "", 0o600);
+    let open = root.at("open");
+    let handover = Handover::prepare(&[open.to_str().unwrap(), "/not/there"]).unwrap();
+    root.directory("open/private", 0o700);
+    root.file("open/private/small", "as it was", 0o600);
+    root.file("open/large", &"x".repeat(100_000), 0o600);
+    root.file("open/others", "", 0o600);
+    chown(root.at("open/others"), Some(WORKER + 1), None).unwrap();
+    symlink("before", root.at("open/link")).unwrap();
+    let owner = (Uid::from_raw(WORKER), Gid::from_raw(WORKER));
+    handover.give(owner).unwrap();
+    let of = |name: &str| {
+        let status = fs::symlink_metadata(root.at(name)).unwrap();
+        (status.uid(), status.gid(), status.mode() & 0o777)
+    };
+    assert_eq!(of("open/before"), (0, 0, 0o600));
+    assert_eq!(of("open/private"), (WORKER, WORKER, 0o700));
+    assert_eq!(of("open/private/small"), (WORKER, WORKER, 0o600));
+    // To be read, and not to be written to: it could not be put back.
+    assert_eq!(of("open/large"), (0, WORKER, 0o640));
+    assert_eq!(of("open/others").0, WORKER + 1);
+    assert_eq!(of("open/link").0, WORKER);
+    // What a call does to it goes, as with all that was there at boot.
+    let mut sweep = root.sweep();
+    fs::write(root.at("open/private/small"), "changed").unwrap();
+    fs::write(root.at("open/private/new"), "").unwrap();
+    removes(&mut sweep, 1);
+    assert_eq!(
+        fs::read_to_string(root.at("open/private/small")).unwrap(),
+        "as it was"
+    );
 }

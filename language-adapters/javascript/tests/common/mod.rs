@@ -72,6 +72,7 @@ pub fn try_invoke(javascript: &mut JavaScript, data: &str) -> Result<Value, Exce
             id: "request-1".into(),
             deadline_unix_ms: None,
             data: RawValue::from_string(data.into()).expect("test data is JSON"),
+            ..Invocation::default()
         })
         .map(|value| serde_json::from_str(value.get()).expect("results are JSON"))
 }

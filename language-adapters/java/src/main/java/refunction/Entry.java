@@ -70,6 +70,11 @@ final class Entry {
         throw new Refusal("EntryNotFound", type.getName() + " has no method " + wanted + "; it has " + listing(type));
     }
 
+    /** The object that it is called on, if there is one. */
+    Object target() {
+        return target;
+    }
+
     private static List<Method> methods(Class<?> type) {
         List<Method> methods = new ArrayList<>(List.of(type.getMethods()));
         for (Method method : type.getDeclaredMethods()) {

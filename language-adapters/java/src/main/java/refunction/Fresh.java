@@ -8,6 +8,7 @@ import java.lang.reflect.Method;
 import java.nio.ByteBuffer;
 import java.security.SecureRandom;
 import java.util.Collections;
+import java.util.List;
 import java.util.Random;
 import java.util.Set;
 import java.util.SplittableRandom;
@@ -23,7 +24,7 @@ final class Fresh {
 
     private final FileInputStream kernel = new FileInputStream("/dev/urandom");
     /** All that is needed of it after one restore, in one read. */
-    private final ByteBuffer entropy;
+    private ByteBuffer entropy;
     /** Seeds of generators to come. */
     private final AtomicLong[] seeders;
     /** Of Math.random and StrictMath.random. */
@@ -38,6 +39,8 @@ final class Fresh {
     private final Object nativeBuffer;
     private final Field nativeBuffered;
     private final Field nativeMix;
+    /** Of the function that is in the snapshot. */
+    private Random[] adopted = {};
 
     Fresh() throws IOException, ReflectiveOperationException {
         seeders = new AtomicLong[] {
@@ -76,6 +79,12 @@ final class Fresh {
         return field;
     }
 
+    /** Has these be seeded anew, too. */
+    void adopt(List<Random> generators) {
+        adopted = generators.toArray(Random[]::new);
+        entropy = ByteBuffer.allocate(entropy.capacity() + Long.BYTES * adopted.length);
+    }
+
     void afterRestore() throws IOException, ReflectiveOperationException {
         if (kernel.readNBytes(entropy.array(), 0, entropy.capacity()) < entropy.capacity()) {
             throw new EOFException("/dev/urandom has no more");
@@ -85,6 +94,7 @@ final class Fresh {
         for (Thread thread : threads) seedOfThread.setLong(thread, entropy.getLong());
         for (Random random : shared) random.setSeed(entropy.getLong());
         if (shuffler.get(null) instanceof Random random) random.setSeed(entropy.getLong());
+        for (Random random : adopted) random.setSeed(entropy.getLong());
         byte[] seed = new byte[SEED_BYTES];
         entropy.get(seed);
         supplement.invoke(sha1, seed);

@@ -5,6 +5,9 @@ import java.net.URLClassLoader;
 import java.security.CodeSource;
 import java.security.ProtectionDomain;
 import java.security.cert.Certificate;
+import java.util.List;
+import java.util.Queue;
+import java.util.concurrent.ConcurrentLinkedQueue;
 
 /** Loads the classes of one function, and nothing of the adapter's. */
 final class FunctionLoader extends URLClassLoader {
@@ -15,8 +18,22 @@ final class FunctionLoader extends URLClassLoader {
         registerAsParallelCapable();
     }
 
+    private final Queue<Class<?>> defined = new ConcurrentLinkedQueue<>();
+
     FunctionLoader(URL[] places, ClassLoader parent) {
         super(NAME, places, parent);
+    }
+
+    /** The classes that were asked for until now and come from it. */
+    List<Class<?>> defined() {
+        return List.copyOf(defined);
+    }
+
+    @Override
+    protected Class<?> findClass(String name) throws ClassNotFoundException {
+        Class<?> found = super.findClass(name);
+        defined.add(found);
+        return found;
     }
 
     /** Defines the one class that this file holds. */

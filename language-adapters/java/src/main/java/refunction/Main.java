@@ -4,18 +4,23 @@ import java.net.URL;
 import java.net.URLClassLoader;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 
 /** Boots the runtime to the point at which its snapshot is taken. */
 public final class Main {
     private Main() {}
 
-    /** The arguments are what is to be loaded before: jars, and classes by name. */
-    public static void main(String[] preloaded) throws Exception {
+    /**
+     * The arguments are the handler that the container's command names, or nothing; and what
+     * is to be loaded before: jars, and classes by name.
+     */
+    public static void main(String[] arguments) throws Exception {
         Channel channel = new Channel();
         Worker worker;
         try {
-            worker = boot(channel, preloaded);
+            String[] preloaded = Arrays.copyOfRange(arguments, 1, arguments.length);
+            worker = boot(channel, arguments[0], preloaded);
         } catch (Throwable thrown) {
             channel.answer('x', Failure.describe(thrown));
             System.exit(1);
@@ -26,12 +31,13 @@ public final class Main {
         Runtime.getRuntime().halt(0);
     }
 
-    private static Worker boot(Channel channel, String[] preloaded) throws Throwable {
+    private static Worker boot(Channel channel, String handler, String[] preloaded) throws Throwable {
         Output output = new Output();
         ClassLoader parent = preload(preloaded);
         Worker worker = new Worker(channel, output, new Fresh(), parent, root());
         WarmUp.of(worker);
         worker.unload();
+        if (!handler.isEmpty()) worker.importFunction(handler);
         output.flush();
         // What is collected now need not be in the snapshot.
         System.gc();

@@ -15,6 +15,10 @@ final class Worker {
 
     private Program program;
     private Entry entry;
+    /** The function that the container's command names, if it does. */
+    private Imported imported;
+
+    private record Imported(String handler, Program program, Entry entry) {}
 
     Worker(Channel channel, Output output, Fresh fresh, ClassLoader parent, Path root)
             throws ReflectiveOperationException {
@@ -62,13 +66,22 @@ final class Worker {
     }
 
     @SuppressWarnings("unchecked")
-    private void load(Map<?, ?> function) throws Throwable {
-        if (function.get("env") instanceof Map<?, ?> variables) {
+    private void setEnvironment(Map<?, ?> message) {
+        if (message.get("env") instanceof Map<?, ?> variables) {
             environment.set((Map<String, String>) variables);
         }
+    }
+
+    private void load(Map<?, ?> function) throws Throwable {
+        setEnvironment(function);
         String code = (String) function.get("code");
         String handler = (String) function.get("handler");
         String main = (String) function.get("main");
+        if (imported != null && imported.handler.equals(handler) && code.isBlank()) {
+            Thread.currentThread().setContextClassLoader(imported.program.loader());
+            entry = imported.entry;
+            return;
+        }
         if (Boolean.TRUE.equals(function.get("binary"))) {
             program = Program.of(code, parent);
         } else if (!code.isBlank()) {
@@ -84,6 +97,15 @@ final class Worker {
         entry = program.entry(handler, main);
     }
 
+    /** Makes the function that the container's command names, to be found by every load of it. */
+    void importFunction(String handler) throws Throwable {
+        Program installed = Program.installed(root, parent);
+        Thread.currentThread().setContextClassLoader(installed.loader());
+        Entry found = installed.entry(handler, null);
+        fresh.adopt(Generators.of(found, installed.loader().defined()));
+        imported = new Imported(handler, installed, found);
+    }
+
     void unload() throws IOException {
         Program before = program;
         program = null;
@@ -96,6 +118,7 @@ final class Worker {
         try {
             if (entry == null) throw new Refusal("NotLoaded", "no function is loaded");
             Map<?, ?> invocation = (Map<?, ?>) JsonReader.read(text);
+            setEnvironment(invocation);
             Number deadline = (Number) invocation.get("deadline_unix_ms");
             Object argument = invocation.get("data");
             String id = (String) invocation.get("id");

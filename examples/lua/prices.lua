@@ -1,0 +1,1 @@
+return { apple = 40, bread = 320 }

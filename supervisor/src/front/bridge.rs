@@ -1,0 +1,248 @@
+//! Between the thread that speaks HTTP and the one that runs the supervisor: requests go
+//! over a channel and a count that poll(2) waits for, answers come back one by one.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use refunction_protocol::{Failure, Function, Request};
+use serde_json::value::RawValue;
+use tokio::sync::oneshot;
+
+/// Which of the front's requests.
+pub(crate) type CallId = u64;
+
+/// What comes with a call beside its argument.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Extras {
+    /// Variables for this call.
+    pub(crate) env: BTreeMap<String, String>,
+    /// What Lambda's clients say of themselves.
+    pub(crate) client_context: Option<Box<RawValue>>,
+    /// Which conventions its log lines follow.
+    pub(crate) contract: Contract,
+}
+
+/// The conventions that a call came by.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Contract {
+    #[default]
+    Plain,
+    Lambda,
+    OpenWhisk,
+}
+
+/// What became of a call.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) result: Result<Box<RawValue>, Failure>,
+    /// How long the function had it.
+    pub(crate) spent: Duration,
+}
+
+/// What the main thread is asked for.
+pub(crate) enum Message {
+    /// Call the function.
+    Call {
+        id: CallId,
+        request: Request,
+        extras: Extras,
+        answer: oneshot::Sender<Outcome>,
+    },
+    /// Load this function, as the first.
+    Init {
+        id: CallId,
+        function: Box<Function>,
+        answer: oneshot::Sender<Result<(), Failure>>,
+    },
+    /// Nobody waits for this any more.
+    GaveUp(CallId),
+    /// Tell how it goes.
+    Look(oneshot::Sender<Picture>),
+}
+
+/// How it goes.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Picture {
+    pub(crate) runtime: String,
+    /// A worker is there, and nothing ends.
+    pub(crate) is_ready: bool,
+    pub(crate) is_draining: bool,
+    pub(crate) queued: u64,
+    pub(crate) in_flight: u64,
+    pub(crate) counts: Counts,
+}
+
+/// What was counted since the start.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Counts {
+    /// Calls that were answered, by how they ended.
+    pub(crate) outcomes: BTreeMap<&'static str, u64>,
+    pub(crate) seconds: f64,
+    pub(crate) rewinds: u64,
+    pub(crate) reforks: u64,
+    pub(crate) restore_seconds: f64,
+}
+
+/// The main thread's end.
+pub(crate) struct Inbox {
+    messages: Receiver<Message>,
+    count: Arc<EventFd>,
+}
+
+impl Inbox {
+    /// Readable once there is a message.
+    pub(crate) fn arrivals(&self) -> BorrowedFd<'_> {
+        self.count.as_fd()
+    }
+
+    /// All that came until now.
+    pub(crate) fn take(&self) -> Vec<Message> {
+        // First: what comes after it counts again.
+        match self.count.read() {
+            Ok(_) | Err(Errno::EAGAIN | Errno::EINTR) => {}
+            Err(errno) => eprintln!("refunction-supervisor: reading the front's count: {errno}"),
+        }
+        self.messages.try_iter().collect()
+    }
+}
+
+/// The front's end.
+pub(super) struct Bridge {
+    messages: Sender<Message>,
+    count: Arc<EventFd>,
+    next: Cell<CallId>,
+    /// Calls that were sent and not answered.
+    waiting: Cell<usize>,
+    most_waiting: usize,
+}
+
+/// Why a call was not even sent.
+#[derive(Debug)]
+pub(super) enum NoRoom {
+    /// Too many wait already.
+    Busy,
+    /// The supervisor ends.
+    Ending,
+}
+
+/// Makes both ends; this many calls may wait.
+pub(super) fn bridge(most_waiting: usize) -> nix::Result<(Bridge, Inbox)> {
+    let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+    let count = Arc::new(EventFd::from_value_and_flags(0, flags)?);
+    let (sender, receiver) = channel();
+    let bridge = Bridge {
+        messages: sender,
+        count: Arc::clone(&count),
+        next: Cell::new(0),
+        waiting: Cell::new(0),
+        most_waiting,
+    };
+    let inbox = Inbox {
+        messages: receiver,
+        count,
+    };
+    Ok((bridge, inbox))
+}
+
+impl Bridge {
+    fn send(&self, message: Message) {
+        // Where nobody listens any more the answer's channel is closed, which says it.
+        if self.messages.send(message).is_ok() {
+            // Full only after 2^64 messages that nobody took.
+            let _ = self.count.write(1);
+        }
+    }
+
+    /// True if one more call would have to wait for too many others.
+    pub(super) fn is_full(&self) -> bool {
+        self.waiting.get() >= self.most_waiting
+    }
+
+    /// A place for one call; it is given up by dropping it.
+    fn place(self: &Rc<Self>) -> Result<Place, NoRoom> {
+        if self.is_full() {
+            return Err(NoRoom::Busy);
+        }
+        self.waiting.set(self.waiting.get() + 1);
+        let id = self.next.get();
+        self.next.set(id + 1);
+        Ok(Place {
+            bridge: Rc::clone(self),
+            id,
+            is_answered: false,
+        })
+    }
+
+    /// Calls the function. A future that is dropped, because the client left, gives the
+    /// call up.
+    pub(super) async fn call(
+        self: &Rc<Self>,
+        request: Request,
+        extras: Extras,
+    ) -> Result<Outcome, NoRoom> {
+        let place = self.place()?;
+        let (answer, answered) = oneshot::channel();
+        let id = place.id;
+        self.send(Message::Call {
+            id,
+            request,
+            extras,
+            answer,
+        });
+        place.wait(answered).await
+    }
+
+    /// Loads the one function.
+    pub(super) async fn init(
+        self: &Rc<Self>,
+        function: Box<Function>,
+    ) -> Result<Result<(), Failure>, NoRoom> {
+        let place = self.place()?;
+        let (answer, answered) = oneshot::channel();
+        let id = place.id;
+        self.send(Message::Init {
+            id,
+            function,
+            answer,
+        });
+        place.wait(answered).await
+    }
+
+    /// Asks how it goes; nothing if the supervisor does not say within this time.
+    pub(super) async fn look(&self, patience: Duration) -> Option<Picture> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Message::Look(answer));
+        tokio::time::timeout(patience, answered).await.ok()?.ok()
+    }
+}
+
+/// A call that is in the main thread's hands.
+struct Place {
+    bridge: Rc<Bridge>,
+    id: CallId,
+    is_answered: bool,
+}
+
+impl Place {
+    async fn wait<T>(mut self, answered: oneshot::Receiver<T>) -> Result<T, NoRoom> {
+        let answer = answered.await;
+        self.is_answered = true;
+        answer.map_err(|_| NoRoom::Ending)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.bridge.waiting.set(self.bridge.waiting.get() - 1);
+        if !self.is_answered {
+            self.bridge.send(Message::GaveUp(self.id));
+        }
+    }
+}

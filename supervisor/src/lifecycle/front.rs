@@ -1,0 +1,358 @@
+//! What comes over HTTP, and what becomes of it.
+
+use std::collections::HashMap;
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+
+use nix::poll::PollFlags;
+use refunction_protocol::{Command, Failure, FailureKind, Report, Restored, State, Stream};
+use serde_json::json;
+use tokio::sync::oneshot;
+
+use super::{Awaited, Client, Fatal, Ready, Supervisor, Wanted};
+use crate::cause;
+use crate::front::{
+    CallId, Contract, Counts, Extras, Front, Message, ONCE, Outcome, Picture, SENTINEL,
+};
+use crate::logs::Line;
+use crate::memory;
+use crate::output::Output;
+
+/// The front, what it waits for, and where what functions print goes.
+pub(super) struct Http {
+    front: Front,
+    pub(super) output: Output,
+    waiting: HashMap<CallId, Waiting>,
+    /// A call by Lambda's conventions, whose report says how long its restore took.
+    unreported: Option<Ended>,
+    counts: Counts,
+}
+
+/// Whom an answer is for.
+enum Waiting {
+    Call {
+        answer: oneshot::Sender<Outcome>,
+        name: String,
+        contract: Contract,
+        /// When the function had it.
+        since: Option<Instant>,
+    },
+    Init(oneshot::Sender<Result<(), Failure>>),
+}
+
+/// What Lambda's report says of a call.
+struct Ended {
+    name: String,
+    spent: Duration,
+    peak_bytes: Option<u64>,
+    outcome: &'static str,
+}
+
+impl Http {
+    pub(super) fn new(front: Front, output: Output) -> Self {
+        Self {
+            front,
+            output,
+            waiting: HashMap::new(),
+            unreported: None,
+            counts: Counts::default(),
+        }
+    }
+
+    /// Ends it: what was answered goes out, and who waits hears that there is no answer.
+    pub(super) fn finish(&mut self) {
+        self.waiting.clear();
+        self.front.finish();
+    }
+
+    /// A line that was printed during this call, or outside one.
+    pub(super) fn print(&mut self, call: Option<CallId>, stream: Stream, line: &Line) {
+        let name = call.and_then(|id| match self.waiting.get(&id) {
+            Some(Waiting::Call { name, .. }) => Some(name.as_str()),
+            _ => None,
+        });
+        self.output.print(name, stream, line);
+    }
+
+    /// The function has it now.
+    pub(super) fn begin(&mut self, id: CallId) {
+        let Some(Waiting::Call {
+            name,
+            contract,
+            since,
+            ..
+        }) = self.waiting.get_mut(&id)
+        else {
+            return;
+        };
+        *since = Some(Instant::now());
+        if *contract == Contract::Lambda {
+            let words = format!("START RequestId: {name} Version: $LATEST");
+            let record = json!({"requestId": name, "version": "$LATEST"});
+            self.output.note(&words, "platform.start", &record);
+        }
+    }
+
+    /// Answers what this report answers; `peak_bytes` is the worker's.
+    fn tell(&mut self, id: CallId, report: Report, peak_bytes: impl Fn() -> Option<u64>) {
+        let Some(waiting) = self.waiting.remove(&id) else {
+            return;
+        };
+        let (answer, name, contract, since) = match waiting {
+            Waiting::Init(answer) => {
+                if let Report::FunctionLoaded(loaded) = report {
+                    // Its client may have left.
+                    let _ = answer.send(loaded);
+                }
+                return;
+            }
+            Waiting::Call {
+                answer,
+                name,
+                contract,
+                since,
+            } => (answer, name, contract, since),
+        };
+        let result = match report {
+            Report::Response { data, .. } => Ok(data),
+            Report::Error { failure, .. } => Err(failure),
+            _ => return,
+        };
+        let spent = since.map_or(Duration::ZERO, |since| since.elapsed());
+        let outcome = match &result {
+            Ok(_) => "success",
+            Err(failure) => failure.kind.as_str(),
+        };
+        *self.counts.outcomes.entry(outcome).or_default() += 1;
+        self.counts.seconds += spent.as_secs_f64();
+        if let Err(failure) = &result
+            && failure.kind != FailureKind::Exception
+        {
+            // An exception is told by the function's own lines, or by nobody.
+            self.output.note(
+                &format!("RequestId: {name} Error: {}", failure.message),
+                "platform.fault",
+                &json!({"requestId": name, "kind": outcome, "message": failure.message}),
+            );
+        }
+        if contract == Contract::OpenWhisk {
+            self.output.end_activation(SENTINEL);
+        }
+        if contract == Contract::Lambda && since.is_some() {
+            let words = format!("END RequestId: {name}");
+            let record = json!({"requestId": name});
+            self.output.note(&words, "platform.end", &record);
+            self.unreported = Some(Ended {
+                name,
+                spent,
+                peak_bytes: peak_bytes(),
+                outcome,
+            });
+        }
+        // Its client may have left.
+        let _ = answer.send(Outcome { result, spent });
+    }
+
+    /// Says what is to be said of the last call, now that its restore is over, if there
+    /// was to be one.
+    pub(super) fn report(&mut self, restored: Option<&Restored>) {
+        let Some(ended) = self.unreported.take() else {
+            return;
+        };
+        let millis = |duration: Duration| duration.as_secs_f64() * 1e3;
+        let spent = millis(ended.spent);
+        let size: u64 = std::env::var("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")
+            .ok()
+            .and_then(|size| size.parse().ok())
+            .unwrap_or(128);
+        let name = &ended.name;
+        let mut words = format!(
+            "REPORT RequestId: {name}\tDuration: {spent:.2} ms\tBilled Duration: {} ms\tMemory Size: {size} MB",
+            spent.ceil()
+        );
+        let mut metrics = json!({
+            "durationMs": spent,
+            "billedDurationMs": spent.ceil(),
+            "memorySizeMB": size,
+        });
+        if let Some(bytes) = ended.peak_bytes {
+            let peak = bytes.div_ceil(1024 * 1024);
+            words += &format!("\tMax Memory Used: {peak} MB");
+            metrics["maxMemoryUsedMB"] = peak.into();
+        }
+        if let Some(restored) = restored {
+            let restore = millis(Duration::from_micros(restored.total_us));
+            words += &format!("\tRestore Duration: {restore:.2} ms");
+            metrics["restoreDurationMs"] = restore.into();
+        }
+        if ended.outcome != "success" {
+            words += &format!("\tStatus: {}", ended.outcome);
+        }
+        let record = json!({"requestId": name, "status": ended.outcome, "metrics": metrics});
+        self.output.note(&words, "platform.report", &record);
+    }
+
+    /// Readable once something came over HTTP.
+    pub(super) fn arrivals(&self) -> BorrowedFd<'_> {
+        self.front.inbox().arrivals()
+    }
+
+    /// Counts a restore.
+    pub(super) fn count_restore(&mut self, restored: &Restored) {
+        self.counts.restore_seconds += Duration::from_micros(restored.total_us).as_secs_f64();
+    }
+}
+
+impl Supervisor {
+    /// Answers whoever this is for.
+    pub(super) fn tell(&mut self, client: Client, report: Report) {
+        match (client, &mut self.http) {
+            (Client::Peer(peer), _) => self.peers.tell(peer, &report),
+            (Client::Front(id), Some(http)) => {
+                let worker = self.container.worker_pid();
+                http.tell(id, report, || memory::peak(worker?));
+            }
+            (Client::Front(_), None) | (Client::Nobody, _) => {}
+        }
+    }
+
+    /// Takes what came over HTTP, and writes what can be written.
+    pub(super) fn take_front(&mut self, ready: &Ready) -> Result<(), Fatal> {
+        let Some(http) = &mut self.http else {
+            return Ok(());
+        };
+        http.output
+            .write(|stream| ready.has(stream, PollFlags::POLLOUT));
+        let inbox = http.front.inbox();
+        if !ready.has(http.arrivals(), PollFlags::POLLIN) {
+            return Ok(());
+        }
+        for message in inbox.take() {
+            self.take_message(message)?;
+        }
+        Ok(())
+    }
+
+    fn take_message(&mut self, message: Message) -> Result<(), Fatal> {
+        let arrived = Instant::now();
+        match message {
+            Message::Look(answer) => {
+                // Who asked may have lost patience.
+                let _ = answer.send(self.picture());
+            }
+            Message::GaveUp(id) => self.cancel(id)?,
+            // Dropping what the answer is to go through says that the container ends.
+            Message::Call { .. } | Message::Init { .. } if self.draining.is_some() => {}
+            Message::Call {
+                id,
+                request,
+                extras,
+                answer,
+            } => {
+                let given = request.id.as_ref();
+                let name = given.and_then(|id| serde_json::from_str(id.get()).ok());
+                let waiting = Waiting::Call {
+                    answer,
+                    name: name.unwrap_or_default(),
+                    contract: extras.contract,
+                    since: None,
+                };
+                self.await_front(id, waiting);
+                self.queue.push_back(Wanted {
+                    client: Client::Front(id),
+                    command: Command::Request(request),
+                    extras,
+                    arrived,
+                });
+            }
+            Message::Init {
+                id,
+                function,
+                answer,
+            } => {
+                let is_second = self.function.is_some()
+                    || self
+                        .queue
+                        .iter()
+                        .any(|wanted| matches!(wanted.command, Command::Function(_)));
+                if is_second {
+                    if let Some(http) = &mut self.http {
+                        let said = Line {
+                            text: ONCE.into(),
+                            truncated: false,
+                        };
+                        http.print(None, Stream::Stdout, &said);
+                    }
+                    let failure = cause::failure(FailureKind::BadRequest, ONCE);
+                    // Its client may have left.
+                    let _ = answer.send(Err(failure));
+                    return Ok(());
+                }
+                self.await_front(id, Waiting::Init(answer));
+                self.queue.push_back(Wanted {
+                    client: Client::Front(id),
+                    command: Command::Function(function),
+                    extras: Extras::default(),
+                    arrived,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn await_front(&mut self, id: CallId, waiting: Waiting) {
+        if let Some(http) = &mut self.http {
+            http.waiting.insert(id, waiting);
+        }
+    }
+
+    /// Nobody waits for it any more: what has not begun does not, and what has is ended
+    /// with its worker.
+    fn cancel(&mut self, id: CallId) -> Result<(), Fatal> {
+        let client = Client::Front(id);
+        self.queue.retain(|wanted| wanted.client != client);
+        let is_running = self
+            .in_flight
+            .as_ref()
+            .is_some_and(|in_flight| in_flight.client == client);
+        if is_running {
+            let message = "the client left before there was an answer, and the call was ended";
+            self.give_up(cause::failure(FailureKind::Crashed, message))?;
+        }
+        if let Some(http) = &mut self.http {
+            http.waiting.remove(&id);
+        }
+        Ok(())
+    }
+
+    fn picture(&self) -> Picture {
+        let status = self.status();
+        let mut counts = self
+            .http
+            .as_ref()
+            .map(|http| http.counts.clone())
+            .unwrap_or_default();
+        counts.rewinds = self.counts.rewinds;
+        counts.reforks = self.counts.reforks;
+        let is_call = |in_flight: &super::InFlight| match &in_flight.awaited {
+            Awaited::Load { then } => then.is_some(),
+            Awaited::Value(_) => true,
+        };
+        Picture {
+            is_ready: !matches!(status.state, State::Booting),
+            is_draining: self.draining.is_some(),
+            queued: status.queued,
+            in_flight: u64::from(self.in_flight.as_ref().is_some_and(is_call)),
+            runtime: status.runtime,
+            counts,
+        }
+    }
+
+    /// The call in hand, if it came over HTTP.
+    pub(super) fn front_call(&self) -> Option<CallId> {
+        match self.in_flight.as_ref()?.client {
+            Client::Front(id) => Some(id),
+            Client::Peer(_) | Client::Nobody => None,
+        }
+    }
+}

@@ -1,0 +1,361 @@
+//! Lambda's local invocation, as its emulator has it.
+
+use std::process::Command;
+
+use refunction_tests::eventually;
+use refunction_tests::http::{LAMBDA, Site};
+use serde_json::{Value, json};
+
+use crate::Case;
+use crate::language::Language;
+
+pub const CASES: &[Case] = &[
+    (
+        "lambda_gives_the_event_and_takes_the_result",
+        event_and_result,
+    ),
+    ("lambda_tells_an_exception_as_a_function_error", exception),
+    ("lambda_tells_a_time_out_with_its_seconds", time_out),
+    ("lambda_tells_a_crash", crash),
+    ("lambda_takes_six_mebibytes_and_no_more", payload_limit),
+    ("lambda_refuses_what_is_no_invocation", refusals),
+    ("lambda_functions_find_their_variables", variables),
+    ("lambda_has_a_log_line_for_each_stage", log_lines),
+    (
+        "lambda_logs_are_json_if_that_is_asked_for",
+        log_lines_in_json,
+    ),
+    ("lambda_has_its_whole_context", context),
+];
+
+fn start(language: &Language, set: impl FnOnce(&mut Command)) -> Site {
+    language.site(&[], set)
+}
+
+fn event_and_result(language: &Language) {
+    let site = start(language, |_| {});
+    for event in [
+        json!({"text": "ünïcødé 😀", "number": 2.5, "list": [1, null, true]}),
+        json!("a text"),
+        json!([1, 2]),
+        json!(17),
+    ] {
+        let answer = site.post(LAMBDA, &event);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert_eq!(answer.json(), event);
+        assert_eq!(answer.header("content-type"), "application/json");
+        assert_eq!(answer.header("x-amz-executed-version"), "$LATEST");
+        assert_eq!(answer.header("x-amz-function-error"), "");
+    }
+    // A payload is not asked what type it is of, and may be missing.
+    let headers = [
+        ("content-type", "text/plain"),
+        ("x-amzn-requestid", "mine-17"),
+    ];
+    let answer = site.send("POST", LAMBDA, &headers, b"{\"a\":1}");
+    assert_eq!(answer.json(), json!({"a": 1}));
+    assert_eq!(answer.header("x-amzn-requestid"), "mine-17");
+    let nothing = site.send("POST", LAMBDA, &[], b"");
+    assert_eq!(nothing.json(), json!({}));
+    assert_eq!(nothing.header("x-amzn-requestid").len(), 36);
+}
+
+fn exception(language: &Language) {
+    let site = start(language, |_| {});
+    let answer = site.post(LAMBDA, &json!({"op": "raise"}));
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("x-amz-function-error"), "Unhandled");
+    let error = answer.json();
+    assert_eq!(error["errorType"], language.exception, "{error}");
+    let message = error["errorMessage"].as_str().expect("a message");
+    assert!(message.ends_with("no good"), "{error}");
+    let stack = error["stackTrace"].as_array().expect("a list of frames");
+    let is_own = |frame: &Value| frame.as_str().expect("text").to_lowercase().contains("app");
+    assert!(stack.iter().any(is_own), "{error}");
+    // In Lambda's own words for Python.
+    if language.name == "python" {
+        let frame = stack[0].as_str().expect("text");
+        assert!(
+            frame.starts_with("  File \"") && frame.contains("in handler\n    raise"),
+            "{error}"
+        );
+    }
+    assert_eq!(site.call(&json!({"op": "count"}))["count"], 1);
+}
+
+fn time_out(language: &Language) {
+    // A program in the place of one that was ended boots within the deadline of the next call.
+    let seconds = if ["java", "node"].contains(&language.name) {
+        "6"
+    } else {
+        "1"
+    };
+    let site = start(language, |command| {
+        command.env("AWS_LAMBDA_FUNCTION_TIMEOUT", seconds);
+    });
+    let answer = site.post(LAMBDA, &json!({"op": "sleep", "seconds": 100}));
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("x-amz-function-error"), "Unhandled");
+    let error = answer.json();
+    let message = error["errorMessage"].as_str().expect("a message");
+    let id = answer.header("x-amzn-requestid");
+    let words = format!("{id} Task timed out after {seconds}.00 seconds");
+    assert!(message.ends_with(&words), "{message}");
+    // What it printed until then is not lost.
+    eventually("its line is there", || site.output().contains("asleep\n"));
+    // The worker was replaced, and the module imported once is there again.
+    assert_eq!(site.call(&json!({"op": "count"}))["count"], 1);
+}
+
+fn crash(language: &Language) {
+    if !language.can_exit {
+        return;
+    }
+    let site = start(language, |_| {});
+    let answer = site.post(LAMBDA, &json!({"op": "exit"}));
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("x-amz-function-error"), "Unhandled");
+    let error = answer.json();
+    assert_eq!(error["errorType"], "Runtime.ExitError");
+    let message = error["errorMessage"].as_str().expect("a message");
+    assert!(message.contains("exited with status 3"), "{message}");
+    assert_eq!(site.call(&json!({"op": "count"}))["count"], 1);
+}
+
+fn payload_limit(language: &Language) {
+    const MOST: usize = 6 * 1024 * 1024;
+    let site = start(language, |_| {});
+    let text = |length: usize| [b"\"", &vec![b'x'; length - 2][..], b"\""].concat();
+    let largest = text(MOST);
+    let answer = site.send("POST", LAMBDA, &[], &largest);
+    assert_eq!(answer.status, 200);
+    assert!(answer.body == largest);
+    let answer = site.send("POST", LAMBDA, &[], &text(MOST + 1));
+    assert_eq!(answer.status, 413);
+    let message = answer.json()["message"].to_string();
+    assert!(message.contains("smaller than 6291456 bytes"), "{message}");
+    assert_eq!(answer.header("x-amz-errortype"), "");
+    assert_eq!(
+        answer.header("x-amzn-errortype"),
+        "RequestTooLargeException"
+    );
+    let answer = site.post(LAMBDA, &json!({"op": "large", "bytes": MOST}));
+    assert_eq!(answer.header("x-amz-function-error"), "Unhandled");
+    let error = answer.json();
+    assert_eq!(
+        error["errorType"], "Function.ResponseSizeTooLarge",
+        "{error}"
+    );
+}
+
+fn refusals(language: &Language) {
+    let site = start(language, |_| {});
+    let refused = |headers: &[(&str, &str)], path: &str, body: &[u8]| {
+        let answer = site.send("POST", path, headers, body);
+        let kind = answer.header("x-amzn-errortype").to_owned();
+        (answer.status, kind)
+    };
+    let invalid = (400, "InvalidRequestContentException".to_owned());
+    assert_eq!(refused(&[], LAMBDA, b"{"), invalid);
+    assert_eq!(refused(&[], LAMBDA, b"\xff"), invalid);
+    let context = [("x-amz-client-context", "bm90IEpTT04=")];
+    assert_eq!(refused(&context, LAMBDA, b"{}"), invalid);
+    let other = LAMBDA.replace("functions/function", "functions/other");
+    assert_eq!(
+        refused(&[], &other, b"{}"),
+        (404, "ResourceNotFoundException".to_owned())
+    );
+    let event = [("x-amz-invocation-type", "Event")];
+    assert_eq!(
+        refused(&event, LAMBDA, b"{}"),
+        (400, "InvalidParameterValueException".to_owned())
+    );
+    let dry = [("x-amz-invocation-type", "DryRun")];
+    assert_eq!(
+        refused(&dry, LAMBDA, b"{\"op\":\"count\"}"),
+        (204, String::new())
+    );
+    let get = site.get(LAMBDA);
+    assert_eq!((get.status, get.header("allow")), (405, "POST"));
+}
+
+fn variables(language: &Language) {
+    let site = start(language, |command| {
+        command
+            .env("AWS_LAMBDA_FUNCTION_NAME", "mine")
+            .env("MY_OWN", "kept");
+    });
+    let root = language.root();
+    for (name, value) in [
+        ("AWS_LAMBDA_FUNCTION_NAME", "mine"),
+        ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
+        ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128"),
+        ("AWS_LAMBDA_FUNCTION_TIMEOUT", "60"),
+        ("AWS_LAMBDA_FUNCTION_HANDLER", language.handler),
+        ("_HANDLER", language.handler),
+        ("LAMBDA_TASK_ROOT", root.to_str().expect("UTF-8")),
+        ("MY_OWN", "kept"),
+    ] {
+        assert_eq!(
+            site.call(&json!({"op": "env", "name": name})),
+            value,
+            "{name}"
+        );
+    }
+    // It goes by its name, too; and what is one call's is the next one's no more.
+    let path = LAMBDA.replace("functions/function", "functions/mine");
+    let asked = json!({"op": "env", "name": "_X_AMZN_TRACE_ID"}).to_string();
+    let trace = [("x-amzn-trace-id", "Root=1-2-3")];
+    let answer = site.send("POST", &path, &trace, asked.as_bytes());
+    assert_eq!(answer.json(), "Root=1-2-3");
+    let answer = site.send("POST", &path, &[], asked.as_bytes());
+    assert_eq!(answer.json(), Value::Null);
+}
+
+fn log_lines(language: &Language) {
+    let site = start(language, |_| {});
+    let headers = [("x-amzn-requestid", "the-call")];
+    let event = json!({"op": "print", "text": "said by it"}).to_string();
+    let answer = site.send("POST", LAMBDA, &headers, event.as_bytes());
+    assert_eq!(answer.status, 200);
+    eventually("there is a report", || site.output().contains("REPORT"));
+    let output = site.output();
+    let lines: Vec<&str> = output
+        .lines()
+        .skip_while(|line| !line.starts_with("START"))
+        .collect();
+    assert!(output.starts_with("imported\n"), "{output}");
+    assert_eq!(lines[0], "START RequestId: the-call Version: $LATEST");
+    assert_eq!(lines[1], "said by it");
+    assert_eq!(lines[2], "END RequestId: the-call");
+    let parts: Vec<&str> = lines[3].split('\t').collect();
+    let labels = [
+        "REPORT RequestId: the-call",
+        "Duration: ",
+        "Billed Duration: ",
+        "Memory Size: 128 MB",
+        "Max Memory Used: ",
+        "Restore Duration: ",
+    ];
+    assert_eq!(parts.len(), labels.len(), "{parts:?}");
+    for (part, label) in parts.iter().zip(labels) {
+        assert!(part.starts_with(label), "{part:?} is not {label:?}");
+    }
+    eventually("its error stream is the container's", || {
+        site.supervisor.errors().contains("said by it\n")
+    });
+}
+
+fn log_lines_in_json(language: &Language) {
+    let site = start(language, |command| {
+        command.env("REFUNCTION_LOG", "json");
+    });
+    let headers = [("x-amzn-requestid", "the-call")];
+    let event = json!({"op": "print", "text": "said by it"}).to_string();
+    let answer = site.send("POST", LAMBDA, &headers, event.as_bytes());
+    assert_eq!(answer.status, 200);
+    eventually("there is a report", || {
+        site.output().contains("platform.report")
+    });
+    let lines: Vec<Value> = site
+        .output()
+        .lines()
+        // What a module prints while a template imports it goes straight to the stream.
+        .filter(|line| line.starts_with('{'))
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .filter(|line: &Value| line["message"] != "imported")
+        .collect();
+    let kinds: Vec<&Value> = lines.iter().map(|line| &line["type"]).collect();
+    let expected = [
+        "platform.start",
+        "function",
+        "function",
+        "platform.end",
+        "platform.report",
+    ];
+    assert_eq!(kinds, expected);
+    for line in &lines {
+        let id = line
+            .get("requestId")
+            .unwrap_or(&line["record"]["requestId"]);
+        assert_eq!(id, "the-call", "{line}");
+        assert!(
+            line["time"].as_str().expect("a time").ends_with('Z'),
+            "{line}"
+        );
+    }
+    let streams: Vec<&Value> = lines[1..3].iter().map(|line| &line["stream"]).collect();
+    assert!(streams.contains(&&json!("stdout")) && streams.contains(&&json!("stderr")));
+    assert!(
+        lines[1..3]
+            .iter()
+            .all(|line| line["message"] == "said by it")
+    );
+    let metrics = &lines[4]["record"]["metrics"];
+    for name in ["durationMs", "maxMemoryUsedMB", "restoreDurationMs"] {
+        assert!(metrics[name].as_f64().expect("a number") > 0.0, "{metrics}");
+    }
+}
+
+fn context(language: &Language) {
+    let expected = match language.name {
+        "python" => json!({
+            "aws_request_id": "the-call",
+            "log_group_name": "/aws/lambda/mine",
+            "log_stream_name": "$LATEST",
+            "function_name": "mine",
+            "memory_limit_in_mb": "512",
+            "function_version": "$LATEST",
+            "invoked_function_arn": "arn:aws:lambda:eu-west-3:012345678912:function:mine",
+            "client": ["an-installation", {"a": 1}, {"locale": "de"}],
+            "identity": [null, null],
+        }),
+        "node" => json!({
+            "awsRequestId": "the-call",
+            "logGroupName": "/aws/lambda/mine",
+            "logStreamName": "$LATEST",
+            "functionName": "mine",
+            "memoryLimitInMB": "512",
+            "functionVersion": "$LATEST",
+            "invokedFunctionArn": "arn:aws:lambda:eu-west-3:012345678912:function:mine",
+            "callbackWaitsForEmptyEventLoop": true,
+            "clientContext": {
+                "client": {"installation_id": "an-installation"},
+                "custom": {"a": 1},
+                "env": {"locale": "de"},
+            },
+        }),
+        _ => return,
+    };
+    let site = start(language, |command| {
+        command
+            .env("AWS_LAMBDA_FUNCTION_NAME", "mine")
+            .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "512")
+            .env("AWS_REGION", "eu-west-3")
+            .env("REFUNCTION_DEADLINE_MS", "20000");
+    });
+    // {"client":{"installation_id":"an-installation"},"custom":{"a":1},"env":{"locale":"de"}}
+    let client = "eyJjbGllbnQiOnsiaW5zdGFsbGF0aW9uX2lkIjoiYW4taW5zdGFsbGF0aW9uIn0sImN1c3RvbSI6eyJhIjoxfSwiZW52Ijp7ImxvY2FsZSI6ImRlIn19";
+    let headers = [
+        ("x-amzn-requestid", "the-call"),
+        ("x-amz-client-context", client),
+    ];
+    let mut found = site
+        .send("POST", LAMBDA, &headers, br#"{"op":"context"}"#)
+        .json();
+    let remaining = found["remaining"].take().as_u64().expect("milliseconds");
+    assert!((15_000..=20_000).contains(&remaining), "{remaining}");
+    found
+        .as_object_mut()
+        .expect("an object")
+        .remove("remaining");
+    assert_eq!(found, expected);
+    let without = site.post(LAMBDA, &json!({"op": "context"})).json();
+    assert_eq!(without.get("client").unwrap_or(&Value::Null), &Value::Null);
+    if language.name == "node" {
+        let site = language.named_site("app.done", |_| {});
+        assert_eq!(site.call(&json!({"a": 1})), json!(["done", {"a": 1}]));
+        let site = language.named_site("app.fail", |_| {});
+        assert_eq!(site.post("/", &json!({})).status, 500);
+    }
+}

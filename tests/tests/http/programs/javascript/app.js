@@ -1,0 +1,36 @@
+console.log('imported');
+
+let count = 0;
+let secret = null;
+Math.random();
+
+class NoGood extends Error {
+  get name() { return 'NoGood'; }
+}
+
+exports.handler = async (event, context) => {
+  count += 1;
+  switch (event?.op) {
+    case 'count': return { count };
+    case 'draw': return [Math.random(), crypto.randomUUID()];
+    case 'raise': throw new NoGood('no good');
+    case 'sleep':
+      console.log('asleep');
+      return new Promise((done) => setTimeout(done, event.seconds * 1000, null));
+    case 'print':
+      console.log(event.text);
+      console.error(event.text);
+      return null;
+    case 'env': return process.env[event.name] ?? null;
+    case 'cwd': return process.cwd();
+    case 'swap': {
+      const before = secret;
+      secret = event.secret;
+      return before;
+    }
+    case 'large': return 'x'.repeat(event.bytes);
+    default: return event;
+  }
+};
+
+exports.main = (args) => args;

@@ -1,0 +1,1 @@
+export const handler = async (event) => ['in a directory', event];

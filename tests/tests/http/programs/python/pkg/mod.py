@@ -1,0 +1,1 @@
+PACKAGED = "from a package"
