@@ -102,30 +102,35 @@ pub(crate) fn run(settings: &Settings) -> ExitCode {
 fn boot(adapter: &mut dyn Adapter, settings: &Settings) -> Result<Sandbox, String> {
     let say = |error: BootError| error.to_string();
     adapter.boot().map_err(say)?;
-    adapter.preload(&settings.libraries()).map_err(say)?;
+    let libraries = settings.libraries();
+    let before = open_descriptors();
+    adapter.preload(&libraries).map_err(say)?;
+    nothing_more_is_open(&before)
+        .map_err(|reason| format!("{} cannot be preloaded: {reason}", libraries.join(", ")))?;
     if let Some(handler) = &settings.handler {
-        let before = open_descriptors();
-        let import = adapter.import(handler);
-        import.map_err(|exception| cannot_import(handler, &exception.told()))?;
-        let mut left = open_descriptors();
-        left.retain(|number, _| !before.contains_key(number));
-        if !left.is_empty() {
-            let left: Vec<String> = left.into_values().collect();
-            let reason = format!(
-                "it left open what no fork would have: {}. Open files and connections in a call, or at the first use",
-                left.join(", ")
-            );
-            return Err(cannot_import(handler, &reason));
-        }
+        adapter
+            .import(handler)
+            .map_err(|exception| exception.told())
+            .and_then(|()| nothing_more_is_open(&before))
+            .map_err(|reason| format!("{handler} cannot be imported: {reason}"))?;
     }
     adapter.settle().map_err(say)?;
     Sandbox::close(settings.worker_uid, settings.private_directory.as_deref())
         .map_err(|error| error.to_string())
 }
 
-/// Why there is no container for this function.
-fn cannot_import(handler: &str, reason: &str) -> String {
-    format!("{handler} cannot be imported: {reason}")
+/// Refuses what was opened since: a fork has other files under those numbers.
+fn nothing_more_is_open(before: &BTreeMap<OsString, String>) -> Result<(), String> {
+    let mut left = open_descriptors();
+    left.retain(|number, _| !before.contains_key(number));
+    if left.is_empty() {
+        return Ok(());
+    }
+    let left: Vec<String> = left.into_values().collect();
+    Err(format!(
+        "it left open what no fork would have: {}. Open files and connections in a call, or at the first use",
+        left.join(", ")
+    ))
 }
 
 /// The descriptors of this process, and what they are open on.

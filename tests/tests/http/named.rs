@@ -131,4 +131,14 @@ fn not_in_a_fork(language: &Language) {
             eventually(&what, || supervisor.errors().contains(word));
         }
     }
+    // The same of a library that is loaded before.
+    let arguments = [&language.arguments()[..], &["--preload", "keeps_open"]].concat();
+    let mut supervisor = Supervisor::spawn(&arguments, |command| language.furnish(command));
+    assert_eq!(supervisor.wait(), 1);
+    eventually("what it left open is said", || {
+        let errors = supervisor.errors();
+        ["preloaded", "keeps_open.py"]
+            .iter()
+            .all(|word| errors.contains(word))
+    });
 }
