@@ -10,6 +10,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::supervisor::Supervisor;
 
@@ -30,6 +31,13 @@ fn kept() -> PathBuf {
         PathBuf::from,
     );
     target.join("tmp/java")
+}
+
+/// A name for what is to become `path` when it is whole, which no other test uses.
+fn unfinished(path: &Path) -> PathBuf {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    path.with_extension(format!("{}-{number}", std::process::id()))
 }
 
 /// A supervisor that runs Java functions.
@@ -57,7 +65,7 @@ pub fn adapter() -> &'static Path {
         let classes = compile(&sources);
         let jar = classes.with_extension("jar");
         if !jar.is_file() {
-            let unfinished = classes.with_extension(std::process::id().to_string());
+            let unfinished = unfinished(&jar);
             archive(
                 &unfinished,
                 &["--main-class", "refunction.Main"],
@@ -110,7 +118,7 @@ fn try_compile(sources: &[PathBuf]) -> Result<PathBuf, String> {
     if classes.is_dir() {
         return Ok(classes);
     }
-    let unfinished = classes.with_extension(std::process::id().to_string());
+    let unfinished = unfinished(&classes);
     run(Command::new("javac")
         .args([
             "--release",
@@ -125,7 +133,7 @@ fn try_compile(sources: &[PathBuf]) -> Result<PathBuf, String> {
         .arg(&unfinished)
         .args(sources))?;
     match fs::rename(&unfinished, &classes) {
-        // Another test process was faster.
+        // Another test was faster.
         Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {
             fs::remove_dir_all(&unfinished).expect("removing what is there already");
         }
@@ -157,7 +165,7 @@ pub fn classes_of(text: &str) -> Option<PathBuf> {
     let source = directory.join("Main.java");
     if !source.is_file() {
         fs::create_dir_all(&directory).expect("a directory");
-        let unfinished = directory.join(std::process::id().to_string());
+        let unfinished = unfinished(&source);
         fs::write(&unfinished, text).expect("the source");
         fs::rename(&unfinished, &source).expect("keeping the source");
     }
