@@ -15,7 +15,7 @@ use refunction_bench::runtime::Runtime;
 use refunction_bench::stage::Stage;
 use refunction_bench::table::{self, Promise, Report, Samples};
 use refunction_bench::{Failure, libraries, outside};
-use refunction_snapshot::{Scan, block_sigchld};
+use refunction_snapshot::Scan;
 
 /// Rounds of the table.
 const ROUNDS: usize = 50;
@@ -49,26 +49,10 @@ const RUNC_PYTHON: &str = "runc_run: python3";
 const CRIU: &str = "criu_restore: python3";
 
 fn main() -> ExitCode {
-    let outcome = refunction_bench::play().unwrap_or_else(measure);
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("restore: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    refunction_bench::run(measure)
 }
 
 fn measure() -> Result<(), Failure> {
-    // Cargo says whether it benchmarks, or only wants to see that it would.
-    if !std::env::args().any(|argument| argument == "--bench") {
-        return Ok(());
-    }
-    // Before there can be another thread: the engine rests on it.
-    block_sigchld()?;
-    if !nix::unistd::geteuid().is_root() {
-        return Err("needs root: workers run as a user of their own".into());
-    }
     let mut parts = Parts {
         stage: Stage::set(Scan::Auto, Runtime::Python)?,
         fork_server: ForkServer::start(Runtime::Python)?,

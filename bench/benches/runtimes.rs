@@ -13,7 +13,7 @@ use refunction_bench::fork_server::{ForkServer, Request};
 use refunction_bench::runtime::{Origin, Runtime};
 use refunction_bench::stage::Stage;
 use refunction_bench::table::{self, Name, Promise, Report, Row, Samples};
-use refunction_snapshot::{Scan, block_sigchld};
+use refunction_snapshot::Scan;
 
 /// Rounds of each runtime.
 const ROUNDS: usize = 25;
@@ -35,26 +35,10 @@ const FORK_SERVER: &str = "fork server: fork, load, call, reap";
 const START: &str = "start to its first word";
 
 fn main() -> ExitCode {
-    let outcome = refunction_bench::play().unwrap_or_else(measure);
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("runtimes: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    refunction_bench::run(measure)
 }
 
 fn measure() -> Result<(), Failure> {
-    // Cargo says whether it benchmarks, or only wants to see that it would.
-    if !std::env::args().any(|argument| argument == "--bench") {
-        return Ok(());
-    }
-    // Before there can be another thread: the engine rests on it.
-    block_sigchld()?;
-    if !nix::unistd::geteuid().is_root() {
-        return Err("needs root: workers run as a user of their own".into());
-    }
     let mut chosen = std::env::args()
         .skip(1)
         .filter(|argument| argument != "--bench")

@@ -13,12 +13,37 @@ pub mod stage;
 pub mod table;
 
 use std::io;
+use std::process::ExitCode;
 
+use refunction_snapshot::block_sigchld;
 use refunction_tests::java;
 use runtime::Runtime;
 
 /// Fails in a word: nothing here is worth going on without.
 pub type Failure = Box<dyn std::error::Error>;
+
+/// What a benchmark's `main` does: plays the part that this process was started for, or
+/// measures if cargo benchmarks and does not only want to see that it would.
+pub fn run(measure: fn() -> Result<(), Failure>) -> ExitCode {
+    let outcome = play().unwrap_or_else(|| {
+        if !std::env::args().any(|argument| argument == "--bench") {
+            return Ok(());
+        }
+        // Before there can be another thread: the engine rests on it.
+        block_sigchld()?;
+        if !nix::unistd::geteuid().is_root() {
+            return Err("needs root: workers run as a user of their own".into());
+        }
+        measure()
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
 
 /// Plays another part than measuring, if this process was started for one.
 ///

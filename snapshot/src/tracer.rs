@@ -273,11 +273,7 @@ impl Tracer {
                 self.ask_to_stop(*tid);
             }
         }
-        self.wait_until("stopping the worker", worker, |tracer| {
-            let is_stopped = |tid| tracer.tasks.get(tid).map(|task| task.stopped.is_some());
-            let all = tids.iter().all(|tid| is_stopped(tid).unwrap_or(true));
-            all.then_some(())
-        })
+        self.wait_until_stopped("stopping the worker", worker, tids)
     }
 
     /// Takes in what has happened, and hands out one piece of news.
@@ -343,6 +339,15 @@ impl Tracer {
         for tid in tids {
             self.let_go(*tid)?;
         }
+        self.wait_until_stopped(doing, subject, tids)
+    }
+
+    fn wait_until_stopped(
+        &mut self,
+        doing: &'static str,
+        subject: Pid,
+        tids: &[Pid],
+    ) -> Result<(), TraceError> {
         self.wait_until(doing, subject, |tracer| {
             let is_stopped = |tid| tracer.tasks.get(tid).map(|task| task.stopped.is_some());
             // One that is gone is missed by whoever asks for its registers.
