@@ -1,12 +1,12 @@
 //! Threads of a snapshot that are left asleep: what others can do to them meanwhile.
 
-use std::sync::atomic::AtomicI32;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::time::{Duration, Instant};
 
 use refunction_snapshot::{Row, Scan};
 
 use crate::host::Host;
-use crate::threads::{SLEEPS_ON, sleeper};
+use crate::threads::{SLEEPS_ON, pin_to_the_first_processor, sleeper};
 
 /// Each case's name, and what it does.
 pub const ALL: &[(&str, fn())] = &[
@@ -33,6 +33,7 @@ pub const ALL: &[(&str, fn())] = &[
     ("a_sleeper_is_woken_all_the_time", || {
         is_undone("keep_waking_a_sleeper");
     }),
+    ("a_woken_sleeper_has_not_run_yet", woken_but_not_run),
 ];
 
 /// What a worker does when asked, if it is one of these; runs in the worker.
@@ -48,11 +49,7 @@ pub fn act(what: &str) -> Option<String> {
         "be_nice_to_a_sleeper" => unsafe {
             libc::setpriority(libc::PRIO_PROCESS, sleeper().cast_unsigned(), 7).into()
         },
-        "pin_a_sleeper" => {
-            let first = 1u64;
-            // SAFETY: reads a set of 64 processors.
-            unsafe { libc::syscall(libc::SYS_sched_setaffinity, sleeper(), 8, &raw const first) }
-        }
+        "pin_a_sleeper" => pin_to_the_first_processor(sleeper()),
         "change_io_priority_of_a_sleeper" => {
             const IDLE: i32 = 3 << 13;
             // SAFETY: an attribute of a thread of this process.
@@ -84,15 +81,18 @@ pub fn act(what: &str) -> Option<String> {
             });
             0
         }
-        "waits_for_a_sleeper" => {
-            let path = format!("/proc/self/task/{}/status", sleeper());
-            let status = std::fs::read_to_string(path).expect("status");
-            let line = status.lines().find(|it| it.starts_with("SigPnd"));
-            return line.map(str::to_owned);
-        }
+        "waits_for_a_sleeper" => return Some(status_of_sleeper("SigPnd")),
+        "how_the_sleeper_is" => return Some(status_of_sleeper("State")),
         _ => return None,
     };
     Some(outcome.to_string())
+}
+
+fn status_of_sleeper(field: &str) -> String {
+    let path = format!("/proc/self/task/{}/status", sleeper());
+    let status = std::fs::read_to_string(path).expect("status");
+    let line = status.lines().find(|it| it.starts_with(field));
+    line.expect("a line of status").to_owned()
 }
 
 fn they_sleep_through_many_rewinds() {
@@ -153,4 +153,37 @@ fn is_undone(act: &str) {
         }
         assert_eq!(host.ask("wake_all"), "0");
     }
+}
+
+/// The sleeper is woken, and another program keeps it from running until after the
+/// rewind: the next tenant would see it come back for no reason.
+fn woken_but_not_run() {
+    let mut host = Host::start_runtime(Scan::Auto, "sluggish").unverified();
+    host.rewind().expect("nothing happened");
+    let (is_busy, is_over) = (AtomicBool::new(false), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            assert_eq!(pin_to_the_first_processor(0), 0);
+            is_busy.store(true, Ordering::Relaxed);
+            while !is_over.load(Ordering::Relaxed) {
+                std::hint::spin_loop();
+            }
+        });
+        while !is_busy.load(Ordering::Relaxed) {
+            std::thread::yield_now();
+        }
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            for round in 0..30 {
+                let deadline = Instant::now() + Duration::from_secs(10);
+                while !host.ask("how_the_sleeper_is").contains("S (sleeping)") {
+                    assert!(Instant::now() < deadline, "round {round}: it never waits");
+                }
+                assert_eq!(host.ask("wakes"), "0", "round {round}: it came back");
+                assert_eq!(host.ask("wake_the_sleeper"), "1");
+                host.rewind().expect("rewound");
+            }
+        }));
+        is_over.store(true, Ordering::Relaxed);
+        outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    });
 }

@@ -189,6 +189,7 @@ pub fn runtime(how: &str) -> ! {
             libc::raise(libc::SIGURG);
         },
         "ends" => std::process::exit(0),
+        "sluggish" => let_the_sleeper_run_last(),
         "faults" => fault(|page| {
             // SAFETY: the page is there; its handler makes it writable.
             unsafe { page.write_volatile(1) };
@@ -319,6 +320,28 @@ pub fn sleeper() -> i32 {
     SLEEPER.load(Ordering::Relaxed)
 }
 
+/// As sched_setaffinity(2), for a thread of this process.
+pub fn pin_to_the_first_processor(tid: i32) -> i64 {
+    let first = 1u64;
+    // SAFETY: reads a set of 64 processors.
+    unsafe { libc::syscall(libc::SYS_sched_setaffinity, tid, 8, &raw const first) }
+}
+
+/// Gives the sleeper to one processor, and there to whatever else wants to run.
+fn let_the_sleeper_run_last() {
+    // It may be about to say which it is.
+    while sleeper() == 0 {
+        std::thread::yield_now();
+    }
+    let parameter = libc::sched_param { sched_priority: 0 };
+    assert_eq!(pin_to_the_first_processor(sleeper()), 0);
+    // SAFETY: an attribute of a thread of this process.
+    unsafe {
+        let idle = libc::sched_setscheduler(sleeper(), libc::SCHED_IDLE, &raw const parameter);
+        assert_eq!(idle, 0, "runs last");
+    }
+}
+
 fn futex(operation: i32, value: i32) -> i64 {
     let none = std::ptr::null::<libc::timespec>();
     // SAFETY: waits on, or wakes who waits on, a static.
@@ -348,6 +371,7 @@ pub fn act(what: &str) -> Option<String> {
     }
     Some(match what {
         "wake_all" => wake_all(),
+        "wake_the_sleeper" => futex(libc::FUTEX_WAKE, 1).to_string(),
         "wakes" => WAKES.load(Ordering::Relaxed).to_string(),
         "pend" => {
             // SAFETY: an empty set is filled; the signals are for this thread alone.
