@@ -13,7 +13,40 @@ pub struct Sizes {
     worker: Size,
 }
 
+/// Times that a size is looked at: which pages a worker keeps at hand depends on what
+/// its runtime last swept up, and when.
+const LOOKS: u64 = 12;
+
 impl Sizes {
+    /// The most that there was at any of some looks, with tenants in between.
+    pub fn most(supervisor: &mut Supervisor, tenants: impl FnMut(&mut Supervisor)) -> Self {
+        Self::among(supervisor, tenants, u64::max)
+    }
+
+    /// The least that there was: what has grown for good is in each of them.
+    pub fn least(supervisor: &mut Supervisor, tenants: impl FnMut(&mut Supervisor)) -> Self {
+        Self::among(supervisor, tenants, u64::min)
+    }
+
+    fn among(
+        supervisor: &mut Supervisor,
+        mut tenants: impl FnMut(&mut Supervisor),
+        choose: fn(u64, u64) -> u64,
+    ) -> Self {
+        let mut chosen = Self::of(supervisor);
+        for _ in 1..LOOKS {
+            tenants(supervisor);
+            let now = Self::of(supervisor);
+            for (chosen, now) in [
+                (&mut chosen.supervisor, now.supervisor),
+                (&mut chosen.worker, now.worker),
+            ] {
+                chosen.own_kib = choose(chosen.own_kib, now.own_kib);
+            }
+        }
+        chosen
+    }
+
     /// Measures both. Pages that the last tenants wrote are kept at hand until it shows
     /// that they are not needed: some that write little are to have been there before.
     #[must_use]

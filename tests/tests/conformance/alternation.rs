@@ -34,17 +34,20 @@ fn a_thousand_alternations(language: &Language) {
         .map(|number| language.function(&source.replace("NUMBER", &number.to_string())))
         .collect();
     let worker = supervisor.worker();
-    let mut early = None;
     let mut times = Vec::new();
-    for number in 0..1000 {
-        if number == 200 {
-            early = Some(Sizes::of(&mut supervisor));
+    let mut numbers = 0..1000;
+    let mut some = |supervisor: &mut Supervisor, tenants| {
+        for number in numbers.by_ref().take(tenants) {
+            times.push(serve(supervisor, &functions, number));
         }
-        times.push(serve(&mut supervisor, &functions, number));
-    }
+    };
+    some(&mut supervisor, 200);
+    let early = Sizes::most(&mut supervisor, |it| some(it, 7));
+    some(&mut supervisor, 600);
+    let late = Sizes::least(&mut supervisor, |it| some(it, 7));
+    late.assert_no_more_than(&early, 1024);
+    some(&mut supervisor, usize::MAX);
     print_times(language.name, &mut times);
-    let late = Sizes::of(&mut supervisor);
-    late.assert_no_more_than(&early.expect("measured"), 4 * 1024);
     assert_eq!(supervisor.worker(), worker);
     let status = supervisor.status();
     assert_eq!(
