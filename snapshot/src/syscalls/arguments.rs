@@ -1,8 +1,8 @@
 //! What the arguments of a call can say about it: for calls that are many in one.
 //! The values are the same on every architecture of the table.
 
-/// A condition on one argument's low 32 bits, which are all that the kernel itself
-/// looks at in those that are asked about here.
+/// A condition on arguments. But for pointers it is on their low 32 bits, which are all
+/// that the kernel itself looks at in those that are asked about here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum When {
     /// The argument of this index is one of these.
@@ -11,6 +11,10 @@ pub(super) enum When {
     Has(u8, u32),
     /// The argument of this index is that, and the other's that.
     IsAnd(u8, u32, u8, u32),
+    /// Some of the first bits are set, and none of the second.
+    HasBut(u8, u32, u32),
+    /// The argument of this index, all 64 bits of it, is not null.
+    Given(u8),
 }
 
 /// New namespaces, and a child that nobody would see.
@@ -22,6 +26,10 @@ pub(super) const CLONE_NEW: u32 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWPID
     | libc::CLONE_NEWNET
     | libc::CLONE_UNTRACED) as u32;
+
+/// A process that shares its parent's dispositions of signals, and is not a thread.
+pub(super) const CLONE_SIGHAND: u32 = libc::CLONE_SIGHAND as u32;
+pub(super) const CLONE_THREAD: u32 = libc::CLONE_THREAD as u32;
 
 const MADV_GUARD_INSTALL: u32 = 102;
 const MADV_GUARD_REMOVE: u32 = 103;

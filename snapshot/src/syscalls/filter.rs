@@ -9,15 +9,17 @@ use std::collections::BTreeMap;
 
 use seccompiler::{BpfProgram, sock_filter};
 
+use super::Note;
 use super::architecture::{Architecture, NATIVE};
 use super::arguments::When;
-use super::table::{DENIED, DENIED_WHEN, FREE, FREE_WHEN, RECORDED_WHEN};
+use super::table::{DENIED, DENIED_WHEN, FREE, FREE_WHEN, NOTED, NOTED_WHEN, RECORDED_WHEN};
 use crate::sabotage::leaves_out;
 
 /// What the kernel does with a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
     Free,
+    Noted(Note),
     Recorded,
     Denied(u16),
 }
@@ -26,6 +28,7 @@ impl Verdict {
     fn code(self) -> u32 {
         match self {
             Self::Free => libc::SECCOMP_RET_ALLOW,
+            Self::Noted(note) => libc::SECCOMP_RET_TRACE | u32::from(note.message()),
             Self::Recorded => libc::SECCOMP_RET_TRACE,
             Self::Denied(errno) => libc::SECCOMP_RET_ERRNO | u32::from(errno),
         }
@@ -116,6 +119,14 @@ fn rules() -> BTreeMap<&'static str, Rule> {
             .or_insert_with(|| UNKNOWN.clone())
             .otherwise = Verdict::Free;
     }
+    for (note, names) in NOTED {
+        for name in *names {
+            rules
+                .entry(*name)
+                .or_insert_with(|| UNKNOWN.clone())
+                .otherwise = Verdict::Noted(*note);
+        }
+    }
     for (errno, names) in DENIED {
         for name in *names {
             rules
@@ -135,6 +146,9 @@ fn rules() -> BTreeMap<&'static str, Rule> {
     for (name, when, _) in RECORDED_WHEN {
         except(*name, *when, Verdict::Recorded);
     }
+    for (name, when, note) in NOTED_WHEN {
+        except(*name, *when, Verdict::Noted(*note));
+    }
     for (name, when) in FREE_WHEN {
         except(*name, *when, Verdict::Free);
     }
@@ -143,7 +157,7 @@ fn rules() -> BTreeMap<&'static str, Rule> {
     rules
 }
 
-/// Makes free what the chosen handler denies or records.
+/// Makes free what the chosen handler denies, records or notes.
 #[cfg(feature = "sabotage")]
 fn leave_out(rules: &mut BTreeMap<&'static str, Rule>) {
     use crate::sabotage::is_chosen;
@@ -156,6 +170,7 @@ fn leave_out(rules: &mut BTreeMap<&'static str, Rule>) {
     for (name, rule) in rules {
         let otherwise = match rule.otherwise {
             Verdict::Free => None,
+            Verdict::Noted(_) => Some("noted"),
             Verdict::Recorded => Some("recorded"),
             Verdict::Denied(_) => Some("denied"),
         };
@@ -164,6 +179,7 @@ fn leave_out(rules: &mut BTreeMap<&'static str, Rule>) {
         }
         rule.exceptions.retain(|(_, verdict)| match verdict {
             Verdict::Free => true,
+            Verdict::Noted(_) => !is_chosen(&format!("noted-when:{name}")),
             Verdict::Recorded => !is_chosen(&format!("recorded-when:{name}")),
             Verdict::Denied(_) => !is_chosen(&format!("denied-when:{name}")),
         });
@@ -218,6 +234,19 @@ fn search(segments: &[Segment]) -> BpfProgram {
                 program.push(branch(EQUAL, other_value, 0, 1));
                 program.push(instruction(RETURN, verdict.code()));
             }
+            When::HasBut(index, bits, others) => {
+                program.push(load_argument(index));
+                program.push(branch(ANY_BIT, bits, 0, 2));
+                program.push(branch(ANY_BIT, others, 1, 0));
+                program.push(instruction(RETURN, verdict.code()));
+            }
+            When::Given(index) => {
+                program.push(load_argument(index));
+                program.push(branch(EQUAL, 0, 0, 2));
+                program.push(load_upper_half(index));
+                program.push(branch(EQUAL, 0, 1, 0));
+                program.push(instruction(RETURN, verdict.code()));
+            }
         }
     }
     program.push(instruction(RETURN, segment.rule.otherwise.code()));
@@ -263,6 +292,10 @@ fn load_argument(index: u8) -> sock_filter {
     instruction(LOAD, ARGUMENTS + 8 * u32::from(index))
 }
 
+fn load_upper_half(index: u8) -> sock_filter {
+    instruction(LOAD, ARGUMENTS + 8 * u32::from(index) + 4)
+}
+
 fn instruction(code: u16, k: u32) -> sock_filter {
     branch(code, k, 0, 0)
 }
@@ -292,7 +325,10 @@ mod tests {
                     accumulator = match it.k {
                         NUMBER => number,
                         ARCHITECTURE => architecture,
-                        offset => args[((offset - ARGUMENTS) / 8) as usize] as u32,
+                        offset => {
+                            let argument = args[((offset - ARGUMENTS) / 8) as usize];
+                            (argument >> (8 * (offset % 8))) as u32
+                        }
                     };
                 }
                 JUMP => at += it.k as usize,
