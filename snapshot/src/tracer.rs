@@ -96,6 +96,7 @@ pub(crate) struct Noted {
     pub(crate) limits: bool,
     pub(crate) timers: bool,
     pub(crate) thread_signals: bool,
+    pub(crate) locks: bool,
 }
 
 impl Noted {
@@ -724,6 +725,7 @@ impl Tracer {
                     Some(Note::Limits) => noted.limits = true,
                     Some(Note::Timers) => noted.timers = true,
                     Some(Note::ThreadSignals) => noted.thread_signals = true,
+                    Some(Note::Locks) => noted.locks = true,
                     Some(Note::SharedDispositions) => noted.shares_dispositions = true,
                     None => {}
                 }

@@ -185,7 +185,7 @@ impl Worker {
         }
         let descriptors_closed = self
             .descriptors
-            .mend(&self.process, &mut program)
+            .mend(&self.process, noted, &mut program)
             .map_err(|taint| vec![taint])?;
         watch.lap("descriptors");
 

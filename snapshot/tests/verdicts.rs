@@ -164,11 +164,12 @@ const RECORDED: &[&str] = &[
     "uretprobe",
 ];
 
-/// Allowed, and the engine looks after what they change: limits, timers, signals for one
-/// thread, by the number that the filter says.
-const NOTED: [(&[&str], u32); 3] = [
+/// Allowed, and the engine looks after what they change: limits, timers, locks, signals
+/// for one thread, by the number that the filter says.
+const NOTED: [(&[&str], u32); 4] = [
     (&["setrlimit"], 2),
     (&["alarm", "setitimer"], 3),
+    (&["flock"], 6),
     (
         &["tkill", "tgkill", "rt_tgsigqueueinfo", "pidfd_send_signal"],
         4,
@@ -376,6 +377,15 @@ fn arguments_decide() {
         }
     }
     assert_eq!(verdict("mprotect", &[(2, PROT_MTE)]), RECORD);
+    for command in [
+        libc::F_SETLK,
+        libc::F_SETLKW,
+        libc::F_OFD_SETLK,
+        libc::F_OFD_SETLKW,
+    ] {
+        let made = verdict("fcntl", &[(1, command as u64)]);
+        assert_eq!(made, RECORD | 6, "command {command}");
+    }
     for command in [
         libc::F_SETLEASE,
         libc::F_NOTIFY,

@@ -74,6 +74,7 @@ fn row_of(call: &str) -> &'static str {
         (&["seccomp"], "more seccomp filters"),
         (&["landlock"], "more Landlock rules"),
         (&["timer_"], "POSIX timers"),
+        (&["flock"], "… `flock` locks"),
         (&["fcntl"], "… leases, directory notifications"),
         (&["ioctl"], "what `ioctl` sets"),
         (

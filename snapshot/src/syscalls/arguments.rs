@@ -132,6 +132,14 @@ pub(super) const PROT_MTE: u32 = 0x20;
 pub(super) const SOL_SOCKET: u32 = libc::SOL_SOCKET as u32;
 pub(super) const SO_ZEROCOPY: u32 = libc::SO_ZEROCOPY as u32;
 
+/// Commands of fcntl(2) that take and release locks.
+pub(super) const LOCKING_FCNTL: &[u32] = &[
+    libc::F_SETLK as u32,
+    libc::F_SETLKW as u32,
+    libc::F_OFD_SETLK as u32,
+    libc::F_OFD_SETLKW as u32,
+];
+
 /// Commands of fcntl(2) that only read, or change what is compared at every rewind or
 /// goes with the descriptor. What does not: leases, notifications and hints on files
 /// that outlive the tenant; seals; the owner, signal or capacity of a pipe of the
@@ -143,15 +151,11 @@ pub(super) const FREE_FCNTL: &[u32] = &[
     libc::F_GETFL as u32,
     libc::F_SETFL as u32,
     libc::F_GETLK as u32,
-    libc::F_SETLK as u32,
-    libc::F_SETLKW as u32,
     libc::F_GETOWN as u32,
     F_GETSIG,
     F_GETOWN_EX,
     F_GETOWNER_UIDS,
     libc::F_OFD_GETLK as u32,
-    libc::F_OFD_SETLK as u32,
-    libc::F_OFD_SETLKW as u32,
     libc::F_GETLEASE as u32,
     F_DUPFD_QUERY,
     F_CREATED_QUERY,

@@ -13,15 +13,18 @@ pub(crate) enum Note {
     ThreadSignals,
     /// A process comes about whose dispositions are the caller's.
     SharedDispositions,
+    /// A lock on what a descriptor leads to.
+    Locks,
 }
 
 impl Note {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Disposition,
         Self::Limits,
         Self::Timers,
         Self::ThreadSignals,
         Self::SharedDispositions,
+        Self::Locks,
     ];
 
     /// What the filter says of it to the tracer (seccomp(2), `SECCOMP_RET_DATA`); a call
@@ -33,6 +36,7 @@ impl Note {
             Self::Timers => 3,
             Self::ThreadSignals => 4,
             Self::SharedDispositions => 5,
+            Self::Locks => 6,
         }
     }
 

@@ -8,8 +8,8 @@ use super::Note;
 use super::arguments::When::{self, Given, Has, HasBut, Is, IsAnd};
 use super::arguments::{
     CLONE_NEW, CLONE_SIGHAND, CLONE_THREAD, DENIED_ADVICE, DENIED_IOCTL, FREE_ADVICE,
-    FREE_ARCH_PRCTL, FREE_FCNTL, FREE_IOCTL, FREE_PRCTL, PR_SET_DUMPABLE, PROT_MTE, RECORDED_FUTEX,
-    RECORDED_MMAP, SO_ZEROCOPY, SOL_SOCKET,
+    FREE_ARCH_PRCTL, FREE_FCNTL, FREE_IOCTL, FREE_PRCTL, LOCKING_FCNTL, PR_SET_DUMPABLE, PROT_MTE,
+    RECORDED_FUTEX, RECORDED_MMAP, SO_ZEROCOPY, SOL_SOCKET,
 };
 use crate::row::Row;
 
@@ -71,7 +71,6 @@ pub(super) const FREE: &[&str] = &[
     "dup",
     "dup2",
     "dup3",
-    "flock",
     "fsync",
     "fdatasync",
     "sync_file_range",
@@ -272,6 +271,7 @@ pub(super) const FREE: &[&str] = &[
 pub(super) const NOTED: &[(Note, &[&str])] = &[
     (Note::Limits, &["setrlimit"]),
     (Note::Timers, &["alarm", "setitimer"]),
+    (Note::Locks, &["flock"]),
     // What waits for a thread that is left asleep cannot be read.
     (
         Note::ThreadSignals,
@@ -279,10 +279,11 @@ pub(super) const NOTED: &[(Note, &[&str])] = &[
     ),
 ];
 
-/// Noted although the call as such is free: it does not only read.
+/// Noted because of its arguments.
 pub(super) const NOTED_WHEN: &[(&str, When, Note)] = &[
     ("rt_sigaction", Given(1), Note::Disposition),
     ("prlimit64", Given(2), Note::Limits),
+    ("fcntl", Is(1, LOCKING_FCNTL), Note::Locks),
     (
         "clone",
         HasBut(0, CLONE_SIGHAND, CLONE_THREAD),
