@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use refunction_adapter::Caller;
 use refunction_protocol::{Failure, Function, Request};
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
@@ -23,8 +24,8 @@ pub(crate) type CallId = u64;
 pub(crate) struct Extras {
     /// Variables for this call.
     pub(crate) env: BTreeMap<String, String>,
-    /// What Lambda's clients say of themselves.
-    pub(crate) client_context: Option<Box<RawValue>>,
+    /// Who calls, as Lambda tells it.
+    pub(crate) caller: Caller,
     /// Which conventions its log lines follow.
     pub(crate) contract: Contract,
 }

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use hyper::StatusCode;
 use hyper::body::Incoming;
 use hyper::header::HeaderMap;
+use refunction_adapter::Caller;
 use refunction_protocol::{Failure, FailureKind, Request};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -107,7 +108,10 @@ async fn try_invoke(
     };
     let extras = Extras {
         env: BTreeMap::from_iter(trace),
-        client_context,
+        caller: Caller {
+            client_context,
+            ..Caller::default()
+        },
         contract: Contract::Lambda,
     };
     let is_python = site.is_python;

@@ -167,8 +167,8 @@ fn activation(body: &[u8]) -> Result<(Request, Extras), String> {
     };
     let extras = Extras {
         env,
-        client_context: None,
         contract: Contract::OpenWhisk,
+        ..Extras::default()
     };
     Ok((request, extras))
 }
