@@ -33,6 +33,16 @@ impl Caller {
         }
     }
 
+    /// All that Lambda says.
+    pub fn of_lambda() -> Self {
+        Self {
+            identity: Some(("eu-west-3:an-identity", "eu-west-3:a-pool")),
+            arn: Some("arn:aws:lambda:eu-west-3:012345678912:function:mine:an-alias"),
+            tenant: Some("a-tenant"),
+            ..Self::of_local_client()
+        }
+    }
+
     /// As JavaScript has it: what came, and nothing where nothing did.
     fn in_javascript(&self, context: &mut Value) {
         if let Some(client_context) = &self.client_context {

@@ -13,6 +13,7 @@ mod manners;
 mod named;
 mod openwhisk;
 mod plain;
+mod runtime_api;
 
 use std::process::ExitCode;
 
@@ -31,8 +32,15 @@ fn main() -> ExitCode {
         plain::CASES,
         isolation::CASES,
         examples::CASES,
+        runtime_api::CASES,
     ];
-    let once = [manners::CASES, isolation::ONCE, named::ONCE];
+    let once = [
+        manners::CASES,
+        isolation::ONCE,
+        named::ONCE,
+        lambda::ONCE,
+        runtime_api::ONCE,
+    ];
     let trial = |language: &'static Language, (name, run): &Case| {
         let run = *run;
         Trial::test(format!("{name} [{}]", language.name), move || {
