@@ -696,7 +696,7 @@ def _arity(entry, most):
 # --- calling -----------------------------------------------------------------
 
 
-class Identity:
+class CognitoIdentity:
     """Lambda's: who called, as Cognito knows them."""
 
     def __init__(self, said):
@@ -739,8 +739,11 @@ class Context:
         self.log_group_name = get("AWS_LAMBDA_LOG_GROUP_NAME") or f"/aws/lambda/{name}"
         self.log_stream_name = get("AWS_LAMBDA_LOG_STREAM_NAME") or "$LATEST"
         client, identity = said.get("client_context"), said.get("cognito_identity")
-        self.client_context = ClientContext(client) if isinstance(client, dict) else None
-        self.identity = Identity(identity if isinstance(identity, dict) else {})
+        client = client if isinstance(client, dict) else None
+        self.client_context = None if client is None else ClientContext(client)
+        trace = (client or {}).get("w3c")
+        self._trace = trace if isinstance(trace, dict) else {}
+        self.identity = CognitoIdentity(identity if isinstance(identity, dict) else {})
         self.tenant_id = said.get("tenant_id")
         if deadline is None:
             try:
@@ -752,6 +755,11 @@ class Context:
 
     def get_remaining_time_in_millis(self):
         return max(0, int(self._deadline - _now() * 1000))
+
+    def w3c(self):
+        """What the caller said of the trace that this is a part of."""
+        names = ("traceparent", "tracestate", "baggage")
+        return {name: self._trace[name] for name in names if isinstance(self._trace.get(name), str)}
 
     def log(self, message):
         text = str(message)

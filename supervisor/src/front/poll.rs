@@ -57,7 +57,7 @@ pub(super) async fn serve(
 async fn tell_init_failure(mut api: RuntimeApi, failure: &Failure, is_python: bool) {
     let error = match failure.kind {
         FailureKind::Exception => shape(failure, "", is_python),
-        _ => unusable("Runtime.UnknownReason", failure.message.clone()),
+        _ => unusable("", "Runtime.UnknownReason", failure.message.clone()),
     };
     match api.fail_init(&error).await {
         Ok(Posted::Taken) => {}
@@ -81,7 +81,7 @@ async fn serve_one(
         api.hang_up();
     }
     let call = text
-        .map_err(|bad| unusable("Runtime.UnmarshalError", reply::why_bad_body(&bad).1))
+        .map_err(|bad| unusable(id, "Runtime.UnmarshalError", reply::why_bad_body(&bad).1))
         .and_then(|text| call(id, &parts.headers, &text.bytes));
     let posted = match call {
         Err(error) => api.fail(&ticket, &error).await?,
@@ -131,7 +131,7 @@ fn call(id: &str, headers: &HeaderMap, body: &[u8]) -> Result<(Request, Extras),
     };
     let data = serde_json::from_slice(event).map_err(|error| {
         let message = format!("Unable to unmarshal input: {error}");
-        unusable("Runtime.UnmarshalError", message)
+        unusable(id, "Runtime.UnmarshalError", message)
     })?;
     let text = |name| header(headers, name).filter(|text| !text.is_empty());
     let trace = text("lambda-runtime-trace-id")
@@ -144,8 +144,14 @@ fn call(id: &str, headers: &HeaderMap, body: &[u8]) -> Result<(Request, Extras),
     let extras = Extras {
         env: trace.into_iter().collect(),
         caller: Caller {
-            client_context: object(headers, "lambda-runtime-client-context", "Client Context")?,
+            client_context: object(
+                id,
+                headers,
+                "lambda-runtime-client-context",
+                "Client Context",
+            )?,
             cognito_identity: object(
+                id,
                 headers,
                 "lambda-runtime-cognito-identity",
                 "Cognito Identity",
@@ -159,7 +165,12 @@ fn call(id: &str, headers: &HeaderMap, body: &[u8]) -> Result<(Request, Extras),
 }
 
 /// A header that holds a JSON object, if it is there.
-fn object(headers: &HeaderMap, name: &str, title: &str) -> Result<Option<Box<RawValue>>, Value> {
+fn object(
+    id: &str,
+    headers: &HeaderMap,
+    name: &str,
+    title: &str,
+) -> Result<Option<Box<RawValue>>, Value> {
     let Some(value) = headers.get(name).filter(|value| !value.is_empty()) else {
         return Ok(None);
     };
@@ -170,13 +181,13 @@ fn object(headers: &HeaderMap, name: &str, title: &str) -> Result<Option<Box<Raw
     }
     .map_err(|reason| {
         let message = format!("Unable to parse {title} JSON: {reason}");
-        unusable("Runtime.LambdaContextUnmarshalError", message)
+        unusable(id, "Runtime.LambdaContextUnmarshalError", message)
     })
 }
 
 /// An invocation that does not get as far as the function.
-fn unusable(kind: &str, message: String) -> Value {
-    json!({"errorMessage": message, "errorType": kind, "stackTrace": []})
+fn unusable(id: &str, kind: &str, message: String) -> Value {
+    json!({"errorMessage": message, "errorType": kind, "requestId": id, "stackTrace": []})
 }
 
 /// It came when the container had already been told to stop.

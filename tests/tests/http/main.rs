@@ -13,6 +13,7 @@ mod manners;
 mod named;
 mod openwhisk;
 mod plain;
+mod published_client;
 mod runtime_api;
 
 use std::process::ExitCode;
@@ -63,5 +64,15 @@ fn main() -> ExitCode {
             .flatten()
             .map(|case| trial(&LANGUAGES[0], case)),
     );
+    let is_installed = published_client::installed().is_some();
+    if !is_installed {
+        eprintln!(
+            "not compared with the published client of Lambda's runtime API: it is not installed; `cargo xtask test` does it where there is a package index"
+        );
+    }
+    let compared = published_client::CASES
+        .iter()
+        .map(|case| trial(&LANGUAGES[0], case).with_ignored_flag(!is_installed));
+    trials.extend(compared);
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
