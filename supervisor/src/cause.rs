@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use refunction_adapter::Exception;
 use refunction_protocol::{Failure, FailureKind};
 use refunction_snapshot::End;
 
@@ -14,6 +15,16 @@ pub(crate) fn failure(kind: FailureKind, message: impl Into<String>) -> Failure 
         message: message.into(),
         error_type: None,
         stack: None,
+    }
+}
+
+/// The function's own.
+pub(crate) fn raised(exception: Exception) -> Failure {
+    Failure {
+        kind: FailureKind::Exception,
+        message: exception.message,
+        error_type: Some(exception.error_type),
+        stack: (!exception.stack.is_empty()).then_some(exception.stack),
     }
 }
 

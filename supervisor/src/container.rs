@@ -7,11 +7,12 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::unistd::{Gid, Pid, Uid, geteuid, getpid};
-use refunction_adapter::Runtime;
 use refunction_adapter::channel::REQUEST_FD;
-use refunction_protocol::{Method, Phase, Restored, Stream, Taint};
+use refunction_adapter::{Exception, Runtime};
+use refunction_protocol::{Failure, FailureKind, Method, Phase, Restored, Stream, Taint};
 use refunction_snapshot::{Booting, Engine, EngineError, News, Phases, Refused, Row, Template};
 
+use crate::cause;
 use crate::logs::Line;
 use crate::memory;
 use crate::pipes::Pipes;
@@ -21,7 +22,7 @@ use crate::sandbox;
 use crate::settings::{MethodChoice, ROOT_VARIABLES, Settings};
 use crate::staff::{Candidate, Source, Staff, Standing, Word};
 use crate::sweep::{Handover, Scope, Sweep, SweepError, USUAL};
-use crate::template::Description;
+use crate::template::{self, Description};
 
 /// How long a sweep may keep everybody waiting who wants something else.
 const SLICE: Duration = Duration::from_millis(100);
@@ -56,6 +57,36 @@ pub(crate) enum ContainerError {
     Nameless,
     #[error("the runtime did not start: {0}")]
     Runtime(String),
+    #[error("the runtime did not start: {}", .0.told())]
+    Raised(Exception),
+    #[error("{handler} cannot be imported: {}", exception.told())]
+    Import {
+        handler: String,
+        exception: Exception,
+    },
+}
+
+impl ContainerError {
+    /// A template that did not come about, with what its function raised if that was why.
+    fn of_template(error: EngineError, settings: &Settings) -> Self {
+        if let (EngineError::Template(words), Some(handler)) = (&error, &settings.handler)
+            && let Some(exception) = template::raised(words)
+        {
+            let handler = handler.clone();
+            return Self::Import { handler, exception };
+        }
+        Self::Engine(error)
+    }
+
+    /// The same, as a call's failure is told.
+    pub(crate) fn as_failure(&self) -> Failure {
+        match self {
+            Self::Raised(exception) | Self::Import { exception, .. } => {
+                cause::raised(exception.clone())
+            }
+            other => cause::failure(FailureKind::Crashed, other.to_string()),
+        }
+    }
 }
 
 /// One function container.
@@ -271,7 +302,9 @@ impl Container {
     }
 
     fn freeze_template(&mut self, booting: Booting) -> Result<Arrival, ContainerError> {
-        let template = self.engine.freeze(booting)?;
+        let template = self.engine.freeze(booting);
+        let template =
+            template.map_err(|error| ContainerError::of_template(error, &self.settings))?;
         let description: Description = serde_json::from_slice(&template.description)?;
         self.take_description(&description)?;
         let serving = Serving {
@@ -311,6 +344,10 @@ impl Container {
             Word::Failed(reason) => {
                 self.engine.discard_starting(candidate.starting)?;
                 return Err(ContainerError::Runtime(reason));
+            }
+            Word::Raised(exception) => {
+                self.engine.discard_starting(candidate.starting)?;
+                return Err(ContainerError::Raised(exception));
             }
             Word::Ended => {
                 let reason = self.engine.last_words(candidate.starting)?;

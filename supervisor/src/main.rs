@@ -27,11 +27,9 @@ mod template;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
     let started = Instant::now();
-    let settings = settings::Settings::parse();
+    let settings = settings::Settings::read();
     #[cfg(feature = "sabotage")]
     {
         if settings.handlers {

@@ -52,6 +52,11 @@ pub(crate) struct Settings {
     #[arg(long, env = "PORT", value_name = "PORT")]
     pub(crate) port: Option<u16>,
 
+    /// Poll Lambda's runtime API there for invocations of HANDLER, or of $_HANDLER where
+    /// none is given; and listen only if --http or --port says so, too.
+    #[arg(long, env = "AWS_LAMBDA_RUNTIME_API", value_name = "HOST:PORT")]
+    runtime_api: Option<String>,
+
     /// When a function's state is put back: after each request, which is meant where
     /// there is a HANDLER; when another function comes, which is meant otherwise; or never.
     #[arg(long, env = "REFUNCTION_ISOLATION", value_enum)]
@@ -175,6 +180,16 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
+    /// What the command line and the environment say.
+    pub(crate) fn read() -> Self {
+        let mut settings = Self::parse();
+        if settings.runtime_api().is_some() && settings.handler.is_none() {
+            let named = std::env::var("_HANDLER").ok();
+            settings.handler = named.filter(|handler| !handler.is_empty());
+        }
+        settings
+    }
+
     /// The libraries to preload; an empty variable names none.
     pub(crate) fn libraries(&self) -> Vec<String> {
         self.preload
@@ -202,7 +217,7 @@ impl Settings {
 
     /// True if stdout is for people, and not for a peer.
     pub(crate) fn speaks_to_people(&self) -> bool {
-        self.http_port().is_some() || self.control.is_some()
+        self.http_port().is_some() || self.runtime_api().is_some() || self.control.is_some()
     }
 
     /// What Lambda's functions find in their environment, where nobody set it.
@@ -246,8 +261,17 @@ impl Settings {
 
     /// The port to speak HTTP on, if that is to be.
     pub(crate) fn http_port(&self) -> Option<u16> {
-        let is_wanted = self.http || self.port.is_some() || self.handler.is_some();
+        // Where invocations are fetched nobody brings any.
+        let is_meant = self.handler.is_some() && self.runtime_api().is_none();
+        let is_wanted = self.http || self.port.is_some() || is_meant;
         is_wanted.then(|| self.port.unwrap_or(HTTP_PORT))
+    }
+
+    /// Where Lambda's runtime API is, if it is to be polled.
+    pub(crate) fn runtime_api(&self) -> Option<&str> {
+        self.runtime_api
+            .as_deref()
+            .filter(|address| !address.is_empty())
     }
 
     /// What cannot be together.
@@ -255,6 +279,11 @@ impl Settings {
         if self.isolation() == Isolation::Off && self.handler.is_none() {
             return Err(
                 "--isolation off is for the one function that a HANDLER names: others would share a worker",
+            );
+        }
+        if self.runtime_api().is_some() && self.handler.is_none() {
+            return Err(
+                "AWS_LAMBDA_RUNTIME_API is set, and no function is named: neither by the command nor by _HANDLER",
             );
         }
         Ok(())

@@ -97,11 +97,54 @@ pub struct Invocation {
     /// Variables for this call and those after it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
-    /// What Lambda's clients say of themselves, for the handler's context.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub client_context: Option<Box<RawValue>>,
+    /// Who calls, for the handler's context.
+    #[serde(default, skip_serializing_if = "Caller::is_unknown")]
+    pub caller: Caller,
     /// The argument.
     pub data: Box<RawValue>,
+}
+
+/// What Lambda says of who calls, and by which name: of a local call it is little, or nothing.
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+pub struct Caller {
+    /// What a mobile application says of itself: `client`, `custom` and `env`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_context: Option<Box<RawValue>>,
+    /// Who its user is: `cognitoIdentityId` and `cognitoIdentityPoolId`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cognito_identity: Option<Box<RawValue>>,
+    /// The name by which the function was called, which may be an alias or a version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invoked_function_arn: Option<String>,
+    /// Whose call it is, of a function that is called for many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant_id: Option<String>,
+}
+
+impl Caller {
+    /// True if nothing is known.
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        let Self {
+            client_context,
+            cognito_identity,
+            invoked_function_arn,
+            tenant_id,
+        } = self;
+        client_context.is_none()
+            && cognito_identity.is_none()
+            && invoked_function_arn.is_none()
+            && tenant_id.is_none()
+    }
+
+    /// All of it as JSON text, if there is any.
+    #[must_use]
+    pub fn told(&self) -> Option<String> {
+        if self.is_unknown() {
+            return None;
+        }
+        serde_json::to_string(self).ok()
+    }
 }
 
 /// What a tenant's code raised, in the runtime's own words.

@@ -289,11 +289,15 @@ impl Realm {
                 Some(deadline) => Value::new_number(ctx.clone(), deadline as f64),
                 None => Value::new_undefined(ctx.clone()),
             };
+            let caller = match invocation.caller.told() {
+                Some(caller) => ctx.json_parse(caller)?,
+                None => Value::new_undefined(ctx.clone()),
+            };
             let id = invocation.id.as_str();
             self.shared.call(
                 ctx,
                 "begin",
-                (function, entry.is_handler, argument, id, deadline),
+                (function, entry.is_handler, argument, id, deadline, caller),
             )
         })?;
         let result = self.run(&token)?;

@@ -146,9 +146,14 @@ impl State {
         } else {
             argument
         };
+        let caller = invocation.caller.told();
+        let caller = caller
+            .map(|caller| self.json.decode(&self.lua, caller.as_bytes()))
+            .transpose()
+            .map_err(|error| refusal("error", format!("the context: {error}")))?;
         let deadline = invocation.deadline_unix_ms;
         self.call
-            .call((argument, invocation.id.as_str(), deadline))
+            .call((argument, invocation.id.as_str(), deadline, caller))
             .map_err(|error| internal(&error))
     }
 }

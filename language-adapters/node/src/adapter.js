@@ -437,7 +437,7 @@ function flush(then) {
 
 // As Lambda has it. An answer does not wait for what else is in the event loop: between
 // calls nothing goes on.
-function contextOf({ id, deadline_unix_ms: deadline, client_context: client }, callback) {
+function contextOf({ id, deadline_unix_ms: deadline, caller }, callback) {
   const { env } = process;
   const name = env.AWS_LAMBDA_FUNCTION_NAME || 'function';
   const region = env.AWS_REGION || env.AWS_DEFAULT_REGION || 'us-east-1';
@@ -447,13 +447,14 @@ function contextOf({ id, deadline_unix_ms: deadline, client_context: client }, c
     functionName: name,
     functionVersion: env.AWS_LAMBDA_FUNCTION_VERSION || '$LATEST',
     memoryLimitInMB: env.AWS_LAMBDA_FUNCTION_MEMORY_SIZE || '128',
-    invokedFunctionArn: `arn:aws:lambda:${region}:${account}:function:${name}`,
+    invokedFunctionArn: caller?.invoked_function_arn || `arn:aws:lambda:${region}:${account}:function:${name}`,
     logGroupName: env.AWS_LAMBDA_LOG_GROUP_NAME || `/aws/lambda/${name}`,
     logStreamName: env.AWS_LAMBDA_LOG_STREAM_NAME || '$LATEST',
     awsRequestId: id,
     callbackWaitsForEmptyEventLoop: true,
-    clientContext: client,
-    identity: undefined,
+    clientContext: caller?.client_context,
+    identity: caller?.cognito_identity,
+    tenantId: caller?.tenant_id,
     getRemainingTimeInMillis: () => Math.max(0, end - now()),
     done: callback,
     fail: (error) => callback(error ?? new Failure('the function failed and gave no error')),

@@ -696,11 +696,12 @@ def _arity(entry, most):
 # --- calling -----------------------------------------------------------------
 
 
-class Identity:
-    """Lambda's: who called, which is nobody that has an identity here."""
+class CognitoIdentity:
+    """Lambda's: who called, as Cognito knows them."""
 
-    cognito_identity_id = None
-    cognito_identity_pool_id = None
+    def __init__(self, said):
+        self.cognito_identity_id = said.get("cognitoIdentityId")
+        self.cognito_identity_pool_id = said.get("cognitoIdentityPoolId")
 
 
 class Client:
@@ -724,7 +725,8 @@ class ClientContext:
 class Context:
     """What a handler is given beside the event, as Lambda has it."""
 
-    def __init__(self, request_id, deadline, client):
+    def __init__(self, request_id, deadline, caller):
+        said = {} if caller is None else _scan(caller, 0)[0]
         get = _environ.get
         name = get("AWS_LAMBDA_FUNCTION_NAME") or SOURCE_MODULE
         region = get("AWS_REGION") or get("AWS_DEFAULT_REGION") or "us-east-1"
@@ -733,11 +735,16 @@ class Context:
         self.function_name = name
         self.function_version = get("AWS_LAMBDA_FUNCTION_VERSION") or "$LATEST"
         self.memory_limit_in_mb = get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE") or "128"
-        self.invoked_function_arn = f"arn:aws:lambda:{region}:{account}:function:{name}"
+        self.invoked_function_arn = said.get("invoked_function_arn") or f"arn:aws:lambda:{region}:{account}:function:{name}"
         self.log_group_name = get("AWS_LAMBDA_LOG_GROUP_NAME") or f"/aws/lambda/{name}"
         self.log_stream_name = get("AWS_LAMBDA_LOG_STREAM_NAME") or "$LATEST"
-        self.client_context = None if client is None else ClientContext(_scan(client, 0)[0])
-        self.identity = Identity()
+        client, identity = said.get("client_context"), said.get("cognito_identity")
+        client = client if isinstance(client, dict) else None
+        self.client_context = None if client is None else ClientContext(client)
+        trace = (client or {}).get("w3c")
+        self._trace = trace if isinstance(trace, dict) else {}
+        self.identity = CognitoIdentity(identity if isinstance(identity, dict) else {})
+        self.tenant_id = said.get("tenant_id")
         if deadline is None:
             try:
                 seconds = float(get("AWS_LAMBDA_FUNCTION_TIMEOUT") or 900)
@@ -749,12 +756,17 @@ class Context:
     def get_remaining_time_in_millis(self):
         return max(0, int(self._deadline - _now() * 1000))
 
+    def w3c(self):
+        """What the caller said of the trace that this is a part of."""
+        names = ("traceparent", "tracestate", "baggage")
+        return {name: self._trace[name] for name in names if isinstance(self._trace.get(name), str)}
+
     def log(self, message):
         text = str(message)
         sys.stdout.write(text if text.endswith("\n") else text + "\n")
 
 
-def invoke(request_id, deadline, text, env=(), client=None):
+def invoke(request_id, deadline, text, env=(), caller=None):
     """Calls the function; the result as JSON text, or what went wrong."""
     if _loaded.entry is None:
         return "NotLoaded", "no function is loaded", ""
@@ -762,7 +774,7 @@ def invoke(request_id, deadline, text, env=(), client=None):
         if env:
             _set_environment(env)
         argument, _ = _scan(text, 0)
-        result = _call(request_id, deadline, client, argument)
+        result = _call(request_id, deadline, caller, argument)
         return _encode(result)
     except BaseException as error:
         return _describe(error)
@@ -770,13 +782,13 @@ def invoke(request_id, deadline, text, env=(), client=None):
         _flush()
 
 
-def _call(request_id, deadline, client, argument):
+def _call(request_id, deadline, caller, argument):
     entry = _loaded.entry
     arity = _loaded.arity
     if arity == 1:
         result = entry(argument)
     elif arity == 2:
-        result = entry(argument, Context(request_id, deadline, client))
+        result = entry(argument, Context(request_id, deadline, caller))
     else:
         result = entry()
     if hasattr(type(result), "__await__"):

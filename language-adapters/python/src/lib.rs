@@ -179,7 +179,7 @@ impl Adapter for Python {
         };
         let outcome = pyo3::Python::attach(|py| {
             let env = variables(py, &invocation.env)?;
-            let client = invocation.client_context.as_ref().map(|it| it.get());
+            let caller = invocation.caller.told();
             let answer = booted
                 .invoke
                 .call1(
@@ -189,7 +189,7 @@ impl Adapter for Python {
                         invocation.deadline_unix_ms,
                         invocation.data.get(),
                         env,
-                        client,
+                        caller,
                     ),
                 )
                 .map_err(|error| ours(py, &error))?;

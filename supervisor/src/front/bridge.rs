@@ -11,9 +11,12 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use refunction_adapter::Caller;
 use refunction_protocol::{Failure, Function, Request};
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
+
+use super::runtime_api::RuntimeApiError;
 
 /// Which of the front's requests.
 pub(crate) type CallId = u64;
@@ -23,8 +26,8 @@ pub(crate) type CallId = u64;
 pub(crate) struct Extras {
     /// Variables for this call.
     pub(crate) env: BTreeMap<String, String>,
-    /// What Lambda's clients say of themselves.
-    pub(crate) client_context: Option<Box<RawValue>>,
+    /// Who calls, as Lambda tells it.
+    pub(crate) caller: Caller,
     /// Which conventions its log lines follow.
     pub(crate) contract: Contract,
 }
@@ -35,7 +38,16 @@ pub(crate) enum Contract {
     #[default]
     Plain,
     Lambda,
+    /// The same, and nobody waits for what becomes of it.
+    LambdaEvent,
     OpenWhisk,
+}
+
+impl Contract {
+    /// True if its log has a line for each stage of a call.
+    pub(crate) fn is_lambda(self) -> bool {
+        matches!(self, Self::Lambda | Self::LambdaEvent)
+    }
 }
 
 /// What became of a call.
@@ -53,6 +65,8 @@ pub(crate) enum Message {
         id: CallId,
         request: Request,
         extras: Extras,
+        /// Told once it waits its turn, which it then gets: even of a container that stops.
+        queued: oneshot::Sender<()>,
         answer: oneshot::Sender<Outcome>,
     },
     /// Load this function, as the first.
@@ -65,6 +79,8 @@ pub(crate) enum Message {
     GaveUp(CallId),
     /// Tell how it goes.
     Look(oneshot::Sender<Picture>),
+    /// Lambda's runtime API is gone, or will have nothing to do with this container.
+    Lost(RuntimeApiError),
 }
 
 /// How it goes.
@@ -170,14 +186,19 @@ impl Bridge {
         if self.is_full() {
             return Err(NoRoom::Busy);
         }
+        Ok(self.place_beyond())
+    }
+
+    /// A place, however many wait.
+    fn place_beyond(self: &Rc<Self>) -> Place {
         self.waiting.set(self.waiting.get() + 1);
         let id = self.next.get();
         self.next.set(id + 1);
-        Ok(Place {
+        Place {
             bridge: Rc::clone(self),
             id,
             is_answered: false,
-        })
+        }
     }
 
     /// Calls the function. A future that is dropped, because the client left, gives the
@@ -187,16 +208,29 @@ impl Bridge {
         request: Request,
         extras: Extras,
     ) -> Result<Outcome, NoRoom> {
-        let place = self.place()?;
-        let (answer, answered) = oneshot::channel();
-        let id = place.id;
-        self.send(Message::Call {
-            id,
-            request,
-            extras,
-            answer,
-        });
-        place.wait(answered).await
+        self.place()?.ask(request, extras).answer().await
+    }
+
+    /// Calls the function for somebody who was promised that it will be, however many wait.
+    pub(super) async fn call_as_promised(
+        self: &Rc<Self>,
+        request: Request,
+        extras: Extras,
+    ) -> Result<Outcome, NoRoom> {
+        self.place_beyond().ask(request, extras).answer().await
+    }
+
+    /// Has the function called once it is its turn, and waits for that to be sure.
+    pub(super) async fn enqueue(
+        self: &Rc<Self>,
+        request: Request,
+        extras: Extras,
+    ) -> Result<Asked, NoRoom> {
+        let mut asked = self.place()?.ask(request, extras);
+        match (&mut asked.queued).await {
+            Ok(()) => Ok(asked),
+            Err(_) => Err(NoRoom::Ending),
+        }
     }
 
     /// Loads the one function.
@@ -221,6 +255,11 @@ impl Bridge {
         self.send(Message::Look(answer));
         tokio::time::timeout(patience, answered).await.ok()?.ok()
     }
+
+    /// Says that no more calls come from Lambda.
+    pub(super) fn lose(&self, error: RuntimeApiError) {
+        self.send(Message::Lost(error));
+    }
 }
 
 /// A call that is in the main thread's hands.
@@ -230,7 +269,38 @@ struct Place {
     is_answered: bool,
 }
 
+/// A call that was sent, and is given up by dropping it.
+pub(super) struct Asked {
+    place: Place,
+    queued: oneshot::Receiver<()>,
+    answered: oneshot::Receiver<Outcome>,
+}
+
+impl Asked {
+    /// What became of it.
+    pub(super) async fn answer(self) -> Result<Outcome, NoRoom> {
+        self.place.wait(self.answered).await
+    }
+}
+
 impl Place {
+    fn ask(self, request: Request, extras: Extras) -> Asked {
+        let (answer, answered) = oneshot::channel();
+        let (queue, queued) = oneshot::channel();
+        self.bridge.send(Message::Call {
+            id: self.id,
+            request,
+            extras,
+            queued: queue,
+            answer,
+        });
+        Asked {
+            place: self,
+            queued,
+            answered,
+        }
+    }
+
     async fn wait<T>(mut self, answered: oneshot::Receiver<T>) -> Result<T, NoRoom> {
         let answer = answered.await;
         self.is_answered = true;

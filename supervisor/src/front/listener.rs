@@ -1,9 +1,9 @@
-//! The thread that listens, and its connections.
+//! The front's thread: it listens, and has the connections.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
@@ -14,14 +14,18 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::sys::socket::{setsockopt, sockopt};
+use refunction_protocol::Failure;
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{self, TcpStream};
 use tokio::runtime;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::LocalSet;
 
 use super::bridge::{Inbox, bridge};
+use super::poll;
 use super::route::{Site, answer};
+use super::runtime_api::{RuntimeApi, RuntimeApiError};
+use super::stage::{Course, Following, Stage};
 
 /// Connections that are open at a time; more wait to be accepted.
 const MOST_CONNECTIONS: usize = 1024;
@@ -46,12 +50,17 @@ pub(crate) enum FrontError {
     Listen(u16, io::Error),
     #[error("preparing to speak HTTP: {0}")]
     Prepare(io::Error),
+    #[error(transparent)]
+    RuntimeApi(#[from] RuntimeApiError),
 }
 
 /// How it is to be.
 #[derive(Debug, Clone)]
 pub(crate) struct Manners {
-    pub(crate) port: u16,
+    /// Where to listen, if that is to be.
+    pub(crate) port: Option<u16>,
+    /// Where Lambda's runtime API is, if calls come from there.
+    pub(crate) runtime_api: Option<String>,
     /// Requests that wait at most, beside the one that runs.
     pub(crate) queue: usize,
     /// What a client gets to send the headers of a request, or its body, or to take an
@@ -59,16 +68,17 @@ pub(crate) struct Manners {
     pub(crate) patience: Duration,
     /// The function that the container is for, if it is for one.
     pub(crate) handler: Option<String>,
-    /// Functions are written in Python.
-    pub(crate) is_python: bool,
+    /// What functions are written in.
+    pub(crate) runtime: &'static str,
 }
 
 /// The front, as the main thread has it.
 pub(crate) struct Front {
     inbox: Inbox,
     /// Where it listens.
-    address: SocketAddr,
-    ending: watch::Sender<bool>,
+    address: Option<SocketAddr>,
+    course: Course,
+    failure: Option<oneshot::Sender<Failure>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -77,10 +87,12 @@ impl Front {
     pub(crate) fn start(manners: Manners) -> Result<Self, FrontError> {
         let (bridge, inbox) =
             bridge(manners.queue + 1).map_err(|errno| FrontError::Prepare(errno.into()))?;
-        let listener =
-            listen(manners.port).map_err(|error| FrontError::Listen(manners.port, error))?;
-        let address = listener.local_addr().map_err(FrontError::Prepare)?;
-        let (ending, ended) = watch::channel(false);
+        let listen = |port| listen(port).map_err(|error| FrontError::Listen(port, error));
+        let listener = manners.port.map(listen).transpose()?;
+        let address = listener.as_ref().map(TcpListener::local_addr);
+        let address = address.transpose().map_err(FrontError::Prepare)?;
+        let (course, stage) = Course::begin();
+        let (failure, failed) = oneshot::channel();
         // A signal is the main thread's to take, whichever thread the kernel would choose.
         let mut before = SigSet::empty();
         let swapped = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK);
@@ -89,8 +101,12 @@ impl Front {
         }
         let thread = Builder::new().name("front".into()).spawn(move || {
             // Connections share the bridge, and none leaves this thread.
-            let site = Site::new(bridge, &manners);
-            if let Err(error) = run(listener, site, manners.patience, ended) {
+            let site = Rc::new(Site::new(bridge, &manners));
+            let polling = manners.runtime_api.map(|address| Polling {
+                api: RuntimeApi::new(&address, manners.runtime, manners.patience),
+                failed,
+            });
+            if let Err(error) = run(listener, polling, site, stage) {
                 eprintln!("refunction-supervisor: the HTTP front ended: {error}");
             }
         });
@@ -102,7 +118,8 @@ impl Front {
         Ok(Self {
             inbox,
             address,
-            ending,
+            course,
+            failure: Some(failure),
             thread: Some(thread.map_err(FrontError::Prepare)?),
         })
     }
@@ -112,14 +129,32 @@ impl Front {
         &self.inbox
     }
 
-    /// Where it listens.
-    pub(crate) fn address(&self) -> SocketAddr {
+    /// Where it listens, if it does.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
         self.address
+    }
+
+    /// There is a worker from now on.
+    pub(crate) fn open(&self) {
+        self.course.reach(Stage::Serving);
+    }
+
+    /// Nothing more is taken up.
+    pub(crate) fn drain(&self) {
+        self.course.reach(Stage::Draining);
+    }
+
+    /// There will be no worker, for this reason: to be told when it finishes.
+    pub(crate) fn fail(&mut self, failure: Failure) {
+        if let Some(teller) = self.failure.take() {
+            // The thread ended by itself, and has said why.
+            let _ = teller.send(failure);
+        }
     }
 
     /// Has what was answered go out, and ends it.
     pub(crate) fn finish(&mut self) {
-        self.ending.send_replace(true);
+        self.course.reach(Stage::Over);
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
@@ -129,11 +164,11 @@ impl Front {
 }
 
 /// A socket for every address of both kinds, or of the one kind that there is.
-fn listen(port: u16) -> io::Result<std::net::TcpListener> {
-    let both = std::net::TcpListener::bind((Ipv6Addr::UNSPECIFIED, port));
+fn listen(port: u16) -> io::Result<TcpListener> {
+    let both = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port));
     let listener = match both {
         Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
-            std::net::TcpListener::bind(("0.0.0.0", port))
+            TcpListener::bind(("0.0.0.0", port))
         }
         other => other,
     }?;
@@ -141,31 +176,50 @@ fn listen(port: u16) -> io::Result<std::net::TcpListener> {
     Ok(listener)
 }
 
+/// What polling takes.
+struct Polling {
+    api: RuntimeApi,
+    failed: oneshot::Receiver<Failure>,
+}
+
 fn run(
-    listener: std::net::TcpListener,
-    site: Site,
-    patience: Duration,
-    ended: watch::Receiver<bool>,
+    listener: Option<TcpListener>,
+    polling: Option<Polling>,
+    site: Rc<Site>,
+    stage: Following,
 ) -> io::Result<()> {
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     let tasks = LocalSet::new();
-    runtime.block_on(tasks.run_until(accept(listener, Rc::new(site), patience, ended)))
+    runtime.block_on(tasks.run_until(async {
+        let polled = async {
+            if let Some(Polling { api, failed }) = polling {
+                let mut end = stage.clone();
+                tokio::select! {
+                    () = poll::serve(Rc::clone(&site), api, stage.clone(), failed) => {}
+                    () = async {
+                        end.reaches(Stage::Over).await;
+                        tokio::time::sleep(LAST_WORDS).await;
+                    } => {}
+                }
+            }
+        };
+        let listened = async {
+            match listener {
+                Some(listener) => accept(listener, Rc::clone(&site), stage.clone()).await,
+                None => Ok(()),
+            }
+        };
+        let (listened, ()) = tokio::join!(listened, polled);
+        listened
+    }))
 }
 
-async fn accept(
-    listener: std::net::TcpListener,
-    site: Rc<Site>,
-    patience: Duration,
-    mut ended: watch::Receiver<bool>,
-) -> io::Result<()> {
-    let listener = TcpListener::from_std(listener)?;
+async fn accept(listener: TcpListener, site: Rc<Site>, mut stage: Following) -> io::Result<()> {
+    let listener = net::TcpListener::from_std(listener)?;
+    let patience = site.patience;
     let seats = Arc::new(Semaphore::new(MOST_CONNECTIONS));
-    let ends = async move {
-        // The main thread is gone without a word: an end, too.
-        let _ = ended.wait_for(|ended| *ended).await;
-    };
     let over = watch::Sender::new(false);
     let serve = async {
         loop {
@@ -186,7 +240,7 @@ async fn accept(
         }
     };
     tokio::select! {
-        () = ends => {}
+        _ = stage.reaches(Stage::Over) => {}
         () = serve => {}
     }
     drop(listener);

@@ -1,6 +1,6 @@
-//! The HTTP front: what a container speaks on its port. It has a thread of its own, which
-//! knows nothing of workers; no tenant's code runs in either, and its sockets are closed
-//! in every program that is executed.
+//! The HTTP front: what a container speaks on its port, and to Lambda. It has a thread of
+//! its own, which knows nothing of workers; no tenant's code runs in either, and its sockets
+//! are closed in every program that is executed.
 
 mod body;
 mod bridge;
@@ -11,8 +11,11 @@ mod listener;
 mod moment;
 mod openwhisk;
 mod plain;
+mod poll;
 mod reply;
 mod route;
+mod runtime_api;
+mod stage;
 
 pub(crate) use bridge::{CallId, Contract, Counts, Extras, Message, Outcome, Picture};
 pub(crate) use listener::{Front, FrontError, Manners};

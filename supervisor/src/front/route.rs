@@ -34,7 +34,7 @@ impl Site {
             in_hand: InHand::default(),
             patience: manners.patience,
             handler: manners.handler.clone(),
-            is_python: manners.is_python,
+            is_python: manners.runtime == "python",
         }
     }
 

@@ -137,7 +137,7 @@ impl Supervisor {
                             None => self.tell(client, Report::FunctionLoaded(Ok(()))),
                         }
                     }
-                    Ok(Some(exception)) => self.fail_load(client, then, raised(exception)),
+                    Ok(Some(exception)) => self.fail_load(client, then, cause::raised(exception)),
                     Err(_) => {
                         let awaited = Awaited::Load { then };
                         self.in_flight = Some(InFlight {
@@ -166,7 +166,7 @@ impl Supervisor {
                                 awaited,
                                 limit,
                             },
-                            raised(exception),
+                            cause::raised(exception),
                         );
                         self.is_restore_due = self.restores_each();
                     }
@@ -307,15 +307,6 @@ impl Supervisor {
 
     pub(super) fn is_mine(&self, worker: nix::unistd::Pid) -> bool {
         self.container.worker_pid() == Some(worker)
-    }
-}
-
-fn raised(exception: Exception) -> Failure {
-    Failure {
-        kind: FailureKind::Exception,
-        message: exception.message,
-        error_type: Some(exception.error_type),
-        stack: (!exception.stack.is_empty()).then_some(exception.stack),
     }
 }
 

@@ -9,14 +9,19 @@ use refunction_protocol::{Command, Failure, FailureKind, Report, Restored, State
 use serde_json::json;
 use tokio::sync::oneshot;
 
-use super::{Awaited, Client, Fatal, Ready, Supervisor, Wanted};
+use super::{Awaited, Client, Fatal, Ready, Supervisor, Wanted, manners};
 use crate::cause;
+use crate::container::ContainerError;
 use crate::front::{
-    CallId, Contract, Counts, Extras, Front, Message, ONCE, Outcome, Picture, SENTINEL,
+    CallId, Contract, Counts, Extras, Front, FrontError, Message, ONCE, Outcome, Picture, SENTINEL,
 };
 use crate::logs::Line;
 use crate::memory;
 use crate::output::Output;
+use crate::settings::Settings;
+
+/// How long the last lines may take to be written.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// The front, what it waits for, and where what functions print goes.
 pub(super) struct Http {
@@ -59,8 +64,40 @@ impl Http {
         }
     }
 
+    /// There is a worker from now on.
+    pub(super) fn open(&self) {
+        self.front.open();
+    }
+
+    /// Nothing more is taken up.
+    pub(super) fn drain(&self) {
+        self.front.drain();
+    }
+
+    /// There will be no worker, or none any more, for this reason.
+    pub(super) fn fail(&mut self, error: &ContainerError) {
+        self.front.fail(error.as_failure());
+    }
+
     /// Ends it: what was answered goes out, and who waits hears that there is no answer.
     pub(super) fn finish(&mut self) {
+        for waiting in self.waiting.values() {
+            // Of the others those hear it who wait.
+            if let Waiting::Call {
+                name,
+                contract: Contract::LambdaEvent,
+                ..
+            } = waiting
+            {
+                let message = "the container was stopped before its turn had come";
+                self.output.note(
+                    &format!("RequestId: {name} Error: {message}"),
+                    "platform.fault",
+                    &json!({"requestId": name, "kind": "crashed", "message": message}),
+                );
+            }
+        }
+        self.output.flush(Instant::now() + LAST_LINES);
         self.waiting.clear();
         self.front.finish();
     }
@@ -86,7 +123,7 @@ impl Http {
             return;
         };
         *since = Some(Instant::now());
-        if *contract == Contract::Lambda {
+        if contract.is_lambda() {
             let words = format!("START RequestId: {name} Version: $LATEST");
             let record = json!({"requestId": name, "version": "$LATEST"});
             self.output.note(&words, "platform.start", &record);
@@ -126,9 +163,9 @@ impl Http {
         *self.counts.outcomes.entry(outcome).or_default() += 1;
         self.counts.seconds += spent.as_secs_f64();
         if let Err(failure) = &result
-            && failure.kind != FailureKind::Exception
+            && (failure.kind != FailureKind::Exception || contract == Contract::LambdaEvent)
         {
-            // An exception is told by the function's own lines, or by nobody.
+            // An exception is told to who waits for the answer, who may have it printed.
             self.output.note(
                 &format!("RequestId: {name} Error: {}", failure.message),
                 "platform.fault",
@@ -138,7 +175,7 @@ impl Http {
         if contract == Contract::OpenWhisk {
             self.output.end_activation(SENTINEL);
         }
-        if contract == Contract::Lambda && since.is_some() {
+        if contract.is_lambda() && since.is_some() {
             let words = format!("END RequestId: {name}");
             let record = json!({"requestId": name});
             self.output.note(&words, "platform.end", &record);
@@ -247,6 +284,7 @@ impl Supervisor {
                 id,
                 request,
                 extras,
+                queued,
                 answer,
             } => {
                 let given = request.id.as_ref();
@@ -264,7 +302,10 @@ impl Supervisor {
                     extras,
                     arrived,
                 });
+                // Its client may have left, which says so itself.
+                let _ = queued.send(());
             }
+            Message::Lost(error) => return Err(FrontError::from(error).into()),
             Message::Init {
                 id,
                 function,
@@ -354,5 +395,19 @@ impl Supervisor {
             Client::Front(id) => Some(id),
             Client::Peer(_) | Client::Nobody => None,
         }
+    }
+}
+
+/// Tells Lambda that there is nothing that could be started, if it is Lambda that waits.
+pub(super) fn tell_failed_start(settings: &Settings, error: &ContainerError) {
+    if settings.runtime_api().is_none() {
+        return;
+    }
+    match Front::start(manners(settings, None)) {
+        Ok(mut front) => {
+            front.fail(error.as_failure());
+            front.finish();
+        }
+        Err(error) => eprintln!("refunction-supervisor: {error}"),
     }
 }

@@ -144,7 +144,13 @@ struct Supervisor {
 pub(crate) fn run(settings: Settings, started: Instant) -> Result<u8, Fatal> {
     settings.check().map_err(Fatal::Settings)?;
     // Before anything else: the template is to be on its way.
-    let container = Container::boot(settings.clone())?;
+    let container = match Container::boot(settings.clone()) {
+        Ok(container) => container,
+        Err(error) => {
+            front::tell_failed_start(&settings, &error);
+            return Err(error.into());
+        }
+    };
     let signals = Signals::take().map_err(io_error("taking signals"))?;
     // Orphans of a tenant's processes come to us even where we are not PID 1.
     nix::sys::prctl::set_child_subreaper(true)
@@ -182,6 +188,9 @@ pub(crate) fn run(settings: Settings, started: Instant) -> Result<u8, Fatal> {
     // Whatever the reason: nothing that was started here outlives it.
     let dismissed = supervisor.container.dismiss();
     if let Some(http) = &mut supervisor.http {
+        if let Err(Fatal::Container(error)) = &status {
+            http.fail(error);
+        }
         http.finish();
     }
     let status = status?;
@@ -191,22 +200,26 @@ pub(crate) fn run(settings: Settings, started: Instant) -> Result<u8, Fatal> {
 
 /// The front, if there is to be one.
 fn http(settings: &Settings) -> Result<Option<Http>, Fatal> {
-    let Some(port) = settings.http_port() else {
+    if settings.http_port().is_none() && settings.runtime_api().is_none() {
         return Ok(None);
-    };
-    let front = Front::start(Manners {
+    }
+    let front = Front::start(manners(settings, settings.http_port()))?;
+    if let Some(address) = front.address() {
+        eprintln!("refunction-supervisor: listening for HTTP on {address}");
+    }
+    let output = Output::open(settings.log).map_err(io_error("opening stdout and stderr"))?;
+    Ok(Some(Http::new(front, output)))
+}
+
+fn manners(settings: &Settings, port: Option<u16>) -> Manners {
+    Manners {
         port,
+        runtime_api: settings.runtime_api().map(str::to_owned),
         queue: settings.queue,
         patience: Duration::from_millis(settings.http_patience_ms),
         handler: settings.handler.clone(),
-        is_python: settings.runtime.name() == "python",
-    })?;
-    eprintln!(
-        "refunction-supervisor: listening for HTTP on {}",
-        front.address()
-    );
-    let output = Output::open(settings.log).map_err(io_error("opening stdout and stderr"))?;
-    Ok(Some(Http::new(front, output)))
+        runtime: settings.runtime.name(),
+    }
 }
 
 /// The function that the container's command names, which is in the snapshot.
@@ -347,6 +360,9 @@ impl Supervisor {
     fn drain(&mut self) {
         let grace = Duration::from_millis(self.settings.grace_ms);
         self.draining = Some(Instant::now() + grace);
+        if let Some(http) = &self.http {
+            http.drain();
+        }
     }
 
     fn end_if_due(&mut self) -> Option<u8> {
@@ -414,6 +430,9 @@ impl Supervisor {
                     self.boot_us = u64::try_from(boot).unwrap_or(u64::MAX);
                 }
                 self.greet();
+                if let Some(http) = &self.http {
+                    http.open();
+                }
             }
             // A worker that no tenant has used yet can go at once.
             Ok(Arrival::Successor) if !self.is_used && !self.container.is_clearing() => {

@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod context;
 mod examples;
 mod isolation;
 mod lambda;
@@ -12,6 +13,8 @@ mod manners;
 mod named;
 mod openwhisk;
 mod plain;
+mod published_client;
+mod runtime_api;
 
 use std::process::ExitCode;
 
@@ -30,8 +33,15 @@ fn main() -> ExitCode {
         plain::CASES,
         isolation::CASES,
         examples::CASES,
+        runtime_api::CASES,
     ];
-    let once = [manners::CASES, isolation::ONCE, named::ONCE];
+    let once = [
+        manners::CASES,
+        isolation::ONCE,
+        named::ONCE,
+        lambda::ONCE,
+        runtime_api::ONCE,
+    ];
     let trial = |language: &'static Language, (name, run): &Case| {
         let run = *run;
         Trial::test(format!("{name} [{}]", language.name), move || {
@@ -54,5 +64,15 @@ fn main() -> ExitCode {
             .flatten()
             .map(|case| trial(&LANGUAGES[0], case)),
     );
+    let is_installed = published_client::installed().is_some();
+    if !is_installed {
+        eprintln!(
+            "not compared with the published client of Lambda's runtime API: it is not installed; `cargo xtask test` does it where there is a package index"
+        );
+    }
+    let compared = published_client::CASES
+        .iter()
+        .map(|case| trial(&LANGUAGES[0], case).with_ignored_flag(!is_installed));
+    trials.extend(compared);
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

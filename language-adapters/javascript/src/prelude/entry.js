@@ -2,7 +2,7 @@
 (function (natives, own, tools) {
   "use strict";
   const {
-    ArrayPrototype, ObjectPrototype, String, TypeError, apply, errorStack, getPrototypeOf, isArray, keys, slice,
+    ArrayPrototype, Error, ObjectPrototype, String, TypeError, apply, errorStack, getPrototypeOf, isArray, keys, slice,
     stringify, tagOf, toWellFormed,
   } = own;
 
@@ -60,8 +60,9 @@
   // What a handler is given beside the event, as Lambda has it.
   class Context {
     #deadline;
+    #callback;
 
-    constructor(requestId, deadline) {
+    constructor(requestId, deadline, caller, callback) {
       const name = environment("AWS_LAMBDA_FUNCTION_NAME") ?? "function";
       const region = environment("AWS_REGION") ?? environment("AWS_DEFAULT_REGION") ?? "us-east-1";
       const account = environment("AWS_ACCOUNT_ID") ?? "012345678912";
@@ -69,17 +70,28 @@
       this.functionName = name;
       this.functionVersion = environment("AWS_LAMBDA_FUNCTION_VERSION") ?? "$LATEST";
       this.memoryLimitInMB = environment("AWS_LAMBDA_FUNCTION_MEMORY_SIZE") ?? "128";
-      this.invokedFunctionArn = "arn:aws:lambda:" + region + ":" + account + ":function:" + name;
+      this.invokedFunctionArn = caller?.invoked_function_arn ?? "arn:aws:lambda:" + region + ":" + account + ":function:" + name;
       this.logGroupName = environment("AWS_LAMBDA_LOG_GROUP_NAME") ?? "/aws/lambda/" + name;
       this.logStreamName = environment("AWS_LAMBDA_LOG_STREAM_NAME") ?? "$LATEST";
       this.callbackWaitsForEmptyEventLoop = true;
-      this.clientContext = undefined;
-      this.identity = undefined;
+      this.clientContext = caller?.client_context;
+      this.identity = caller?.cognito_identity;
+      this.tenantId = caller?.tenant_id;
       if (deadline === undefined) {
         const seconds = +(environment("AWS_LAMBDA_FUNCTION_TIMEOUT") ?? 900);
         deadline = natives.wallClock() + (seconds > 0 ? seconds : 900) * 1000;
       }
       this.#deadline = deadline;
+      this.#callback = callback;
+    }
+    done(error, result) {
+      this.#callback(error, result);
+    }
+    fail(error) {
+      this.#callback(error ?? new Error("the function failed and gave no error"));
+    }
+    succeed(result) {
+      this.#callback(null, result);
     }
     getRemainingTimeInMillis() {
       const left = this.#deadline - natives.wallClock();
@@ -221,15 +233,11 @@
     watch,
     encode,
     // Begins a call; what comes of it shows in the token.
-    begin(entry, isHandler, argument, requestId, deadline) {
+    begin(entry, isHandler, argument, requestId, deadline, caller) {
       return watch((token) => {
         const wants = entry.length;
         if (!isHandler && !(wants >= 2)) {
           return apply(entry, undefined, [argument]);
-        }
-        const context = new Context(requestId, deadline);
-        if (!(wants >= 3)) {
-          return apply(entry, undefined, [argument, context]);
         }
         const callback = (error, result) => {
           if (error !== undefined && error !== null) {
@@ -238,6 +246,10 @@
             settle(token, FULFILLED, result);
           }
         };
+        const context = new Context(requestId, deadline, caller, callback);
+        if (!(wants >= 3)) {
+          return apply(entry, undefined, [argument, context]);
+        }
         const result = apply(entry, undefined, [argument, context, callback]);
         return result === undefined ? WAITING : result;
       });
