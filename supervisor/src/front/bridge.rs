@@ -9,11 +9,16 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
+use hyper::body::Bytes;
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use refunction_protocol::{Failure, Function, Request};
 use serde_json::value::RawValue;
-use tokio::sync::oneshot;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::oneshot::{self, error::RecvError};
+
+use super::head::Head;
+use super::pieces::Pieces;
 
 /// Which of the front's requests.
 pub(crate) type CallId = u64;
@@ -36,6 +41,8 @@ pub(crate) enum Contract {
     Plain,
     Lambda,
     OpenWhisk,
+    /// Whole HTTP requests, to an application that answers them.
+    Application,
 }
 
 /// What became of a call.
@@ -46,6 +53,21 @@ pub(crate) struct Outcome {
     pub(crate) spent: Duration,
 }
 
+/// An answer that has begun, and what comes of it; how it ends is its outcome.
+#[derive(Debug)]
+pub(crate) struct Streamed {
+    pub(crate) head: Head,
+    pub(crate) pieces: UnboundedReceiver<Bytes>,
+}
+
+/// What a call has come to.
+pub(super) enum Answered {
+    /// Its end.
+    Whole(Outcome),
+    /// The beginning of an answer, and the rest of it.
+    Streamed(Head, Pieces),
+}
+
 /// What the main thread is asked for.
 pub(crate) enum Message {
     /// Call the function.
@@ -54,7 +76,11 @@ pub(crate) enum Message {
         request: Request,
         extras: Extras,
         answer: oneshot::Sender<Outcome>,
+        /// Where an answer begins that comes in pieces; without it they are joined.
+        stream: Option<oneshot::Sender<Streamed>>,
     },
+    /// So many bytes of an answer in pieces have left, and one piece.
+    Took(CallId, usize),
     /// Load this function, as the first.
     Init {
         id: CallId,
@@ -195,8 +221,36 @@ impl Bridge {
             request,
             extras,
             answer,
+            stream: None,
         });
         place.wait(answered).await
+    }
+
+    /// As [`call`](Self::call), for a client that takes an answer in pieces.
+    pub(super) async fn stream(
+        self: &Rc<Self>,
+        request: Request,
+        extras: Extras,
+    ) -> Result<Answered, NoRoom> {
+        let place = self.place()?;
+        let (answer, mut answered) = oneshot::channel();
+        let (stream, begun) = oneshot::channel();
+        let id = place.id;
+        self.send(Message::Call {
+            id,
+            request,
+            extras,
+            answer,
+            stream: Some(stream),
+        });
+        // Where it does not begin this is closed, and the answer is whole.
+        if let Ok(Streamed { head, pieces }) = begun.await {
+            let length = head.length();
+            let pieces = Pieces::new(place, pieces, answered, length);
+            return Ok(Answered::Streamed(head, pieces));
+        }
+        let outcome = (&mut answered).await;
+        place.settled(outcome).map(Answered::Whole)
     }
 
     /// Loads the one function.
@@ -224,17 +278,27 @@ impl Bridge {
 }
 
 /// A call that is in the main thread's hands.
-struct Place {
+pub(super) struct Place {
     bridge: Rc<Bridge>,
     id: CallId,
-    is_answered: bool,
+    /// There is nothing to give up any more.
+    pub(super) is_answered: bool,
 }
 
 impl Place {
-    async fn wait<T>(mut self, answered: oneshot::Receiver<T>) -> Result<T, NoRoom> {
+    async fn wait<T>(self, answered: oneshot::Receiver<T>) -> Result<T, NoRoom> {
         let answer = answered.await;
+        self.settled(answer)
+    }
+
+    fn settled<T>(mut self, answer: Result<T, RecvError>) -> Result<T, NoRoom> {
         self.is_answered = true;
         answer.map_err(|_| NoRoom::Ending)
+    }
+
+    /// Says that a piece of so many bytes has left.
+    pub(super) fn took(&self, bytes: usize) {
+        self.bridge.send(Message::Took(self.id, bytes));
     }
 }
 

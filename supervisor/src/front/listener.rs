@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -20,6 +22,7 @@ use tokio::runtime;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::LocalSet;
 
+use super::application::Ends;
 use super::bridge::{Inbox, bridge};
 use super::route::{Site, answer};
 
@@ -61,6 +64,8 @@ pub(crate) struct Manners {
     pub(crate) handler: Option<String>,
     /// Functions are written in Python.
     pub(crate) is_python: bool,
+    /// The function is an application, which answers whole requests.
+    pub(crate) is_application: bool,
 }
 
 /// The front, as the main thread has it.
@@ -208,8 +213,10 @@ async fn converse(
     // A client that does not take its answer is given up by the kernel.
     let limit = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
     let _ = setsockopt(&stream, sockopt::TcpUserTimeout, &limit);
-    let service = service_fn(move |request| {
+    let ends = Ends::of(&stream);
+    let service = service_fn(move |mut request: Request<Incoming>| {
         let site = Rc::clone(&site);
+        request.extensions_mut().insert(ends.clone());
         Box::pin(async move { Ok::<_, Infallible>(answer(&site, request).await) })
     });
     let mut connection = http1::Builder::new()
