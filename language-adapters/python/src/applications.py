@@ -59,14 +59,13 @@ def _check_head(status, headers):
     """A status and headers as text, of which every byte is a character."""
     if not 200 <= status <= 999:
         raise ValueError(f"{status} is not the status of an answer")
-    found = set()
+    headers = [(name, value.strip(" \t")) for name, value in headers]
     for name, value in headers:
         if not _is_name(name) or not _is_value(value):
             raise ValueError(f"{_short(name)}: {_short(value)} is not a header")
-        if name.lower() == "content-length" and (not _is_length(value) or "length" in found):
-            raise ValueError(f"{_short(value)} is not a length, or is the second")
-        if name.lower() == "content-length":
-            found.add("length")
+    lengths = [value for name, value in headers if name.lower() == "content-length"]
+    if len(lengths) > 1 or not all(map(_is_length, lengths)):
+        raise ValueError(f"{_short(lengths)} is not the length of an answer")
     return status, headers
 
 

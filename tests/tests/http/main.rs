@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod applications;
 mod examples;
 mod isolation;
 mod lambda;
@@ -12,6 +13,7 @@ mod manners;
 mod named;
 mod openwhisk;
 mod plain;
+mod streaming;
 
 use std::process::ExitCode;
 
@@ -31,7 +33,14 @@ fn main() -> ExitCode {
         isolation::CASES,
         examples::CASES,
     ];
-    let once = [manners::CASES, isolation::ONCE, named::ONCE];
+    let once = [
+        manners::CASES,
+        isolation::ONCE,
+        named::ONCE,
+        streaming::ONCE,
+        applications::CASES,
+        examples::ONCE,
+    ];
     let trial = |language: &'static Language, (name, run): &Case| {
         let run = *run;
         Trial::test(format!("{name} [{}]", language.name), move || {
@@ -47,6 +56,15 @@ fn main() -> ExitCode {
                 .flatten()
                 .map(|case| trial(language, case)),
         );
+        if language.streams {
+            trials.extend(streaming::CASES.iter().map(|case| trial(language, case)));
+        }
+        let more: &[Case] = match language.name {
+            "node" => &[streaming::SCRIPTS, streaming::NODE].concat(),
+            "javascript" => streaming::SCRIPTS,
+            _ => &[],
+        };
+        trials.extend(more.iter().map(|case| trial(language, case)));
     }
     trials.extend(
         once.iter()
