@@ -12,6 +12,7 @@ async def app(scope, receive, send):
         scope["state"]["seconds"] = 0.1
         await send({"type": "lifespan.startup.complete"})
         await receive()
+        return
     global requests
     requests += 1
     headers = [(b"content-type", b"text/event-stream")]
