@@ -11,8 +11,10 @@ use hyper::http::request::Parts;
 use hyper::{Method, StatusCode, Version};
 use refunction_protocol::{Failure, FailureKind, Request};
 use serde::Serialize;
+use serde_json::value::RawValue;
 use tokio::net::TcpStream;
 
+use super::body::Text;
 use super::bridge::{Answered, Contract, Extras, NoRoom};
 use super::head::drop_hop_by_hop;
 use super::plain::raw;
@@ -63,34 +65,11 @@ pub(super) async fn call(site: &Rc<Site>, mut parts: Parts, body: Incoming) -> R
             return reply::closing(words(status, &message));
         }
     };
-    let ends = parts.extensions.remove::<Ends>().unwrap_or_default();
-    let was_in_chunks = parts.headers.contains_key(TRANSFER_ENCODING);
-    drop_hop_by_hop(&mut parts.headers);
-    if was_in_chunks {
-        // It has a length by now.
-        let length = HeaderValue::from(text.bytes.len());
-        parts.headers.insert(CONTENT_LENGTH, length);
-    }
-    let in_words = |end: SocketAddr| (end.ip().to_canonical().to_string(), end.port());
-    let given = Given {
-        method: parts.method.as_str(),
-        path: parts.uri.path(),
-        query: parts.uri.query().unwrap_or_default(),
-        version: match parts.version {
-            Version::HTTP_10 => "1.0",
-            _ => "1.1",
-        },
-        headers: in_characters(&parts.headers),
-        client: ends.client.map(in_words),
-        server: ends.server.map(in_words),
-        body: STANDARD.encode(&text.bytes),
-    };
     let request = Request {
         id: Some(raw(&request_id(&parts.headers, "x-request-id"))),
         deadline_ms: None,
-        data: raw(&given),
+        data: given(&mut parts, text),
     };
-    drop(text);
     let extras = Extras {
         contract: Contract::Application,
         ..Extras::default()
@@ -103,12 +82,45 @@ pub(super) async fn call(site: &Rc<Site>, mut parts: Parts, body: Incoming) -> R
                 Err(failure) => failed(failure.as_ref()),
             }
         }
-        Ok(Answered::Whole(outcome)) => failed(outcome.result.err().as_ref()),
+        Ok(Answered::Whole(outcome)) => match outcome.result {
+            // It speaks for itself past its adapter.
+            Ok(_) => refusal(StatusCode::BAD_GATEWAY),
+            Err(failure) => failed(Some(&failure)),
+        },
         Err(reason) => {
             let (status, message) = reply::why_no_room(&reason);
             reply::later(words(status, message))
         }
     }
+}
+
+/// The request as JSON, without what is for one connection only.
+fn given(parts: &mut Parts, text: Text) -> Box<RawValue> {
+    let ends = parts.extensions.remove::<Ends>().unwrap_or_default();
+    let was_in_chunks = parts.headers.contains_key(TRANSFER_ENCODING);
+    drop_hop_by_hop(&mut parts.headers);
+    if was_in_chunks {
+        // It has a length by now.
+        let length = HeaderValue::from(text.bytes.len());
+        parts.headers.insert(CONTENT_LENGTH, length);
+    }
+    let in_words = |end: SocketAddr| (end.ip().to_canonical().to_string(), end.port());
+    let body = STANDARD.encode(&text.bytes);
+    // It may be large, and is here twice by now.
+    drop(text);
+    raw(&Given {
+        method: parts.method.as_str(),
+        path: parts.uri.path(),
+        query: parts.uri.query().unwrap_or_default(),
+        version: match parts.version {
+            Version::HTTP_10 => "1.0",
+            _ => "1.1",
+        },
+        headers: in_characters(&parts.headers),
+        client: ends.client.map(in_words),
+        server: ends.server.map(in_words),
+        body,
+    })
 }
 
 /// Who asks is not its author: what went wrong is in the container's log.

@@ -91,7 +91,7 @@ pub static LANGUAGES: &[Language] = &[
         missing: ("app.nothing", &["nothing", "it has handler"]),
         others: &["app.main"],
         can_exit: false,
-        streams: false,
+        streams: true,
     },
 ];
 
