@@ -1,5 +1,6 @@
 //! Why a request has no response: the sentence that the client gets.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -42,6 +43,14 @@ pub(crate) fn not_loaded() -> Failure {
     failure(
         FailureKind::NotLoaded,
         "no function is loaded: send a \"function\" message first",
+    )
+}
+
+/// A worker sent what it may not.
+pub(crate) fn broken_channel<T: Display>(what: T) -> Failure {
+    failure(
+        FailureKind::Crashed,
+        format!("the worker broke its channel: {what}"),
     )
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use clap::ValueEnum;
 use nix::unistd::{Gid, Pid, Uid, geteuid, getpid};
 use refunction_adapter::channel::REQUEST_FD;
 use refunction_adapter::{Exception, Runtime};
@@ -19,7 +20,7 @@ use crate::pipes::Pipes;
 use crate::private::PrivateDirectory;
 use crate::sabotage::leaves_out;
 use crate::sandbox;
-use crate::settings::{MethodChoice, ROOT_VARIABLES, Settings};
+use crate::settings::{INTERFACE_VARIABLE, MethodChoice, ROOT_VARIABLES, Settings};
 use crate::staff::{Candidate, Source, Staff, Standing, Word};
 use crate::sweep::{Handover, Scope, Sweep, SweepError, USUAL};
 use crate::template::{self, Description};
@@ -823,6 +824,9 @@ fn start(
         if name.to_string_lossy().starts_with("REFUNCTION_") && !leaves_out("template:settings") {
             command.env_remove(name);
         }
+    }
+    if let Some(interface) = settings.interface.and_then(|it| it.to_possible_value()) {
+        command.env(INTERFACE_VARIABLE, interface.get_name());
     }
     let io = |doing| move |cause| ContainerError::Io { doing, cause };
     let child = command.spawn().map_err(io("starting the template"))?;

@@ -11,6 +11,9 @@ use crate::runtime::Runtime;
 /// The variables that say where an image keeps its function's files; the second is Lambda's.
 pub(crate) const ROOT_VARIABLES: [&str; 2] = ["FUNCTION_ROOT", "LAMBDA_TASK_ROOT"];
 
+/// What an application speaks, which its adapter asks for.
+pub(crate) const INTERFACE_VARIABLE: &str = "REFUNCTION_INTERFACE";
+
 /// Where HTTP is spoken if nothing is said.
 const HTTP_PORT: u16 = 8080;
 
@@ -31,7 +34,8 @@ const FUNCTION_ROOT: &str = "/var/task";
 #[derive(Debug, Clone, Parser)]
 #[command(name = "refunction-supervisor", version)]
 pub(crate) struct Settings {
-    /// The function that this container is for, such as app.handler: imported once, from
+    /// The function that this container is for, such as app.handler, or with Python's
+    /// runtime a WSGI or ASGI application, such as app:app: imported once, from
     /// $FUNCTION_ROOT, and in the snapshot. Without it functions come one after another.
     #[arg(value_name = "HANDLER")]
     pub(crate) handler: Option<String>,
@@ -56,6 +60,9 @@ pub(crate) struct Settings {
     /// none is given; and listen only if --http or --port says so, too.
     #[arg(long, env = "AWS_LAMBDA_RUNTIME_API", value_name = "HOST:PORT")]
     runtime_api: Option<String>,
+    /// What an application speaks, where that cannot be seen from it.
+    #[arg(long, env = INTERFACE_VARIABLE, value_enum)]
+    pub(crate) interface: Option<Interface>,
 
     /// When a function's state is put back: after each request, which is meant where
     /// there is a HANDLER; when another function comes, which is meant otherwise; or never.
@@ -215,6 +222,13 @@ impl Settings {
         })
     }
 
+    /// True if what the command names is an application, such as app:app, which answers
+    /// whole requests.
+    pub(crate) fn is_application(&self) -> bool {
+        let is_python = self.runtime.name() == "python";
+        is_python && self.handler.as_ref().is_some_and(|it| it.contains(':'))
+    }
+
     /// True if stdout is for people, and not for a peer.
     pub(crate) fn speaks_to_people(&self) -> bool {
         self.http_port().is_some() || self.runtime_api().is_some() || self.control.is_some()
@@ -318,6 +332,15 @@ impl Settings {
         }
         arguments
     }
+}
+
+/// What an application speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Interface {
+    /// As PEP 3333 has it.
+    Wsgi,
+    /// Version 3.
+    Asgi,
 }
 
 /// When a function's state is put back.

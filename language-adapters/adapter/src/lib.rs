@@ -75,6 +75,53 @@ pub trait Adapter {
     /// # Errors
     /// What the function raised, or why its result is not JSON.
     fn invoke(&mut self, invocation: &Invocation) -> Result<Box<RawValue>, Exception>;
+
+    /// As [`invoke`](Self::invoke), for a runtime whose functions may answer in pieces.
+    ///
+    /// # Errors
+    /// The same, if it is before the first piece.
+    fn answer(&mut self, invocation: &Invocation) -> Result<Answer, Exception> {
+        self.invoke(invocation).map(Answer::Whole)
+    }
+
+    /// The next piece of an answer whose head was given; nothing after the last. The function
+    /// goes on for as long as it takes to produce it and no longer: who does not ask for more
+    /// holds it up.
+    ///
+    /// # Errors
+    /// What the function raised: the answer ends here, and is not whole.
+    fn next_piece(&mut self) -> Result<Option<Vec<u8>>, Exception> {
+        Ok(None)
+    }
+}
+
+/// What a call gives.
+#[derive(Debug)]
+pub enum Answer {
+    /// Its result.
+    Whole(Box<RawValue>),
+    /// What is known of a result that comes in pieces.
+    Streamed(Head),
+}
+
+/// What an answer in pieces begins with, in HTTP's words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    /// The status.
+    pub status: u16,
+    /// The headers; a character of a value is a byte (ISO 8859-1).
+    pub headers: Vec<(String, String)>,
+}
+
+impl Head {
+    /// Of a result that is this type of media.
+    #[must_use]
+    pub fn of_type(kind: &str) -> Self {
+        Self {
+            status: 200,
+            headers: vec![("content-type".into(), kind.into())],
+        }
+    }
 }
 
 /// A runtime's name and version.

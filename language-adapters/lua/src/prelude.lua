@@ -9,6 +9,7 @@ local error, getmetatable, load, next, pcall, rawget, setmetatable, tostring, ty
 local format, gsub, match, sort = string.format, string.gsub, string.match, table.sort
 local traceback, require = debug.traceback, require
 local getenv, stdout = os.getenv, io.stdout
+local close, resume, status = coroutine.close, coroutine.resume, coroutine.status
 
 -- Line by line, so that what was printed is there even of a call that is given up.
 io.stdout:setvbuf("line")
@@ -234,4 +235,29 @@ local function call(argument, id, deadline, caller)
   return protected(entry, argument, context_of(id, deadline, caller or {}))
 end
 
-return start, call, preload
+local function went_on(thread, is_done, ...)
+  if not is_done then
+    frames = traceback(thread, "")
+    return describe(...)
+  end
+  -- What it returns is no item: it has ended.
+  if status(thread) ~= "dead" then
+    return true, { (...) }
+  end
+  return true
+end
+
+-- The next item of a coroutine, in a table; nothing after the last.
+local function go_on(thread)
+  if status(thread) == "dead" then
+    return true
+  end
+  return went_on(thread, resume(thread))
+end
+
+-- Nobody asks for more.
+local function stop(thread)
+  return protected(close, thread)
+end
+
+return start, call, preload, go_on, stop

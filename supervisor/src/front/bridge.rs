@@ -9,12 +9,17 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
+use hyper::body::Bytes;
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use refunction_adapter::Caller;
 use refunction_protocol::{Failure, Function, Request};
 use serde_json::value::RawValue;
-use tokio::sync::oneshot;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::oneshot::{self, error::RecvError};
+
+use super::head::Head;
+use super::pieces::Pieces;
 
 use super::runtime_api::RuntimeApiError;
 
@@ -41,6 +46,8 @@ pub(crate) enum Contract {
     /// The same, and nobody waits for what becomes of it.
     LambdaEvent,
     OpenWhisk,
+    /// Whole HTTP requests, to an application that answers them.
+    Application,
 }
 
 impl Contract {
@@ -58,6 +65,21 @@ pub(crate) struct Outcome {
     pub(crate) spent: Duration,
 }
 
+/// An answer that has begun, and what comes of it; how it ends is its outcome.
+#[derive(Debug)]
+pub(crate) struct Streamed {
+    pub(crate) head: Head,
+    pub(crate) pieces: UnboundedReceiver<Bytes>,
+}
+
+/// What a call has come to.
+pub(super) enum Answered {
+    /// Its end.
+    Whole(Outcome),
+    /// The beginning of an answer, and the rest of it.
+    Streamed(Head, Pieces),
+}
+
 /// What the main thread is asked for.
 pub(crate) enum Message {
     /// Call the function.
@@ -68,7 +90,11 @@ pub(crate) enum Message {
         /// Told once it waits its turn, which it then gets: even of a container that stops.
         queued: oneshot::Sender<()>,
         answer: oneshot::Sender<Outcome>,
+        /// Where an answer begins that comes in pieces; without it they are joined.
+        stream: Option<oneshot::Sender<Streamed>>,
     },
+    /// So many bytes of an answer in pieces have left, and one piece.
+    Took(CallId, usize),
     /// Load this function, as the first.
     Init {
         id: CallId,
@@ -233,6 +259,23 @@ impl Bridge {
         }
     }
 
+    /// As [`call`](Self::call), for a client that takes an answer in pieces.
+    pub(super) async fn stream(
+        self: &Rc<Self>,
+        request: Request,
+        extras: Extras,
+    ) -> Result<Answered, NoRoom> {
+        let (stream, begun) = oneshot::channel();
+        let asked = self.place()?.ask_for(request, extras, Some(stream));
+        // Where it does not begin this is closed, and the answer is whole.
+        let Ok(Streamed { head, pieces }) = begun.await else {
+            return asked.answer().await.map(Answered::Whole);
+        };
+        let length = head.length();
+        let pieces = Pieces::new(asked.place, pieces, asked.answered, length);
+        Ok(Answered::Streamed(head, pieces))
+    }
+
     /// Loads the one function.
     pub(super) async fn init(
         self: &Rc<Self>,
@@ -263,10 +306,11 @@ impl Bridge {
 }
 
 /// A call that is in the main thread's hands.
-struct Place {
+pub(super) struct Place {
     bridge: Rc<Bridge>,
     id: CallId,
-    is_answered: bool,
+    /// There is nothing to give up any more.
+    pub(super) is_answered: bool,
 }
 
 /// A call that was sent, and is given up by dropping it.
@@ -285,6 +329,16 @@ impl Asked {
 
 impl Place {
     fn ask(self, request: Request, extras: Extras) -> Asked {
+        self.ask_for(request, extras, None)
+    }
+
+    /// Sends the call, whose answer begins there if it comes in pieces.
+    fn ask_for(
+        self,
+        request: Request,
+        extras: Extras,
+        stream: Option<oneshot::Sender<Streamed>>,
+    ) -> Asked {
         let (answer, answered) = oneshot::channel();
         let (queue, queued) = oneshot::channel();
         self.bridge.send(Message::Call {
@@ -293,6 +347,7 @@ impl Place {
             extras,
             queued: queue,
             answer,
+            stream,
         });
         Asked {
             place: self,
@@ -301,10 +356,19 @@ impl Place {
         }
     }
 
-    async fn wait<T>(mut self, answered: oneshot::Receiver<T>) -> Result<T, NoRoom> {
+    async fn wait<T>(self, answered: oneshot::Receiver<T>) -> Result<T, NoRoom> {
         let answer = answered.await;
+        self.settled(answer)
+    }
+
+    fn settled<T>(mut self, answer: Result<T, RecvError>) -> Result<T, NoRoom> {
         self.is_answered = true;
         answer.map_err(|_| NoRoom::Ending)
+    }
+
+    /// Says that a piece of so many bytes has left.
+    pub(super) fn took(&self, bytes: usize) {
+        self.bridge.send(Message::Took(self.id, bytes));
     }
 }
 

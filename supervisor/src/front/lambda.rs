@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::body::BadBody;
-use super::bridge::{Contract, Extras, NoRoom};
+use super::bridge::{Answered, Contract, Extras, NoRoom};
 use super::moment::now_in_words;
 use super::plain::{in_text, raw};
 use super::reply::{self, Reply};
@@ -136,8 +136,12 @@ async fn try_invoke(
         return Ok(reply::empty(StatusCode::ACCEPTED));
     }
     let is_python = site.is_python;
-    let outcome = match site.bridge.call(request, extras).await {
-        Ok(outcome) => outcome,
+    let outcome = match site.bridge.stream(request, extras).await {
+        Ok(Answered::Whole(outcome)) => outcome,
+        Ok(Answered::Streamed(head, pieces)) => {
+            let reply = reply::streamed_or_failure(head, pieces).await;
+            return Ok(reply::with(reply, "x-amz-executed-version", "$LATEST"));
+        }
         Err(reason) => return Err(no_room(&reason)),
     };
     let seconds = in_text(outcome.spent);

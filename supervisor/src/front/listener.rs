@@ -1,5 +1,6 @@
 //! The front's thread: it listens, and has the connections.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
@@ -9,8 +10,10 @@ use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::{Request, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::sys::socket::{setsockopt, sockopt};
@@ -21,6 +24,7 @@ use tokio::runtime;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::LocalSet;
 
+use super::application::Ends;
 use super::bridge::{Inbox, bridge};
 use super::poll;
 use super::route::{Site, answer};
@@ -70,6 +74,8 @@ pub(crate) struct Manners {
     pub(crate) handler: Option<String>,
     /// What functions are written in.
     pub(crate) runtime: &'static str,
+    /// The function is an application, which answers whole requests.
+    pub(crate) is_application: bool,
 }
 
 /// The front, as the main thread has it.
@@ -262,8 +268,14 @@ async fn converse(
     // A client that does not take its answer is given up by the kernel.
     let limit = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
     let _ = setsockopt(&stream, sockopt::TcpUserTimeout, &limit);
-    let service = service_fn(move |request| {
+    let ends = Ends::of(&stream);
+    // As HTTP/1.0 was: the end of an answer without a length is that of its connection.
+    let is_old = Rc::new(Cell::new(false));
+    let sets_old = Rc::clone(&is_old);
+    let service = service_fn(move |mut request: Request<Incoming>| {
         let site = Rc::clone(&site);
+        sets_old.set(request.version() == Version::HTTP_10);
+        request.extensions_mut().insert(ends.clone());
         Box::pin(async move { Ok::<_, Infallible>(answer(&site, request).await) })
     });
     let mut connection = http1::Builder::new()
@@ -281,8 +293,17 @@ async fn converse(
     let parts = connection.into_parts();
     let mut stream = parts.io.into_inner();
     // Without a byte of another request it was only a connection kept for later.
-    if served.is_err_and(|error| error.is_timeout()) && !parts.read_buf.is_empty() {
+    if served.as_ref().is_err_and(|error| error.is_timeout()) && !parts.read_buf.is_empty() {
         let _ = stream.write_all(TOO_SLOW).await;
+    }
+    if is_old.get() && served.is_err_and(|error| error.is_user()) {
+        // An answer that broke off is not to end as one that is whole: it is reset.
+        let at_once = nix::libc::linger {
+            l_onoff: 1,
+            l_linger: 0,
+        };
+        let _ = setsockopt(&stream, sockopt::Linger, &at_once);
+        return;
     }
     // Whatever is left of it: the other side has all or has left.
     let _ = stream.shutdown().await;

@@ -16,7 +16,7 @@ use crate::pipes::BadFrame;
 
 impl Supervisor {
     pub(super) fn take_answers(&mut self, ready: &Ready) -> Result<(), Fatal> {
-        let awaiting = self.in_flight.is_some();
+        let awaiting = self.has_room_for_answers();
         let Some(pipes) = self.container.pipes_mut() else {
             return Ok(());
         };
@@ -31,28 +31,29 @@ impl Supervisor {
         self.take_logs();
         match frame {
             None | Some(Ok(None)) => Ok(()),
-            Some(Ok(Some((kind, payload)))) => self.take_frame(kind, &payload),
-            Some(Err(bad)) => {
-                self.take_news()?;
-                // A worker that is ending closes its pipes a moment before its end
-                // can be seen, and its end says more.
-                let until = Instant::now() + END_FOLLOWS;
-                while matches!(bad, BadFrame::Closed)
-                    && self.in_flight.is_some()
-                    && self.signals.wait_for_child(until)
-                {
-                    self.take_news()?;
-                }
-                if self.in_flight.is_some() {
-                    let failure = cause::failure(
-                        FailureKind::Crashed,
-                        format!("the worker broke its channel: {bad}"),
-                    );
-                    self.give_up(failure)?;
-                }
-                Ok(())
+            Some(Ok(Some((kind, payload)))) => {
+                self.take_frame(kind, &payload)?;
+                self.take_rest()
             }
+            Some(Err(bad)) => self.take_bad(&bad),
         }
+    }
+
+    pub(super) fn take_bad(&mut self, bad: &BadFrame) -> Result<(), Fatal> {
+        self.take_news()?;
+        // A worker that is ending closes its pipes a moment before its end
+        // can be seen, and its end says more.
+        let until = Instant::now() + END_FOLLOWS;
+        while matches!(bad, BadFrame::Closed)
+            && self.in_flight.is_some()
+            && self.signals.wait_for_child(until)
+        {
+            self.take_news()?;
+        }
+        if self.in_flight.is_some() {
+            self.give_up(cause::broken_channel(bad))?;
+        }
+        Ok(())
     }
 
     pub(super) fn take_logs(&mut self) {
@@ -112,16 +113,14 @@ impl Supervisor {
 
     /// Takes an answer, if it answers what was asked and is what it says it is.
     pub(super) fn take_frame(&mut self, kind: Kind, payload: &[u8]) -> Result<(), Fatal> {
+        if matches!(kind, Kind::Head | Kind::Piece | Kind::End) {
+            return self.take_part(kind, payload);
+        }
         self.end_lines();
         let Some(in_flight) = self.in_flight.take() else {
             return Ok(());
         };
-        let broken = |what: &str| {
-            cause::failure(
-                FailureKind::Crashed,
-                format!("the worker broke its channel: {what}"),
-            )
-        };
+        let broken = cause::broken_channel::<&str>;
         let InFlight {
             client,
             awaited,
@@ -156,7 +155,7 @@ impl Supervisor {
                 self.tell(client, Report::Response { id, data });
                 self.is_restore_due = self.restores_each();
             }
-            (Awaited::Value(call), Kind::Exception) => {
+            (Awaited::Value(call) | Awaited::Rest { call, .. }, Kind::Exception) => {
                 match serde_json::from_slice::<Exception>(payload) {
                     Ok(exception) => {
                         let awaited = Awaited::Value(call);
@@ -213,7 +212,7 @@ impl Supervisor {
     pub(super) fn fail(&mut self, in_flight: InFlight, failure: Failure) {
         match in_flight.awaited {
             Awaited::Load { then } => self.fail_load(in_flight.client, then, failure),
-            Awaited::Value(call) => {
+            Awaited::Value(call) | Awaited::Rest { call, .. } => {
                 self.counts.requests += 1;
                 let id = call.request.id;
                 self.tell(in_flight.client, Report::Error { id, failure });

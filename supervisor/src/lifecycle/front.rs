@@ -9,11 +9,13 @@ use refunction_protocol::{Command, Failure, FailureKind, Report, Restored, State
 use serde_json::json;
 use tokio::sync::oneshot;
 
+use super::streams::Pieces;
 use super::{Awaited, Client, Fatal, Ready, Supervisor, Wanted, manners};
 use crate::cause;
 use crate::container::ContainerError;
 use crate::front::{
-    CallId, Contract, Counts, Extras, Front, FrontError, Message, ONCE, Outcome, Picture, SENTINEL,
+    CallId, Contract, Counts, Extras, Front, FrontError, Head, Message, ONCE, Outcome, Picture,
+    SENTINEL, Streamed,
 };
 use crate::logs::Line;
 use crate::memory;
@@ -37,6 +39,10 @@ pub(super) struct Http {
 enum Waiting {
     Call {
         answer: oneshot::Sender<Outcome>,
+        /// Where an answer in pieces begins, until it does.
+        stream: Option<oneshot::Sender<Streamed>>,
+        /// Where its pieces go, once it has.
+        pieces: Option<Pieces>,
         name: String,
         contract: Contract,
         /// When the function had it.
@@ -135,7 +141,7 @@ impl Http {
         let Some(waiting) = self.waiting.remove(&id) else {
             return;
         };
-        let (answer, name, contract, since) = match waiting {
+        let (answer, pieces, name, contract, since) = match waiting {
             Waiting::Init(answer) => {
                 if let Report::FunctionLoaded(loaded) = report {
                     // Its client may have left.
@@ -145,10 +151,12 @@ impl Http {
             }
             Waiting::Call {
                 answer,
+                pieces,
                 name,
                 contract,
                 since,
-            } => (answer, name, contract, since),
+                ..
+            } => (answer, pieces, name, contract, since),
         };
         let result = match report {
             Report::Response { data, .. } => Ok(data),
@@ -162,12 +170,16 @@ impl Http {
         };
         *self.counts.outcomes.entry(outcome).or_default() += 1;
         self.counts.seconds += spent.as_secs_f64();
+        // An exception is told to the client, and by the function's own lines or by nobody;
+        // unless the client has an answer that says nothing of it, or wants none.
+        let has_words = ![Contract::Application, Contract::LambdaEvent].contains(&contract);
+        let is_told = pieces.is_none() && has_words;
         if let Err(failure) = &result
-            && (failure.kind != FailureKind::Exception || contract == Contract::LambdaEvent)
+            && (failure.kind != FailureKind::Exception || !is_told)
         {
-            // An exception is told to who waits for the answer, who may have it printed.
+            let what = failure.stack.as_deref().unwrap_or(&failure.message);
             self.output.note(
-                &format!("RequestId: {name} Error: {}", failure.message),
+                &format!("RequestId: {name} Error: {}", what.trim_end()),
                 "platform.fault",
                 &json!({"requestId": name, "kind": outcome, "message": failure.message}),
             );
@@ -186,8 +198,44 @@ impl Http {
                 outcome,
             });
         }
+        // After its last piece.
+        drop(pieces);
         // Its client may have left.
         let _ = answer.send(Outcome { result, spent });
+    }
+
+    /// Begins an answer in pieces; false if its client does not take them.
+    pub(super) fn begin_pieces(&mut self, id: CallId, head: Head) -> bool {
+        let Some(Waiting::Call { stream, pieces, .. }) = self.waiting.get_mut(&id) else {
+            return false;
+        };
+        let Some(stream) = stream.take() else {
+            return false;
+        };
+        let (begun, given) = Pieces::begin(head);
+        // Its client may have left.
+        let _ = stream.send(given);
+        *pieces = Some(begun);
+        true
+    }
+
+    /// Where the pieces of this answer go, if it has any.
+    pub(super) fn pieces(&mut self, id: CallId) -> Option<&mut Pieces> {
+        match self.waiting.get_mut(&id) {
+            Some(Waiting::Call { pieces, .. }) => pieces.as_mut(),
+            _ => None,
+        }
+    }
+
+    /// False while more of this answer waits for its client than should.
+    pub(super) fn has_room(&self, id: CallId) -> bool {
+        match self.waiting.get(&id) {
+            Some(Waiting::Call {
+                pieces: Some(pieces),
+                ..
+            }) => pieces.have_room(),
+            _ => true,
+        }
     }
 
     /// Says what is to be said of the last call, now that its restore is over, if there
@@ -278,6 +326,13 @@ impl Supervisor {
                 let _ = answer.send(self.picture());
             }
             Message::GaveUp(id) => self.cancel(id)?,
+            Message::Took(id, bytes) => {
+                if let Some(pieces) = self.http.as_mut().and_then(|http| http.pieces(id)) {
+                    pieces.took(bytes);
+                }
+                // Of what was read already nothing else would tell.
+                self.take_rest()?;
+            }
             // Dropping what the answer is to go through says that the container ends.
             Message::Call { .. } | Message::Init { .. } if self.draining.is_some() => {}
             Message::Call {
@@ -286,11 +341,14 @@ impl Supervisor {
                 extras,
                 queued,
                 answer,
+                stream,
             } => {
                 let given = request.id.as_ref();
                 let name = given.and_then(|id| serde_json::from_str(id.get()).ok());
                 let waiting = Waiting::Call {
                     answer,
+                    stream,
+                    pieces: None,
                     name: name.unwrap_or_default(),
                     contract: extras.contract,
                     since: None,
@@ -377,7 +435,7 @@ impl Supervisor {
         counts.reforks = self.counts.reforks;
         let is_call = |in_flight: &super::InFlight| match &in_flight.awaited {
             Awaited::Load { then } => then.is_some(),
-            Awaited::Value(_) => true,
+            Awaited::Value(_) | Awaited::Rest { .. } => true,
         };
         Picture {
             is_ready: !matches!(status.state, State::Booting),

@@ -8,6 +8,7 @@
 mod answers;
 mod commands;
 mod front;
+mod streams;
 
 use std::collections::VecDeque;
 use std::io;
@@ -26,6 +27,7 @@ use crate::peers::{PeerId, Peers};
 use crate::settings::Settings;
 
 use front::Http;
+use streams::Joined;
 
 /// Commands that wait at most; then their senders wait.
 const MAX_QUEUED: usize = 256;
@@ -77,6 +79,12 @@ enum Awaited {
     Load { then: Option<Box<Call>> },
     /// The call.
     Value(Box<Call>),
+    /// The rest of its answer, which comes in pieces: joined here, if its client does not
+    /// take them one by one.
+    Rest {
+        call: Box<Call>,
+        joined: Option<Joined>,
+    },
 }
 
 struct Call {
@@ -97,7 +105,7 @@ impl InFlight {
     fn request_id(&self) -> Option<RequestId> {
         match &self.awaited {
             Awaited::Load { then } => then.as_ref()?.request.id.clone(),
-            Awaited::Value(call) => call.request.id.clone(),
+            Awaited::Value(call) | Awaited::Rest { call, .. } => call.request.id.clone(),
         }
     }
 }
@@ -219,6 +227,7 @@ fn manners(settings: &Settings, port: Option<u16>) -> Manners {
         patience: Duration::from_millis(settings.http_patience_ms),
         handler: settings.handler.clone(),
         runtime: settings.runtime.name(),
+        is_application: settings.is_application(),
     }
 }
 
@@ -293,7 +302,7 @@ impl Supervisor {
             let wanting = http.output.wanting();
             fds.extend(wanting.map(|stream| PollFd::new(stream, PollFlags::POLLOUT)));
         }
-        let awaiting = self.in_flight.is_some();
+        let awaiting = self.has_room_for_answers();
         if let Some(pipes) = self.container.pipes() {
             if pipes.is_sending() {
                 fds.push(PollFd::new(pipes.request(), PollFlags::POLLOUT));

@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod applications;
 mod context;
 mod examples;
 mod isolation;
@@ -15,6 +16,7 @@ mod openwhisk;
 mod plain;
 mod published_client;
 mod runtime_api;
+mod streaming;
 
 use std::process::ExitCode;
 
@@ -41,6 +43,9 @@ fn main() -> ExitCode {
         named::ONCE,
         lambda::ONCE,
         runtime_api::ONCE,
+        streaming::ONCE,
+        applications::CASES,
+        examples::ONCE,
     ];
     let trial = |language: &'static Language, (name, run): &Case| {
         let run = *run;
@@ -57,6 +62,15 @@ fn main() -> ExitCode {
                 .flatten()
                 .map(|case| trial(language, case)),
         );
+        if language.streams {
+            trials.extend(streaming::CASES.iter().map(|case| trial(language, case)));
+        }
+        let more: &[Case] = match language.name {
+            "node" => &[streaming::SCRIPTS, streaming::NODE].concat(),
+            "javascript" => streaming::SCRIPTS,
+            _ => &[],
+        };
+        trials.extend(more.iter().map(|case| trial(language, case)));
     }
     trials.extend(
         once.iter()

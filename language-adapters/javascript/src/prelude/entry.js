@@ -2,8 +2,8 @@
 (function (natives, own, tools) {
   "use strict";
   const {
-    ArrayPrototype, Error, ObjectPrototype, String, TypeError, apply, errorStack, getPrototypeOf, isArray, keys, slice,
-    stringify, tagOf, toWellFormed,
+    ArrayPrototype, Error, ObjectPrototype, String, TypeError, apply, asyncIterator, errorStack, getPrototypeOf,
+    isArray, isView, iterator, keys, slice, stringify, tagOf, toWellFormed,
   } = own;
 
   // No text here is a template: QuickJS makes it by calling `String.prototype.concat`.
@@ -228,9 +228,46 @@
     return text.length <= 80 ? text : slice(text, 0, 77) + '..."';
   }
 
+  // What gives the pieces of a result, if that is what it is.
+  function piecesOf(result) {
+    if (typeof result !== "object" || result === null) {
+      return undefined;
+    }
+    const later = result[asyncIterator];
+    if (typeof later === "function") {
+      return apply(later, result, []);
+    }
+    if (typeof result.getReader === "function") {
+      const reader = result.getReader();
+      return { __proto__: null, next: () => reader.read(), return: () => reader.cancel() };
+    }
+    return typeof result[iterator] === "function" && typeof result.next === "function" ? result : undefined;
+  }
+
+  // An item's bytes, and the type of media that is made of such; nothing after the last.
+  function pieceOf(step) {
+    if (step.done) {
+      return undefined;
+    }
+    const item = step.value;
+    if (typeof item === "string") {
+      return { __proto__: null, kind: "text/plain; charset=utf-8", bytes: natives.encodeUtf8(toWellFormed(item)) };
+    }
+    if (isView(item) || (typeof item === "object" && item !== null && tagOf(item) === "[object ArrayBuffer]")) {
+      return { __proto__: null, kind: "application/octet-stream", bytes: tools.bytesOf(item) };
+    }
+    const line = toWellFormed(encode(item) + "\n");
+    return { __proto__: null, kind: "application/x-ndjson", bytes: natives.encodeUtf8(line) };
+  }
+
   return {
     __proto__: null,
     watch,
+    piecesOf,
+    pieceOf,
+    // Asks for the next item, and says that none is asked for any more.
+    nextStep: (pieces) => watch(() => pieces.next()),
+    lastStep: (pieces) => watch(() => (typeof pieces.return === "function" ? pieces.return() : undefined)),
     encode,
     // Begins a call; what comes of it shows in the token.
     begin(entry, isHandler, argument, requestId, deadline, caller) {
