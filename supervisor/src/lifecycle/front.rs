@@ -177,7 +177,9 @@ impl Http {
         if let Err(failure) = &result
             && (failure.kind != FailureKind::Exception || !is_told)
         {
-            let what = failure.stack.as_deref().unwrap_or(&failure.message);
+            let stack = failure.stack.as_deref();
+            let what = stack.filter(|_| contract != Contract::LambdaEvent);
+            let what = what.unwrap_or(&failure.message);
             self.output.note(
                 &format!("RequestId: {name} Error: {}", what.trim_end()),
                 "platform.fault",
