@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use refunction_snapshot::Scan;
 
+use crate::front::Place;
 use crate::runtime::Runtime;
 
 /// The variables that say where an image keeps its function's files; the second is Lambda's.
@@ -51,6 +52,15 @@ pub(crate) struct Settings {
     /// Where to speak HTTP: 8080 if nothing is said.
     #[arg(long, env = "PORT", value_name = "PORT")]
     pub(crate) port: Option<u16>,
+
+    /// Speak HTTP on this Unix socket and on no port; for who starts the supervisor on the
+    /// machine where he asks it.
+    #[arg(long, value_name = "PATH", conflicts_with = "port")]
+    pub(crate) http_socket: Option<PathBuf>,
+
+    /// End in order when standard input ends, and so with whoever holds its other end.
+    #[arg(long, requires = "control")]
+    pub(crate) end_with_input: bool,
 
     /// When a function's state is put back: after each request, which is meant where
     /// there is a HANDLER; when another function comes, which is meant otherwise; or never.
@@ -202,7 +212,7 @@ impl Settings {
 
     /// True if stdout is for people, and not for a peer.
     pub(crate) fn speaks_to_people(&self) -> bool {
-        self.http_port().is_some() || self.control.is_some()
+        self.http_place().is_some() || self.control.is_some()
     }
 
     /// What Lambda's functions find in their environment, where nobody set it.
@@ -244,10 +254,13 @@ impl Settings {
         })
     }
 
-    /// The port to speak HTTP on, if that is to be.
-    pub(crate) fn http_port(&self) -> Option<u16> {
+    /// Where to speak HTTP, if that is to be.
+    pub(crate) fn http_place(&self) -> Option<Place> {
+        if let Some(path) = &self.http_socket {
+            return Some(Place::Socket(path.clone()));
+        }
         let is_wanted = self.http || self.port.is_some() || self.handler.is_some();
-        is_wanted.then(|| self.port.unwrap_or(HTTP_PORT))
+        is_wanted.then(|| Place::Port(self.port.unwrap_or(HTTP_PORT)))
     }
 
     /// What cannot be together.

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
@@ -13,14 +13,13 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use nix::sys::signal::{SigSet, SigmaskHow};
-use nix::sys::socket::{setsockopt, sockopt};
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::LocalSet;
 
 use super::bridge::{Inbox, bridge};
+use super::place::{Bound, Place, Stream};
 use super::route::{Site, answer};
 
 /// Connections that are open at a time; more wait to be accepted.
@@ -42,8 +41,8 @@ const TOO_SLOW: &[u8] =
 /// Why there is no front.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FrontError {
-    #[error("listening for HTTP on port {0}: {1}")]
-    Listen(u16, io::Error),
+    #[error("listening for HTTP on {0}: {1}")]
+    Listen(Place, io::Error),
     #[error("preparing to speak HTTP: {0}")]
     Prepare(io::Error),
 }
@@ -51,7 +50,7 @@ pub(crate) enum FrontError {
 /// How it is to be.
 #[derive(Debug, Clone)]
 pub(crate) struct Manners {
-    pub(crate) port: u16,
+    pub(crate) place: Place,
     /// Requests that wait at most, beside the one that runs.
     pub(crate) queue: usize,
     /// What a client gets to send the headers of a request, or its body, or to take an
@@ -66,8 +65,8 @@ pub(crate) struct Manners {
 /// The front, as the main thread has it.
 pub(crate) struct Front {
     inbox: Inbox,
-    /// Where it listens.
-    address: SocketAddr,
+    /// Where it listens, if others are to know.
+    address: Option<SocketAddr>,
     ending: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -77,9 +76,11 @@ impl Front {
     pub(crate) fn start(manners: Manners) -> Result<Self, FrontError> {
         let (bridge, inbox) =
             bridge(manners.queue + 1).map_err(|errno| FrontError::Prepare(errno.into()))?;
-        let listener =
-            listen(manners.port).map_err(|error| FrontError::Listen(manners.port, error))?;
-        let address = listener.local_addr().map_err(FrontError::Prepare)?;
+        let listener = manners
+            .place
+            .listen()
+            .map_err(|error| FrontError::Listen(manners.place.clone(), error))?;
+        let address = listener.address();
         let (ending, ended) = watch::channel(false);
         // A signal is the main thread's to take, whichever thread the kernel would choose.
         let mut before = SigSet::empty();
@@ -112,8 +113,8 @@ impl Front {
         &self.inbox
     }
 
-    /// Where it listens.
-    pub(crate) fn address(&self) -> SocketAddr {
+    /// Where it listens, if others are to know.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
         self.address
     }
 
@@ -128,21 +129,8 @@ impl Front {
     }
 }
 
-/// A socket for every address of both kinds, or of the one kind that there is.
-fn listen(port: u16) -> io::Result<std::net::TcpListener> {
-    let both = std::net::TcpListener::bind((Ipv6Addr::UNSPECIFIED, port));
-    let listener = match both {
-        Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
-            std::net::TcpListener::bind(("0.0.0.0", port))
-        }
-        other => other,
-    }?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
-}
-
 fn run(
-    listener: std::net::TcpListener,
+    listener: Bound,
     site: Site,
     patience: Duration,
     ended: watch::Receiver<bool>,
@@ -155,12 +143,12 @@ fn run(
 }
 
 async fn accept(
-    listener: std::net::TcpListener,
+    listener: Bound,
     site: Rc<Site>,
     patience: Duration,
     mut ended: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    let listener = TcpListener::from_std(listener)?;
+    let listener = listener.enter()?;
     let seats = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     let ends = async move {
         // The main thread is gone without a word: an end, too.
@@ -172,8 +160,8 @@ async fn accept(
             let Ok(seat) = Arc::clone(&seats).acquire_owned().await else {
                 return;
             };
-            match listener.accept().await {
-                Ok((stream, _)) => {
+            match listener.accept(patience).await {
+                Ok(stream) => {
                     let (site, over) = (Rc::clone(&site), over.subscribe());
                     tokio::task::spawn_local(async move {
                         converse(stream, site, patience, over).await;
@@ -199,15 +187,11 @@ async fn accept(
 
 /// One connection, to its end.
 async fn converse(
-    stream: TcpStream,
+    stream: Stream,
     site: Rc<Site>,
     patience: Duration,
     mut over: watch::Receiver<bool>,
 ) {
-    let _ = stream.set_nodelay(true);
-    // A client that does not take its answer is given up by the kernel.
-    let limit = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
-    let _ = setsockopt(&stream, sockopt::TcpUserTimeout, &limit);
     let service = service_fn(move |request| {
         let site = Rc::clone(&site);
         Box::pin(async move { Ok::<_, Infallible>(answer(&site, request).await) })

@@ -10,6 +10,7 @@ mod lambda;
 mod listener;
 mod moment;
 mod openwhisk;
+mod place;
 mod plain;
 mod reply;
 mod route;
@@ -18,3 +19,4 @@ pub(crate) use bridge::{CallId, Contract, Counts, Extras, Message, Outcome, Pict
 pub(crate) use listener::{Front, FrontError, Manners};
 pub(crate) use moment::now_in_words;
 pub(crate) use openwhisk::{ONCE, SENTINEL};
+pub(crate) use place::Place;

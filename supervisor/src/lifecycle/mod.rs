@@ -14,7 +14,9 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::read;
 use refunction_protocol::{Command, FailureKind, Function, Request, RequestId};
 
 use crate::cause::{self, MemoryWatch};
@@ -191,20 +193,19 @@ pub(crate) fn run(settings: Settings, started: Instant) -> Result<u8, Fatal> {
 
 /// The front, if there is to be one.
 fn http(settings: &Settings) -> Result<Option<Http>, Fatal> {
-    let Some(port) = settings.http_port() else {
+    let Some(place) = settings.http_place() else {
         return Ok(None);
     };
     let front = Front::start(Manners {
-        port,
+        place,
         queue: settings.queue,
         patience: Duration::from_millis(settings.http_patience_ms),
         handler: settings.handler.clone(),
         is_python: settings.runtime.name() == "python",
     })?;
-    eprintln!(
-        "refunction-supervisor: listening for HTTP on {}",
-        front.address()
-    );
+    if let Some(address) = front.address() {
+        eprintln!("refunction-supervisor: listening for HTTP on {address}");
+    }
     let output = Output::open(settings.log).map_err(io_error("opening stdout and stderr"))?;
     Ok(Some(Http::new(front, output)))
 }
@@ -243,6 +244,7 @@ impl Supervisor {
             }
             let ready = self.wait()?;
             self.take_signals(&ready);
+            self.take_input(&ready);
             self.take_boot(&ready)?;
             self.take_answers(&ready)?;
             self.take_deadline()?;
@@ -259,6 +261,10 @@ impl Supervisor {
             PollFd::new(self.signals.arrivals(), PollFlags::POLLIN),
             PollFd::new(self.signals.children(), PollFlags::POLLIN),
         ];
+        let input = io::stdin();
+        if self.awaits_end_of_input() {
+            fds.push(PollFd::new(input.as_fd(), PollFlags::POLLIN));
+        }
         if let Some(listener) = self.peers.listener() {
             fds.push(PollFd::new(listener, PollFlags::POLLIN));
         }
@@ -291,7 +297,7 @@ impl Supervisor {
             fds.extend(pipes.logs().map(|log| PollFd::new(log, PollFlags::POLLIN)));
         }
         match poll(&mut fds, timeout) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(io_error("waiting for events")(errno.into())),
         }
         Ok(Ready(
@@ -341,6 +347,21 @@ impl Supervisor {
                     }
                 }
             }
+        }
+    }
+
+    fn awaits_end_of_input(&self) -> bool {
+        self.settings.end_with_input && self.draining.is_none()
+    }
+
+    /// Nothing is said there: it is there for its end.
+    fn take_input(&mut self, ready: &Ready) {
+        let input = io::stdin();
+        if self.awaits_end_of_input()
+            && ready.has(input.as_fd(), PollFlags::POLLIN)
+            && !matches!(read(&input, &mut [0; 512]), Ok(1..) | Err(Errno::EINTR))
+        {
+            self.drain();
         }
     }
 
