@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use refunction_protocol::host as api;
-use tokio::signal::unix::{SignalKind, signal};
 use tonic::Code;
 
 use super::function::{Answer, call, send};
+use super::interruption::Interruption;
 use super::{Show, logs};
 use crate::client::Client;
 use crate::error::{Error, Exit};
@@ -27,15 +27,13 @@ pub(super) struct Plan {
 }
 
 pub(super) async fn run(show: Show, client: &mut Client, plan: Plan) -> Result<Exit, Error> {
-    let here = |error: io::Error| Error::Here(format!("waiting for signals: {error}"));
-    let mut terminated = signal(SignalKind::terminate()).map_err(here)?;
+    let mut interruption = Interruption::new()?;
     // Chosen here: it must be known even if the creation is interrupted.
     let random = uuid::Uuid::new_v4().simple().to_string();
     let id = format!("run-{}", &random[..8]);
     let outcome = tokio::select! {
         outcome = carry_out(client.clone(), &id, plan) => outcome,
-        _ = tokio::signal::ctrl_c() => Err(Error::Interrupted),
-        _ = terminated.recv() => Err(Error::Interrupted),
+        () = interruption.comes() => Err(Error::Interrupted),
     };
     let removed = client
         .remove_container(api::RemoveContainerRequest {
