@@ -163,6 +163,11 @@ pub(crate) struct Settings {
     )]
     pub(crate) worker_uid: u32,
 
+    /// Take every file here for the container's own though this is not its PID 1, as after
+    /// the init that `docker run --init` starts first: what was not there at boot is removed.
+    #[arg(long, env = "REFUNCTION_OWN_CONTAINER", value_parser = clap::builder::FalseyValueParser::new())]
+    pub(crate) own_container: bool,
+
     /// The handler to leave out, and after an @ the file that is to say that it was
     /// asked for (docs/mutants.md).
     #[cfg(feature = "sabotage")]
@@ -178,10 +183,10 @@ pub(crate) struct Settings {
     #[arg(long, hide = true)]
     pub(crate) as_template: bool,
 
-    /// The one place where the template's forks may make files; for the supervisor's own
-    /// use.
+    /// A place where the template's forks may make files, if they have the supervisor's
+    /// user; for the supervisor's own use.
     #[arg(long, hide = true, value_name = "PATH", requires = "as_template")]
-    pub(crate) private_directory: Option<PathBuf>,
+    pub(crate) files_in: Vec<PathBuf>,
 }
 
 impl Settings {

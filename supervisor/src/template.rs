@@ -115,8 +115,7 @@ fn boot(adapter: &mut dyn Adapter, settings: &Settings) -> Result<Sandbox, Strin
             .map_err(|reason| format!("{handler} cannot be imported: {reason}"))?;
     }
     adapter.settle().map_err(say)?;
-    Sandbox::close(settings.worker_uid, settings.private_directory.as_deref())
-        .map_err(|error| error.to_string())
+    Sandbox::close(settings.worker_uid, &settings.files_in).map_err(|error| error.to_string())
 }
 
 /// Refuses what was opened since: a fork has other files under those numbers.

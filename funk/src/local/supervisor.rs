@@ -240,8 +240,9 @@ fn command(plan: &Plan<'_>, directory: &TempDir) -> Command {
         .envs(plan.env.iter().map(|(name, value)| (name, value)))
         .env("FUNCTION_ROOT", &source.root)
         .env("LAMBDA_TASK_ROOT", &source.root)
-        // It says where others speak HTTP.
+        // They say where others ask for functions.
         .env_remove("PORT")
+        .env_remove("AWS_LAMBDA_RUNTIME_API")
         .stdin(Stdio::piped())
         .stdout(output(plan.output))
         .stderr(Stdio::piped())

@@ -57,6 +57,7 @@ impl Root {
             shared: Vec::new(),
             directories: found.directories,
             files: found.files,
+            owned: Vec::new(),
         }
     }
 
