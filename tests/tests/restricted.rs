@@ -471,7 +471,7 @@ fn another_users_files_go_wherever_workers_can_make_them() {
             fs::create_dir(&own).expect("a directory");
             fs::write(own.join("file"), "mine").expect("written");
             fs::write(own.join("closed"), "mine").expect("written");
-            fs::set_permissions(own.join("closed"), fs::Permissions::from_mode(0))
+            fs::set_permissions(own.join("closed"), fs::Permissions::from_mode(0o000))
                 .expect("its mode");
             // What is the user's among what was there before the boot.
             fs::write(root.join("tmp/known"), "known").expect("written");
