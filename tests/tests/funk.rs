@@ -339,7 +339,11 @@ impl Serving {
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        self.handle.signal(Signal::SIGKILL);
+        // In order: killed, it leaves a directory of sockets.
+        self.handle.signal(Signal::SIGTERM);
+        if self.ended.recv_timeout(PATIENCE).is_err() {
+            self.handle.signal(Signal::SIGKILL);
+        }
     }
 }
 
@@ -530,11 +534,16 @@ fn nothing_outlives_a_funk_that_is_killed() {
     assert_eq!(serving.connect().call(&json!({})), 1);
     let started = supervisors(serving.handle.pid);
     assert_eq!(started.len(), 1, "{started:?}");
+    let line = fs::read(format!("/proc/{}/cmdline", started[0])).expect("its arguments");
+    let line = String::from_utf8_lossy(&line).into_owned();
+    let sockets = line.split('\0').find_map(|it| it.strip_suffix("/control"));
     serving.handle.signal(Signal::SIGKILL);
     eventually("its supervisor ends", || {
         started
             .iter()
             .all(|pid| process::status(*pid, "State").is_none_or(|it| it.starts_with('Z')))
     });
+    // Nobody is left to remove it.
+    fs::remove_dir_all(sockets.expect("a directory")).expect("removed");
     folder.assert_nothing_left();
 }
