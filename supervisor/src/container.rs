@@ -7,19 +7,20 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use nix::unistd::{Gid, Pid, Uid, geteuid, getpid};
+use nix::unistd::{Gid, Pid, Uid, geteuid};
 use refunction_adapter::channel::REQUEST_FD;
 use refunction_adapter::{Exception, Runtime};
 use refunction_protocol::{Failure, FailureKind, Method, Phase, Restored, Stream, Taint};
 use refunction_snapshot::{Booting, Engine, EngineError, News, Phases, Refused, Row, Template};
 
+use crate::authority::{self, Authority, Place};
 use crate::cause;
 use crate::logs::Line;
 use crate::memory;
 use crate::pipes::Pipes;
-use crate::private::PrivateDirectory;
+use crate::private::Grounds;
 use crate::sabotage::leaves_out;
-use crate::sandbox;
+use crate::sandbox::{self, ATTRIBUTES};
 use crate::settings::{INTERFACE_VARIABLE, MethodChoice, ROOT_VARIABLES, Settings};
 use crate::staff::{Candidate, Source, Staff, Standing, Word};
 use crate::sweep::{Handover, Scope, Sweep, SweepError, USUAL};
@@ -52,6 +53,15 @@ pub(crate) enum ContainerError {
     Description(#[from] serde_json::Error),
     #[error("the directory of the function's files, {}, is not there", .0.display())]
     NoRoot(PathBuf),
+    #[error(
+        "root without {0} can give workers no user of their own, and they would have its other capabilities: add {needed}, or drop all, or start it as another user",
+        needed = authority::needed()
+    )]
+    Authority(String),
+    #[error(
+        "told that all files are a container's own, and among the processes of the host: what others make would be removed"
+    )]
+    NoContainer,
     #[error("there is no template")]
     NoTemplate,
     #[error("the template did not say which runtime it is")]
@@ -100,8 +110,9 @@ pub(crate) struct Container {
     sweep: Option<Sweep>,
     /// Of what the function of the command makes while it is imported for the first time.
     handover: Option<Handover>,
-    /// Where workers make files that have the supervisor's user; not read, but dropped.
-    private: Option<PrivateDirectory>,
+    /// Where workers make files that have the supervisor's user.
+    grounds: Option<Grounds>,
+    place: Place,
     /// A template to come: the first, or one that is to take over. Or a spare.
     booting: Option<Coming>,
     template: Option<Serving>,
@@ -200,21 +211,30 @@ impl Container {
     pub(crate) fn boot(settings: Settings) -> Result<Self, ContainerError> {
         let owner = sandbox::owner(settings.worker_uid);
         let mut engine = Engine::new(settings.scan.into())?.verifying(settings.verify);
-        let (scope, private) = if owner.0 == geteuid() {
-            let private = PrivateDirectory::make().map_err(|cause| ContainerError::Io {
-                doing: "making a directory for workers of the supervisor's own user",
-                cause,
-            })?;
-            (Scope::Private(private.path().to_owned()), Some(private))
-        } else if getpid().as_raw() == 1 {
-            (Scope::Container, None)
-        } else {
-            (Scope::Shared, None)
+        if let Authority::Partial(missing) = Authority::own() {
+            return Err(ContainerError::Authority(missing));
+        }
+        let place = Place::own(settings.own_container).ok_or(ContainerError::NoContainer)?;
+        let has_our_user = owner.0 == geteuid();
+        let (scope, grounds) = match place {
+            Place::Container if has_our_user => {
+                let usual = Grounds::usual();
+                (Scope::Own(usual.places().to_owned()), Some(usual))
+            }
+            Place::Container => (Scope::Container, None),
+            Place::BesideOthers | Place::Host if has_our_user => {
+                let private = Grounds::private().map_err(|cause| ContainerError::Io {
+                    doing: "making a directory for workers of the supervisor's own user",
+                    cause,
+                })?;
+                (Scope::Private(private.places().to_owned()), Some(private))
+            }
+            Place::BesideOthers | Place::Host => (Scope::Shared, None),
         };
         let handover = (scope == Scope::Container && settings.handler.is_some())
             .then(|| Handover::prepare(USUAL))
             .transpose()?;
-        let booting = start(&mut engine, &settings, owner, private.as_ref())?;
+        let booting = start(&mut engine, &settings, owner, grounds.as_ref())?;
         Ok(Self {
             handover,
             settings,
@@ -222,7 +242,8 @@ impl Container {
             engine,
             scope,
             sweep: None,
-            private,
+            grounds,
+            place,
             booting: Some(booting),
             template: None,
             retired: None,
@@ -393,12 +414,9 @@ impl Container {
             self.settings.method = MethodChoice::Refork;
         }
         if self.sweep.is_none() {
-            if let Some(private) = &self.private {
-                eprintln!(
-                    "refunction-supervisor: not started as root: workers run as this very user, make files in {} only, and can {}",
-                    private.path().display(),
-                    description.leaves_open.join(", ")
-                );
+            let lost = self.lost(description);
+            if !lost.is_empty() {
+                eprintln!("refunction-supervisor: {}", lost.join("; "));
             }
             if let Some(handover) = self.handover.take() {
                 handover.give(self.owner)?;
@@ -406,6 +424,32 @@ impl Container {
             self.sweep = Some(Sweep::prepare(&self.scope, self.owner)?);
         }
         Ok(())
+    }
+
+    /// What this container does without that others have, for the person who restricted it.
+    fn lost(&self, description: &Description) -> Vec<String> {
+        let mut lost = Vec::new();
+        if let (Some(grounds), Authority::None(why)) = (&self.grounds, Authority::own()) {
+            let is_put_back = matches!(self.scope, Scope::Own(_));
+            let open: Vec<&str> = description
+                .leaves_open
+                .iter()
+                .map(String::as_str)
+                .filter(|what| !(is_put_back && *what == ATTRIBUTES))
+                .collect();
+            lost.push(format!(
+                "{why}: workers run as this very user, {}, and can {}",
+                grounds.words(),
+                open.join(", ")
+            ));
+        }
+        if self.place == Place::BesideOthers && self.scope == Scope::Shared {
+            lost.push(format!(
+                "not PID 1 of its container: of files only those are removed that workers own in {}; REFUNCTION_OWN_CONTAINER=1 has all removed that were not there at boot",
+                USUAL.join(", ")
+            ));
+        }
+        lost
     }
 
     /// The worker in reserve is gone: another is to come.
@@ -427,8 +471,8 @@ impl Container {
     }
 
     fn start(&mut self) -> Result<Coming, ContainerError> {
-        let private = self.private.as_ref();
-        start(&mut self.engine, &self.settings, self.owner, private)
+        let grounds = self.grounds.as_ref();
+        start(&mut self.engine, &self.settings, self.owner, grounds)
     }
 
     /// Starts another template in the place of one that ended.
@@ -787,7 +831,7 @@ fn start(
     engine: &mut Engine,
     settings: &Settings,
     owner: (Uid, Gid),
-    private: Option<&PrivateDirectory>,
+    grounds: Option<&Grounds>,
 ) -> Result<Coming, ContainerError> {
     let (ours, theirs) = Engine::conversation()?;
     let mut command = Command::new("/proc/self/exe");
@@ -795,11 +839,11 @@ fn start(
         .args(settings.template_arguments())
         .stdin(Stdio::from(theirs))
         .stdout(Stdio::null());
-    if let Some(private) = private {
-        command
-            .arg("--private-directory")
-            .arg(private.path())
-            .env("TMPDIR", private.path());
+    for place in grounds.iter().flat_map(|grounds| grounds.places()) {
+        command.arg("--files-in").arg(place);
+    }
+    if let Some(temporary) = grounds.and_then(Grounds::temporary) {
+        command.env("TMPDIR", temporary);
     }
     if let Some(handler) = &settings.handler {
         // Last: a name may begin like an option.

@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod authority;
 mod cause;
 mod container;
 mod front;

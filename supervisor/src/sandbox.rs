@@ -13,15 +13,15 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid, chdir, getegid, geteuid, setgroups, setresgid, setresuid};
 use refunction_snapshot::syscalls;
 
+use crate::authority::Authority;
 use crate::sabotage::leaves_out;
 
 /// The user and group that workers run as: their own if the supervisor may change
 /// to it, else the supervisor's.
 pub(crate) fn owner(worker_uid: u32) -> (Uid, Gid) {
-    if geteuid().is_root() {
-        (Uid::from_raw(worker_uid), Gid::from_raw(worker_uid))
-    } else {
-        (geteuid(), getegid())
+    match Authority::own() {
+        Authority::Full => (Uid::from_raw(worker_uid), Gid::from_raw(worker_uid)),
+        Authority::None(_) | Authority::Partial(_) => (geteuid(), getegid()),
     }
 }
 
@@ -45,7 +45,7 @@ pub(crate) enum SandboxError {
     #[error("closing /proc to writing: {0}")]
     Landlock(#[from] RulesetError),
     #[error(
-        "not started as root, and this kernel has no Landlock: nothing would keep tenants from leaving files to each other; start it as root"
+        "workers would have the supervisor's user, and this kernel has no Landlock: nothing would keep tenants from leaving files to each other; start it as root"
     )]
     Unconfined,
     #[error(
@@ -81,8 +81,10 @@ impl Sandbox {
     /// Gives up, in the template and so for all that it forks, any way to gain
     /// privileges, writing to /proc, and every system call that the filter refuses.
     /// There is no way back. Workers that run as the supervisor's own user make files in
-    /// its private directory only.
-    pub(crate) fn close(worker_uid: u32, private: Option<&Path>) -> Result<Self, SandboxError> {
+    /// these places only.
+    pub(crate) fn close(worker_uid: u32, places: &[PathBuf]) -> Result<Self, SandboxError> {
+        let owner = owner(worker_uid);
+        let has_our_user = owner.0 == geteuid();
         // When memory runs out the kernel is to take the tenant, not PID 1. Where
         // /proc is not there the kernel's own choice has to do.
         if !leaves_out("sandbox:out-of-memory-score") {
@@ -91,12 +93,11 @@ impl Sandbox {
         if !leaves_out("sandbox:new-privileges") {
             prctl::set_no_new_privs().map_err(call("giving up new privileges"))?;
         }
-        let closes_proc = match private {
-            Some(private) => {
-                confine(private)?;
-                true
-            }
-            None => leaves_out("sandbox:proc") || close_proc()?,
+        let closes_proc = if has_our_user {
+            confine(places)?;
+            true
+        } else {
+            leaves_out("sandbox:proc") || close_proc()?
         };
         if !leaves_out("sandbox:filter") {
             seccompiler::apply_filter(&syscalls::filter())?;
@@ -109,17 +110,21 @@ impl Sandbox {
             .map(PathBuf::from)
             .find(|path| path.is_dir());
         Ok(Self {
-            owner: owner(worker_uid),
+            owner,
             directory: root.unwrap_or_else(|| "/".into()),
             closes_proc,
-            leaves_open: private.map_or_else(Vec::new, |_| leaves_open()),
+            leaves_open: if has_our_user {
+                leaves_open()
+            } else {
+                Vec::new()
+            },
         })
     }
 
     /// Gives up, in a worker, the supervisor's user and its groups.
     pub(crate) fn enter(&self) -> Result<(), SandboxError> {
         let (uid, gid) = self.owner;
-        if geteuid().is_root() {
+        if uid != geteuid() {
             if !leaves_out("sandbox:groups") {
                 setgroups(&[]).map_err(call("dropping groups"))?;
             }
@@ -206,8 +211,8 @@ const HARMLESS: &[&str] = &[
     "/dev/urandom",
 ];
 
-/// Keeps the right to make, write and remove files in this directory only.
-fn confine(private: &Path) -> Result<(), SandboxError> {
+/// Keeps the right to make, write and remove files in these directories only.
+fn confine(places: &[PathBuf]) -> Result<(), SandboxError> {
     let required = Ruleset::default()
         .set_compatibility(CompatLevel::HardRequirement)
         .handle_access(AccessFs::from_write(ABI::V1));
@@ -215,12 +220,14 @@ fn confine(private: &Path) -> Result<(), SandboxError> {
         return Err(SandboxError::Unconfined);
     };
     let rights = AccessFs::from_write(ABI::V3);
-    let directory = PathFd::new(private).map_err(std::io::Error::other)?;
     let mut ruleset = ruleset
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(rights)?
-        .create()?
-        .add_rule(PathBeneath::new(directory, rights))?;
+        .create()?;
+    for place in places {
+        let directory = PathFd::new(place).map_err(std::io::Error::other)?;
+        ruleset = ruleset.add_rule(PathBeneath::new(directory, rights))?;
+    }
     for device in HARMLESS {
         if let Ok(device) = PathFd::new(device) {
             let rights = AccessFs::WriteFile | AccessFs::Truncate;
@@ -233,6 +240,9 @@ fn confine(private: &Path) -> Result<(), SandboxError> {
     }
 }
 
+/// What no Landlock keeps from them; where the files are a container's own it is put back.
+pub(crate) const ATTRIBUTES: &str = "change rights, times and attributes of its files";
+
 /// What no Landlock, or not this kernel's, keeps from workers of the supervisor's user.
 fn leaves_open() -> Vec<String> {
     let can_truncate = Ruleset::default()
@@ -242,7 +252,7 @@ fn leaves_open() -> Vec<String> {
     let can_signal = signals_inside().is_err();
     [
         (true, "read this user's files and connect to its sockets"),
-        (true, "change rights, times and attributes of its files"),
+        (true, ATTRIBUTES),
         (can_truncate, "truncate its files"),
         (
             can_signal,

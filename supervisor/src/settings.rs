@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use refunction_snapshot::Scan;
 
+use crate::front::Place;
 use crate::runtime::Runtime;
 
 /// The variables that say where an image keeps its function's files; the second is Lambda's.
@@ -63,6 +64,14 @@ pub(crate) struct Settings {
     /// What an application speaks, where that cannot be seen from it.
     #[arg(long, env = INTERFACE_VARIABLE, value_enum)]
     pub(crate) interface: Option<Interface>,
+    /// Speak HTTP on this Unix socket and on no port; for who starts the supervisor on the
+    /// machine where he asks it.
+    #[arg(long, value_name = "PATH", conflicts_with = "port")]
+    pub(crate) http_socket: Option<PathBuf>,
+
+    /// End in order when standard input ends, and so with whoever holds its other end.
+    #[arg(long, requires = "control")]
+    pub(crate) end_with_input: bool,
 
     /// When a function's state is put back: after each request, which is meant where
     /// there is a HANDLER; when another function comes, which is meant otherwise; or never.
@@ -165,6 +174,11 @@ pub(crate) struct Settings {
     )]
     pub(crate) worker_uid: u32,
 
+    /// Take every file here for the container's own though this is not its PID 1, as after
+    /// the init that `docker run --init` starts first: what was not there at boot is removed.
+    #[arg(long, env = "REFUNCTION_OWN_CONTAINER", value_parser = clap::builder::FalseyValueParser::new())]
+    pub(crate) own_container: bool,
+
     /// The handler to leave out, and after an @ the file that is to say that it was
     /// asked for (docs/mutants.md).
     #[cfg(feature = "sabotage")]
@@ -180,10 +194,10 @@ pub(crate) struct Settings {
     #[arg(long, hide = true)]
     pub(crate) as_template: bool,
 
-    /// The one place where the template's forks may make files; for the supervisor's own
-    /// use.
+    /// A place where the template's forks may make files, if they have the supervisor's
+    /// user; for the supervisor's own use.
     #[arg(long, hide = true, value_name = "PATH", requires = "as_template")]
-    pub(crate) private_directory: Option<PathBuf>,
+    pub(crate) files_in: Vec<PathBuf>,
 }
 
 impl Settings {
@@ -231,7 +245,7 @@ impl Settings {
 
     /// True if stdout is for people, and not for a peer.
     pub(crate) fn speaks_to_people(&self) -> bool {
-        self.http_port().is_some() || self.runtime_api().is_some() || self.control.is_some()
+        self.http_place().is_some() || self.runtime_api().is_some() || self.control.is_some()
     }
 
     /// What Lambda's functions find in their environment, where nobody set it.
@@ -273,12 +287,15 @@ impl Settings {
         })
     }
 
-    /// The port to speak HTTP on, if that is to be.
-    pub(crate) fn http_port(&self) -> Option<u16> {
+    /// Where to speak HTTP, if that is to be.
+    pub(crate) fn http_place(&self) -> Option<Place> {
+        if let Some(path) = &self.http_socket {
+            return Some(Place::Socket(path.clone()));
+        }
         // Where invocations are fetched nobody brings any.
         let is_meant = self.handler.is_some() && self.runtime_api().is_none();
         let is_wanted = self.http || self.port.is_some() || is_meant;
-        is_wanted.then(|| self.port.unwrap_or(HTTP_PORT))
+        is_wanted.then(|| Place::Port(self.port.unwrap_or(HTTP_PORT)))
     }
 
     /// Where Lambda's runtime API is, if it is to be polled.

@@ -113,8 +113,7 @@ fn boot(adapter: &mut dyn Adapter, settings: &Settings) -> Result<Sandbox, Strin
             .map_err(|reason| format!("{handler} cannot be imported: {reason}"))?;
     }
     adapter.settle().map_err(say)?;
-    Sandbox::close(settings.worker_uid, settings.private_directory.as_deref())
-        .map_err(|error| error.to_string())
+    Sandbox::close(settings.worker_uid, &settings.files_in).map_err(|error| error.to_string())
 }
 
 /// What the function of the command raised, to be read by [`raised`].

@@ -39,7 +39,8 @@ pub struct Supervisor {
 }
 
 /// A user id for the workers of one supervisor.
-fn fresh_uid() -> u32 {
+#[must_use]
+pub fn fresh_uid() -> u32 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     // Process numbers have 22 bits at most.
     let number = NEXT.fetch_add(1, Ordering::Relaxed) % 128;

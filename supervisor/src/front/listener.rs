@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
-use std::net::{Ipv6Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
@@ -16,16 +16,15 @@ use hyper::service::service_fn;
 use hyper::{Request, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use nix::sys::signal::{SigSet, SigmaskHow};
-use nix::sys::socket::{setsockopt, sockopt};
 use refunction_protocol::Failure;
 use tokio::io::AsyncWriteExt;
-use tokio::net::{self, TcpStream};
 use tokio::runtime;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::LocalSet;
 
 use super::application::Ends;
 use super::bridge::{Inbox, bridge};
+use super::place::{Bound, Place, Stream};
 use super::poll;
 use super::route::{Site, answer};
 use super::runtime_api::{RuntimeApi, RuntimeApiError};
@@ -50,8 +49,8 @@ const TOO_SLOW: &[u8] =
 /// Why there is no front.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FrontError {
-    #[error("listening for HTTP on port {0}: {1}")]
-    Listen(u16, io::Error),
+    #[error("listening for HTTP on {0}: {1}")]
+    Listen(Place, io::Error),
     #[error("preparing to speak HTTP: {0}")]
     Prepare(io::Error),
     #[error(transparent)]
@@ -62,7 +61,7 @@ pub(crate) enum FrontError {
 #[derive(Debug, Clone)]
 pub(crate) struct Manners {
     /// Where to listen, if that is to be.
-    pub(crate) port: Option<u16>,
+    pub(crate) place: Option<Place>,
     /// Where Lambda's runtime API is, if calls come from there.
     pub(crate) runtime_api: Option<String>,
     /// Requests that wait at most, beside the one that runs.
@@ -81,7 +80,7 @@ pub(crate) struct Manners {
 /// The front, as the main thread has it.
 pub(crate) struct Front {
     inbox: Inbox,
-    /// Where it listens.
+    /// Where it listens, if others are to know.
     address: Option<SocketAddr>,
     course: Course,
     failure: Option<oneshot::Sender<Failure>>,
@@ -93,10 +92,12 @@ impl Front {
     pub(crate) fn start(manners: Manners) -> Result<Self, FrontError> {
         let (bridge, inbox) =
             bridge(manners.queue + 1).map_err(|errno| FrontError::Prepare(errno.into()))?;
-        let listen = |port| listen(port).map_err(|error| FrontError::Listen(port, error));
-        let listener = manners.port.map(listen).transpose()?;
-        let address = listener.as_ref().map(TcpListener::local_addr);
-        let address = address.transpose().map_err(FrontError::Prepare)?;
+        let listen = |place: &Place| {
+            let failed = |error| FrontError::Listen(place.clone(), error);
+            place.listen().map_err(failed)
+        };
+        let listener = manners.place.as_ref().map(listen).transpose()?;
+        let address = listener.as_ref().and_then(Bound::address);
         let (course, stage) = Course::begin();
         let (failure, failed) = oneshot::channel();
         // A signal is the main thread's to take, whichever thread the kernel would choose.
@@ -135,7 +136,7 @@ impl Front {
         &self.inbox
     }
 
-    /// Where it listens, if it does.
+    /// Where it listens, if others are to know.
     pub(crate) fn address(&self) -> Option<SocketAddr> {
         self.address
     }
@@ -169,19 +170,6 @@ impl Front {
     }
 }
 
-/// A socket for every address of both kinds, or of the one kind that there is.
-fn listen(port: u16) -> io::Result<TcpListener> {
-    let both = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port));
-    let listener = match both {
-        Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
-            TcpListener::bind(("0.0.0.0", port))
-        }
-        other => other,
-    }?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
-}
-
 /// What polling takes.
 struct Polling {
     api: RuntimeApi,
@@ -189,7 +177,7 @@ struct Polling {
 }
 
 fn run(
-    listener: Option<TcpListener>,
+    listener: Option<Bound>,
     polling: Option<Polling>,
     site: Rc<Site>,
     stage: Following,
@@ -222,8 +210,8 @@ fn run(
     }))
 }
 
-async fn accept(listener: TcpListener, site: Rc<Site>, mut stage: Following) -> io::Result<()> {
-    let listener = net::TcpListener::from_std(listener)?;
+async fn accept(listener: Bound, site: Rc<Site>, mut stage: Following) -> io::Result<()> {
+    let listener = listener.enter()?;
     let patience = site.patience;
     let seats = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     let over = watch::Sender::new(false);
@@ -232,11 +220,11 @@ async fn accept(listener: TcpListener, site: Rc<Site>, mut stage: Following) -> 
             let Ok(seat) = Arc::clone(&seats).acquire_owned().await else {
                 return;
             };
-            match listener.accept().await {
-                Ok((stream, _)) => {
+            match listener.accept(patience).await {
+                Ok((stream, ends)) => {
                     let (site, over) = (Rc::clone(&site), over.subscribe());
                     tokio::task::spawn_local(async move {
-                        converse(stream, site, patience, over).await;
+                        converse(stream, ends, site, patience, over).await;
                         drop(seat);
                     });
                 }
@@ -259,16 +247,12 @@ async fn accept(listener: TcpListener, site: Rc<Site>, mut stage: Following) -> 
 
 /// One connection, to its end.
 async fn converse(
-    stream: TcpStream,
+    stream: Stream,
+    ends: Ends,
     site: Rc<Site>,
     patience: Duration,
     mut over: watch::Receiver<bool>,
 ) {
-    let _ = stream.set_nodelay(true);
-    // A client that does not take its answer is given up by the kernel.
-    let limit = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
-    let _ = setsockopt(&stream, sockopt::TcpUserTimeout, &limit);
-    let ends = Ends::of(&stream);
     // As HTTP/1.0 was: the end of an answer without a length is that of its connection.
     let is_old = Rc::new(Cell::new(false));
     let sets_old = Rc::clone(&is_old);
@@ -298,11 +282,7 @@ async fn converse(
     }
     if is_old.get() && served.is_err_and(|error| error.is_user()) {
         // An answer that broke off is not to end as one that is whole: it is reset.
-        let at_once = nix::libc::linger {
-            l_onoff: 1,
-            l_linger: 0,
-        };
-        let _ = setsockopt(&stream, sockopt::Linger, &at_once);
+        stream.break_off();
         return;
     }
     // Whatever is left of it: the other side has all or has left.

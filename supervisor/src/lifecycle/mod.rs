@@ -15,12 +15,14 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::read;
 use refunction_protocol::{Command, FailureKind, Function, Request, RequestId};
 
 use crate::cause::{self, MemoryWatch};
 use crate::container::{Arrival, Container, ContainerError};
-use crate::front::{CallId, Extras, Front, FrontError, Manners};
+use crate::front::{CallId, Extras, Front, FrontError, Manners, Place};
 use crate::init::{self, Asked, Signals};
 use crate::output::Output;
 use crate::peers::{PeerId, Peers};
@@ -208,10 +210,11 @@ pub(crate) fn run(settings: Settings, started: Instant) -> Result<u8, Fatal> {
 
 /// The front, if there is to be one.
 fn http(settings: &Settings) -> Result<Option<Http>, Fatal> {
-    if settings.http_port().is_none() && settings.runtime_api().is_none() {
+    let place = settings.http_place();
+    if place.is_none() && settings.runtime_api().is_none() {
         return Ok(None);
     }
-    let front = Front::start(manners(settings, settings.http_port()))?;
+    let front = Front::start(manners(settings, place))?;
     if let Some(address) = front.address() {
         eprintln!("refunction-supervisor: listening for HTTP on {address}");
     }
@@ -219,9 +222,9 @@ fn http(settings: &Settings) -> Result<Option<Http>, Fatal> {
     Ok(Some(Http::new(front, output)))
 }
 
-fn manners(settings: &Settings, port: Option<u16>) -> Manners {
+fn manners(settings: &Settings, place: Option<Place>) -> Manners {
     Manners {
-        port,
+        place,
         runtime_api: settings.runtime_api().map(str::to_owned),
         queue: settings.queue,
         patience: Duration::from_millis(settings.http_patience_ms),
@@ -265,6 +268,7 @@ impl Supervisor {
             }
             let ready = self.wait()?;
             self.take_signals(&ready);
+            self.take_input(&ready);
             self.take_boot(&ready)?;
             self.take_answers(&ready)?;
             self.take_deadline()?;
@@ -281,6 +285,10 @@ impl Supervisor {
             PollFd::new(self.signals.arrivals(), PollFlags::POLLIN),
             PollFd::new(self.signals.children(), PollFlags::POLLIN),
         ];
+        let input = io::stdin();
+        if self.awaits_end_of_input() {
+            fds.push(PollFd::new(input.as_fd(), PollFlags::POLLIN));
+        }
         if let Some(listener) = self.peers.listener() {
             fds.push(PollFd::new(listener, PollFlags::POLLIN));
         }
@@ -313,7 +321,7 @@ impl Supervisor {
             fds.extend(pipes.logs().map(|log| PollFd::new(log, PollFlags::POLLIN)));
         }
         match poll(&mut fds, timeout) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(io_error("waiting for events")(errno.into())),
         }
         Ok(Ready(
@@ -363,6 +371,21 @@ impl Supervisor {
                     }
                 }
             }
+        }
+    }
+
+    fn awaits_end_of_input(&self) -> bool {
+        self.settings.end_with_input && self.draining.is_none()
+    }
+
+    /// Nothing is said there: it is there for its end.
+    fn take_input(&mut self, ready: &Ready) {
+        let input = io::stdin();
+        if self.awaits_end_of_input()
+            && ready.has(input.as_fd(), PollFlags::POLLIN)
+            && !matches!(read(&input, &mut [0; 512]), Ok(1..) | Err(Errno::EINTR))
+        {
+            self.drain();
         }
     }
 

@@ -7,6 +7,7 @@ mod file;
 mod find;
 mod handover;
 mod known;
+mod owned;
 mod remove;
 mod shared;
 #[cfg(test)]
@@ -25,6 +26,7 @@ pub(crate) use handover::Handover;
 use directory::WritableDirectory;
 use file::WritableFile;
 use find::Found;
+use owned::Owned;
 use remove::Budget;
 use shared::SharedDirectory;
 
@@ -37,9 +39,12 @@ pub(crate) enum Scope {
     /// Only what workers own in the usual directories, and what came after boot:
     /// others use them too.
     Shared,
-    /// This directory, the one place where workers can make files: they run as the
-    /// supervisor's own user, whose other files are not ours to tell apart.
-    Private(PathBuf),
+    /// These directories, where alone workers can make files: they run as the supervisor's
+    /// own user, whose other files are not ours to tell apart.
+    Private(Vec<PathBuf>),
+    /// All of it, and these directories are where alone workers can make files: they run as
+    /// the supervisor's own user, in a container of its own.
+    Own(Vec<PathBuf>),
 }
 
 /// Where everybody makes files: where a hand-started supervisor looks, and where a function
@@ -53,6 +58,8 @@ pub(crate) struct Sweep {
     directories: Vec<WritableDirectory>,
     /// After the directories, which may hold other names of them.
     files: Vec<WritableFile>,
+    /// Of which only rights, times and attributes can be changed.
+    owned: Vec<Owned>,
 }
 
 /// What a sweep did.
@@ -98,8 +105,12 @@ impl Sweep {
     pub(crate) fn prepare(scope: &Scope, owner: (Uid, Gid)) -> Result<Self, SweepError> {
         let found = match scope {
             Scope::Container => find::everywhere(owner)?,
-            Scope::Private(directory) => find::below_own(directory)?,
+            Scope::Private(places) | Scope::Own(places) => find::below_own(places)?,
             Scope::Shared => Found::default(),
+        };
+        let owned = match scope {
+            Scope::Own(places) => find::owned_outside(places)?,
+            _ => Vec::new(),
         };
         let usual = match scope {
             Scope::Shared => USUAL,
@@ -115,6 +126,7 @@ impl Sweep {
             shared,
             directories: found.directories,
             files: found.files,
+            owned,
         })
     }
 
@@ -135,6 +147,9 @@ impl Sweep {
         }
         for file in &mut self.files {
             file.put_back()?;
+        }
+        for owned in &mut self.owned {
+            owned.put_back()?;
         }
         swept.is_complete = true;
         Ok(swept)
