@@ -47,7 +47,7 @@ fn a_thousand_alternations(language: &Language) {
     let late = Sizes::least(&mut supervisor, |it| some(it, 7));
     // Pages that are written now and then, as by a collection of garbage, are kept at hand
     // in the end; there are never more of them than the snapshot has.
-    let snapshot = supervisor.started["snapshot_bytes"].as_u64();
+    let snapshot = supervisor.started["data"]["snapshot_bytes"].as_u64();
     late.assert_within(&early, 1024, snapshot.expect("a size") / 1024);
     some(&mut supervisor, usize::MAX);
     print_times(language.name, &mut times);
