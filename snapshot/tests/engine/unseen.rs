@@ -111,6 +111,9 @@ pub fn act(what: &str) -> Option<String> {
 
 /// In the template, before it is frozen.
 pub fn in_template() {
+    // The end of the heap is nobody's: tenants may take it away.
+    // SAFETY: grows it; malloc sees that somebody did.
+    unsafe { libc::sbrk(128 << 10) };
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
     // Between two that nobody may touch, so that it is no part of its neighbours.
     // SAFETY: new memory.
