@@ -24,6 +24,9 @@ const PAGE: usize = 4096;
 /// A page that the worker writes before its ready point, and then may not any more.
 static CLOSED_PAGE: OnceLock<usize> = OnceLock::new();
 
+/// A page that forks find empty, which the worker writes before its ready point.
+static WIPED_PAGE: OnceLock<usize> = OnceLock::new();
+
 /// Each case's name, and what it does.
 pub const ALL: &[(&str, fn())] = &[
     (
@@ -45,6 +48,10 @@ pub const ALL: &[(&str, fn())] = &[
     (
         "a_page_that_was_closed_before_the_ready_point",
         a_closed_page,
+    ),
+    (
+        "a_wiped_area_that_was_used_before_the_ready_point",
+        a_used_wiped_area,
     ),
     (
         "the_image_cannot_be_written_to",
@@ -73,6 +80,8 @@ pub fn act(what: &str) -> Option<String> {
         "set_attributes" => set_attributes(),
         "attributes" => attributes(),
         "use_up_its_time" => use_up_its_time(),
+        // SAFETY: a page of the template's.
+        "wiped_area" => unsafe { format!("{:#x}", wiped_area().read_volatile()) },
         "set_timers" => set_timers(),
         "timers" => timers(),
         "set_an_alarm" => {
@@ -117,13 +126,19 @@ pub fn in_template() {
     // SAFETY: grows it; malloc sees that somebody did.
     unsafe { libc::sbrk(128 << 10) };
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-    // Between two that nobody may touch, so that it is no part of its neighbours.
+    // Between pages that nobody may touch, so that they are no part of their neighbours.
     // SAFETY: new memory.
-    let at = unsafe { libc::mmap(std::ptr::null_mut(), 3 * PAGE, 0, flags, -1, 0) };
+    let at = unsafe { libc::mmap(std::ptr::null_mut(), 5 * PAGE, 0, flags, -1, 0) };
     assert_ne!(at, libc::MAP_FAILED);
     let at = at as usize + PAGE;
     give_rights(at, libc::PROT_READ | libc::PROT_WRITE);
     CLOSED_PAGE.set(at).expect("set once");
+    let wiped = at + 2 * PAGE;
+    give_rights(wiped, libc::PROT_READ | libc::PROT_WRITE);
+    // SAFETY: the same memory.
+    let advised = unsafe { libc::madvise(wiped as *mut _, PAGE, libc::MADV_WIPEONFORK) };
+    assert_eq!(advised, 0);
+    WIPED_PAGE.set(wiped).expect("set once");
     mutations::generate_code();
 }
 
@@ -134,6 +149,22 @@ pub fn before_ready_point() {
     // SAFETY: a page of its own.
     unsafe { (at as *mut u8).write_bytes(0x2b, PAGE) };
     give_rights(at, libc::PROT_READ);
+    // SAFETY: a page of the template's, that nobody else uses.
+    unsafe { wiped_area().write(0x44) };
+}
+
+fn wiped_area() -> *mut u8 {
+    *WIPED_PAGE.get().expect("made by the template") as *mut u8
+}
+
+/// What a worker keeps where no fork is to find it, no tenant is to find.
+fn a_used_wiped_area() {
+    let mut host = Host::start(Scan::Auto);
+    assert_eq!(host.ask("wiped_area"), "0x44");
+    for _ in 0..2 {
+        host.rewind().expect("rewound");
+        assert_eq!(host.ask("wiped_area"), "0x0");
+    }
 }
 
 /// By a handler that the kernel takes away when it is called.
