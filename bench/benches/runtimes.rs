@@ -45,8 +45,9 @@ fn measure() -> Result<(), Failure> {
         .map(|name| Runtime::from_str(&name))
         .collect::<Result<Vec<_>, _>>()?;
     if chosen.is_empty() {
-        chosen.extend(Runtime::ALL);
+        chosen.extend(Runtime::ALL.into_iter().filter(|it| it.is_here()));
     }
+    let names: Vec<_> = chosen.iter().map(|it| it.name()).collect();
     let mut report = Report {
         conditions: table::conditions(),
         ..Report::default()
@@ -76,7 +77,7 @@ fn measure() -> Result<(), Failure> {
     for runtime in chosen {
         report.promises.extend(promises(runtime, &report.results));
     }
-    report.publish(env!("CARGO_TARGET_TMPDIR"), "runtimes")
+    report.publish(env!("CARGO_TARGET_TMPDIR"), &names.join("-"))
 }
 
 /// What a rewind of this runtime takes the place of.

@@ -5,6 +5,7 @@
 //! its workers, as [`fork_server::FLAG`] it is a plain fork server around the same
 //! runtime; otherwise it measures.
 
+mod embedded;
 pub mod fork_server;
 pub mod guest;
 pub mod outside;

@@ -8,14 +8,11 @@ use std::{fs, io};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use refunction_adapter::{Adapter, BootError, Invocation};
-use refunction_javascript::JavaScript;
-use refunction_lua::Lua;
 use refunction_protocol::Function;
-use refunction_python::Python;
 use refunction_tests::java;
 use serde_json::value::RawValue;
 
-use crate::{Failure, libraries};
+use crate::{Failure, embedded};
 
 /// One of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +47,17 @@ impl Runtime {
         Self::Java,
     ];
 
+    /// True if this program was built with it, or it is a program of its own.
+    #[must_use]
+    pub fn is_here(self) -> bool {
+        match self {
+            Self::Python => cfg!(feature = "python"),
+            Self::JavaScript => cfg!(feature = "javascript"),
+            Self::Lua => cfg!(feature = "lua"),
+            Self::Node | Self::Java => true,
+        }
+    }
+
     /// As the supervisor calls it.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -66,22 +74,9 @@ impl Runtime {
     #[must_use]
     pub fn origin(self) -> Origin {
         match self {
-            Self::Python => Origin::Template(|| {
-                let mut python = Python::new();
-                python.boot()?;
-                python.preload(&libraries())?;
-                settled(python)
-            }),
-            Self::JavaScript => Origin::Template(|| {
-                let mut javascript = JavaScript::new();
-                javascript.boot()?;
-                settled(javascript)
-            }),
-            Self::Lua => Origin::Template(|| {
-                let mut lua = Lua::new();
-                lua.boot()?;
-                settled(lua)
-            }),
+            Self::Python => Origin::Template(embedded::python),
+            Self::JavaScript => Origin::Template(embedded::javascript),
+            Self::Lua => Origin::Template(embedded::lua),
             Self::Node => Origin::Program(refunction_node::command),
             Self::Java => Origin::Program(refunction_java::command),
         }
@@ -140,7 +135,11 @@ impl FromStr for Runtime {
 
     fn from_str(name: &str) -> Result<Self, Failure> {
         let found = Self::ALL.into_iter().find(|it| it.name() == name);
-        found.ok_or_else(|| format!("no runtime is called {name:?}").into())
+        let runtime = found.ok_or_else(|| format!("no runtime is called {name:?}"))?;
+        if !runtime.is_here() {
+            return Err(format!("this program was built without {name}").into());
+        }
+        Ok(runtime)
     }
 }
 
@@ -161,11 +160,6 @@ fn java_classes() -> Result<PathBuf, Failure> {
         return Err(format!("javac: {error}").into());
     }
     Ok(java::classes_of(JAVA_NO_OP).ok_or("javac refuses the function")?)
-}
-
-fn settled(mut adapter: impl Adapter + 'static) -> Result<Box<dyn Adapter>, BootError> {
-    adapter.settle()?;
-    Ok(Box::new(adapter))
 }
 
 /// One call of the function.
