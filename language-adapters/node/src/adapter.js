@@ -205,6 +205,20 @@ function splitHandler(handler) {
   return [handler.slice(0, dot), handler.slice(dot + 1)];
 }
 
+// V8 compiles a function when it is called for the first time, and a rewind undoes that: what
+// is compiled while it is loaded need not be at each first call.
+async function compilingAll(loading) {
+  setFlagsFromString('--no-lazy');
+  try {
+    return await loading();
+  } finally {
+    setFlagsFromString('--lazy');
+  }
+}
+
+// Source text up to this many characters is compiled as a whole: a fraction of a millisecond.
+const COMPILED_WHOLE = 64 * 1024;
+
 async function resolve({ code, binary, main, handler }) {
   let [file, name] = handler ? splitHandler(handler) : [null, main ?? null];
   if (binary) {
@@ -216,7 +230,8 @@ async function resolve({ code, binary, main, handler }) {
     return { space: await loadFile(directory, file), name, isHandler: Boolean(handler) };
   }
   if (code.trim()) {
-    const space = await loadSource(code, file ?? 'function', name);
+    const loading = () => loadSource(code, file ?? 'function', name);
+    const space = await (code.length > COMPILED_WHOLE ? loading() : compilingAll(loading));
     return { space, name, isHandler: Boolean(handler) };
   }
   if (handler) {
@@ -716,8 +731,9 @@ function boot() {
 
 // What the snapshot has drawn from is no more fresh after a restore. V8 seeds a context's
 // Math.random once, and some of crypto's functions read ahead: sixteen bytes for each of
-// 128 names, six for each of 1024 numbers. So there is another Math.random, and as much
-// is thrown away as can have been read ahead.
+// 128 names, six for each of 1024 numbers. So there is another Math.random, and the first
+// call of those functions throws away as much as can have been read ahead: few tenants make
+// one, and it takes half a millisecond.
 const words = new Uint32Array(4);
 
 function nextWord() {
@@ -735,12 +751,20 @@ function nextWord() {
 const multiply = Math.imul;
 const rotated = (word, by) => (word << by) | (word >>> (32 - by));
 const { randomInt, randomUUID } = crypto;
+const readAhead = {
+  names: { isOld: false, discard() { for (let name = 0; name < 128; name++) randomUUID(); } },
+  numbers: { isOld: false, discard() { for (let number = 0; number < 1024; number++) randomInt(2); } },
+};
 let isDrawn = false;
 
 function refresh() {
   randomFillSync(words);
-  for (let name = 0; name < 128; name++) randomUUID();
-  for (let number = 0; number < 1024; number++) randomInt(2);
+}
+
+function renew(ahead) {
+  if (!ahead.isOld) return;
+  ahead.isOld = false;
+  ahead.discard();
 }
 
 // Before the first package: what it is given it keeps.
@@ -750,12 +774,38 @@ function expectDraws() {
   // xoshiro128** (https://prng.di.unimi.it), 53 bits of two numbers.
   const drawing = { random: () => (nextWord() * 0x200000 + (nextWord() >>> 11)) / 2 ** 53 };
   Math.random = drawing.random;
+  const { names, numbers } = readAhead;
+  const drawn = {
+    randomUUID(options) {
+      renew(names);
+      return randomUUID(options);
+    },
+    randomInt(min, max, callback) {
+      renew(numbers);
+      return randomInt(min, max, callback);
+    },
+  };
+  Object.assign(crypto, drawn);
+  const ofTheWeb = Object.getPrototypeOf(crypto.webcrypto);
+  const { randomUUID: named } = ofTheWeb;
+  ofTheWeb.randomUUID = {
+    randomUUID() {
+      renew(names);
+      return named.call(this);
+    },
+  }.randomUUID;
+  Module.syncBuiltinESMExports();
+}
+
+// From here on it is the snapshot's.
+function expectRestores() {
+  for (const ahead of Object.values(readAhead)) ahead.isOld = true;
 }
 
 // A module that fails when nobody waits for it any more fails the import all the same.
 async function importFunction(handler) {
   settle = ({ thrown }) => giveUp(thrown);
-  const { space, name } = await resolve({ code: '', handler });
+  const { space, name } = await compilingAll(() => resolve({ code: '', handler }));
   find(space, name, true);
   imported = { handler, entry };
   entry = null;
@@ -814,6 +864,7 @@ async function ready({ handler, packages }) {
   await preload(packages);
   await warm();
   if (handler) await importFunction(handler);
+  expectRestores();
   setFlagsFromString('--expose-gc');
   const gc = vm.runInNewContext('gc');
   setFlagsFromString('--no-expose-gc');

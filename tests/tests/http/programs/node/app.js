@@ -3,7 +3,7 @@ const { randomInt, randomUUID } = require('node:crypto');
 console.log('imported');
 
 // Numbers that are drawn before the snapshot are the same for all who come after it.
-const early = [Math.random(), randomUUID(), randomInt(1e9)];
+const early = [Math.random(), randomUUID(), randomInt(1e9), crypto.randomUUID()];
 let count = 0;
 let secret = null;
 
@@ -15,7 +15,7 @@ exports.handler = async (event, context) => {
   count += 1;
   switch (event?.op) {
     case 'count': return { count };
-    case 'draw': return [Math.random(), randomUUID(), randomInt(1e9)];
+    case 'draw': return [Math.random(), randomUUID(), randomInt(1e9), crypto.randomUUID()];
     case 'early': return early;
     case 'raise': throw new NoGood('no good');
     case 'sleep':
