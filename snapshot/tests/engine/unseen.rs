@@ -27,6 +27,9 @@ static CLOSED_PAGE: OnceLock<usize> = OnceLock::new();
 /// A page that forks find empty, which the worker writes before its ready point.
 static WIPED_PAGE: OnceLock<usize> = OnceLock::new();
 
+/// A page that nobody has written to.
+static EMPTY_PAGE: OnceLock<usize> = OnceLock::new();
+
 /// Each case's name, and what it does.
 pub const ALL: &[(&str, fn())] = &[
     (
@@ -49,6 +52,9 @@ pub const ALL: &[(&str, fn())] = &[
         "a_page_that_was_closed_before_the_ready_point",
         a_closed_page,
     ),
+    ("a_file_in_the_place_of_empty_memory", || {
+        is_undone("map_a_file_over_empty_memory", "empty_memory");
+    }),
     (
         "a_wiped_area_that_was_used_before_the_ready_point",
         a_used_wiped_area,
@@ -80,6 +86,9 @@ pub fn act(what: &str) -> Option<String> {
         "set_attributes" => set_attributes(),
         "attributes" => attributes(),
         "use_up_its_time" => use_up_its_time(),
+        "map_a_file_over_empty_memory" => map_a_file_over_empty_memory(),
+        // SAFETY: a page of the template's.
+        "empty_memory" => unsafe { format!("{:#x}", empty_memory().read_volatile()) },
         // SAFETY: a page of the template's.
         "wiped_area" => unsafe { format!("{:#x}", wiped_area().read_volatile()) },
         "set_timers" => set_timers(),
@@ -128,7 +137,7 @@ pub fn in_template() {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
     // Between pages that nobody may touch, so that they are no part of their neighbours.
     // SAFETY: new memory.
-    let at = unsafe { libc::mmap(std::ptr::null_mut(), 5 * PAGE, 0, flags, -1, 0) };
+    let at = unsafe { libc::mmap(std::ptr::null_mut(), 7 * PAGE, 0, flags, -1, 0) };
     assert_ne!(at, libc::MAP_FAILED);
     let at = at as usize + PAGE;
     give_rights(at, libc::PROT_READ | libc::PROT_WRITE);
@@ -139,6 +148,9 @@ pub fn in_template() {
     let advised = unsafe { libc::madvise(wiped as *mut _, PAGE, libc::MADV_WIPEONFORK) };
     assert_eq!(advised, 0);
     WIPED_PAGE.set(wiped).expect("set once");
+    let empty = wiped + 2 * PAGE;
+    give_rights(empty, libc::PROT_READ | libc::PROT_WRITE);
+    EMPTY_PAGE.set(empty).expect("set once");
     mutations::generate_code();
 }
 
@@ -155,6 +167,28 @@ pub fn before_ready_point() {
 
 fn wiped_area() -> *mut u8 {
     *WIPED_PAGE.get().expect("made by the template") as *mut u8
+}
+
+fn empty_memory() -> *mut u64 {
+    *EMPTY_PAGE.get().expect("made by the template") as *mut u64
+}
+
+/// The whole of it, with the same rights, privately.
+fn map_a_file_over_empty_memory() -> String {
+    let file = File::open("/proc/self/exe").expect("this program");
+    // SAFETY: a page that nobody uses.
+    let mapped = unsafe {
+        libc::mmap(
+            empty_memory().cast(),
+            PAGE,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_FIXED,
+            file.as_raw_fd(),
+            0,
+        )
+    };
+    assert_eq!(mapped, empty_memory().cast());
+    "done".into()
 }
 
 /// What a worker keeps where no fork is to find it, no tenant is to find.
