@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
+use nix::unistd::geteuid;
 use refunction_snapshot::Scan;
 
 use crate::runtime::Runtime;
@@ -20,6 +21,9 @@ const DEADLINE_MS: u64 = 60_000;
 /// When another template takes over if nothing is said.
 const ROTATE_AFTER: u64 = 10_000;
 const ROTATE_SECONDS: u64 = 3_600;
+
+/// Requests that may run at a time.
+const MOST_AT_ONCE: u64 = 256;
 
 /// Where that is if neither does.
 const FUNCTION_ROOT: &str = "/var/task";
@@ -57,7 +61,18 @@ pub(crate) struct Settings {
     #[arg(long, env = "REFUNCTION_ISOLATION", value_enum)]
     pub(crate) isolation: Option<Isolation>,
 
-    /// HTTP requests that may wait while another runs; more are answered 429.
+    /// HTTP requests that are run at a time, each in a worker of its own; there is one worker
+    /// more, so that none waits for a restore. Needs root, and a runtime that is forked.
+    #[arg(
+        long,
+        env = "REFUNCTION_CONCURRENCY",
+        value_name = "REQUESTS",
+        default_value_t = 1,
+        value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=MOST_AT_ONCE)
+    )]
+    pub(crate) concurrency: usize,
+
+    /// HTTP requests that may wait while others run; more are answered 429.
     #[arg(
         long,
         env = "REFUNCTION_QUEUE",
@@ -250,11 +265,53 @@ impl Settings {
         is_wanted.then(|| self.port.unwrap_or(HTTP_PORT))
     }
 
+    /// True if requests are run beside others.
+    pub(crate) fn is_concurrent(&self) -> bool {
+        self.concurrency > 1
+    }
+
+    /// How many workers there are: where each is put back after its request, one more than
+    /// requests at a time.
+    pub(crate) fn workers(&self) -> usize {
+        if self.is_concurrent() && self.isolation() == Isolation::Request {
+            self.concurrency + 1
+        } else {
+            self.concurrency
+        }
+    }
+
     /// What cannot be together.
     pub(crate) fn check(&self) -> Result<(), &'static str> {
+        if self.is_concurrent() {
+            self.check_concurrency()?;
+        }
         if self.isolation() == Isolation::Off && self.handler.is_none() {
             return Err(
                 "--isolation off is for the one function that a HANDLER names: others would share a worker",
+            );
+        }
+        Ok(())
+    }
+
+    fn check_concurrency(&self) -> Result<(), &'static str> {
+        if self.http_port().is_none() || self.control.is_some() {
+            return Err(
+                "--concurrency is for requests over HTTP: what comes over a control channel has one worker",
+            );
+        }
+        if self.isolation() == Isolation::Session {
+            return Err(
+                "--concurrency needs --isolation request: a session is one worker's, and several would each have their own",
+            );
+        }
+        if self.runtime.is_program() {
+            return Err(
+                "--concurrency is for runtimes whose workers are forked from a template: Node.js and Java would boot for each, and run one request at a time",
+            );
+        }
+        if !geteuid().is_root() {
+            return Err(
+                "--concurrency needs root: requests beside one another are kept apart by a user for each worker",
             );
         }
         Ok(())
@@ -279,6 +336,9 @@ impl Settings {
             "--runtime".to_string(),
             self.runtime.name().to_string(),
         ];
+        if self.is_concurrent() {
+            arguments.extend(["--concurrency".to_string(), self.concurrency.to_string()]);
+        }
         let libraries = self.libraries();
         #[cfg(feature = "sabotage")]
         if let Some(sabotage) = &self.sabotage {

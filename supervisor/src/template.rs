@@ -115,8 +115,7 @@ fn boot(adapter: &mut dyn Adapter, settings: &Settings) -> Result<Sandbox, Strin
             .map_err(|reason| format!("{handler} cannot be imported: {reason}"))?;
     }
     adapter.settle().map_err(say)?;
-    Sandbox::close(settings.worker_uid, settings.private_directory.as_deref())
-        .map_err(|error| error.to_string())
+    Sandbox::close(settings).map_err(|error| error.to_string())
 }
 
 /// Refuses what was opened since: a fork has other files under those numbers.
@@ -162,7 +161,7 @@ fn live(newborn: Newborn, adapter: &mut dyn Adapter, sandbox: &Sandbox) -> io::R
     let Ok([requests, responses]) = <[OwnedFd; 2]>::try_from(channel) else {
         return Err(io::Error::other("the supervisor gave no channel"));
     };
-    sandbox.enter().map_err(io::Error::other)?;
+    sandbox.enter(newborn.owner).map_err(io::Error::other)?;
     adapter.after_fork();
     let mut requests = FromReadyPoint {
         requests: requests.into(),

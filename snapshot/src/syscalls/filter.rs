@@ -11,7 +11,7 @@ use seccompiler::{BpfProgram, sock_filter};
 
 use super::architecture::{Architecture, NATIVE};
 use super::arguments::When;
-use super::table::{DENIED, DENIED_WHEN, FREE, FREE_WHEN, RECORDED_WHEN};
+use super::table::{DENIED, DENIED_WHEN, FREE, FREE_WHEN, OPENING, RECORDED_WHEN};
 use crate::sabotage::leaves_out;
 
 /// What the kernel does with a call.
@@ -75,10 +75,16 @@ const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
 /// The filter that a worker installs before any tenant's code runs.
 #[must_use]
 pub fn filter() -> BpfProgram {
-    program(&NATIVE)
+    program(&NATIVE, &rules())
 }
 
-fn program(architecture: &Architecture) -> BpfProgram {
+/// The same for a worker that runs beside others, who could write to what it opens.
+#[must_use]
+pub fn filter_among_others() -> BpfProgram {
+    program(&NATIVE, &rules_among_others())
+}
+
+fn program(architecture: &Architecture, rules: &BTreeMap<&str, Rule>) -> BpfProgram {
     let mut program = vec![
         instruction(LOAD, ARCHITECTURE),
         branch(EQUAL, architecture.audit, 1, 0),
@@ -95,7 +101,7 @@ fn program(architecture: &Architecture) -> BpfProgram {
             not_there("denied:another-convention").code(),
         ));
     }
-    program.extend(search(&segments(architecture, &rules())));
+    program.extend(search(&segments(architecture, rules)));
     program
 }
 
@@ -140,6 +146,15 @@ fn rules() -> BTreeMap<&'static str, Rule> {
     }
     #[cfg(feature = "sabotage")]
     leave_out(&mut rules);
+    rules
+}
+
+fn rules_among_others() -> BTreeMap<&'static str, Rule> {
+    let mut rules = rules();
+    for (name, when) in OPENING {
+        let rule = rules.entry(*name).or_insert_with(|| UNKNOWN.clone());
+        rule.exceptions.push((*when, Verdict::Recorded));
+    }
     rules
 }
 
@@ -209,6 +224,11 @@ fn search(segments: &[Segment]) -> BpfProgram {
             When::Has(index, bits) => {
                 program.push(load_argument(index));
                 program.push(branch(ANY_BIT, bits, 0, 1));
+                program.push(instruction(RETURN, verdict.code()));
+            }
+            When::Lacks(index, bit) => {
+                program.push(load_argument(index));
+                program.push(branch(ANY_BIT, bit, 1, 0));
                 program.push(instruction(RETURN, verdict.code()));
             }
             When::IsAnd(index, value, other, other_value) => {

@@ -15,12 +15,12 @@ mod table;
 
 use std::collections::BTreeSet;
 
-pub use filter::filter;
+pub use filter::{filter, filter_among_others};
 
 use crate::row::{Row, Taint};
 use crate::tracer::Recorded;
 use architecture::NATIVE;
-use table::{RECORDED, RECORDED_WHEN};
+use table::{OPENING, RECORDED, RECORDED_WHEN, SETS_ATTRIBUTES};
 
 /// Every entry of the table that denies or records a call of this architecture: its
 /// class, and the call.
@@ -63,6 +63,18 @@ pub(crate) fn taints(recorded: &BTreeSet<Recorded>) -> Vec<Taint> {
         .collect()
 }
 
+/// True if one of these calls may have let others write to what its maker owns.
+pub(crate) fn opens(recorded: &BTreeSet<Recorded>) -> bool {
+    let is_opening = |name: &str| {
+        SETS_ATTRIBUTES.contains(&name) || OPENING.iter().any(|(opening, _)| *opening == name)
+    };
+    let name = |call: &Recorded| u32::try_from(call.number).ok().and_then(NATIVE.name);
+    // What is not known may do so, too.
+    recorded
+        .iter()
+        .any(|call| name(call).is_none_or(is_opening))
+}
+
 /// What a call changes that no rewind puts back.
 fn row(name: &str) -> Row {
     let always = RECORDED
@@ -73,7 +85,14 @@ fn row(name: &str) -> Row {
             .iter()
             .find_map(|(it, _, row)| (*it == name).then_some(*row))
     };
-    always.or_else(by_arguments).unwrap_or(Row::Unknown)
+    let by_opening = || {
+        let is_it = OPENING.iter().any(|(it, _)| *it == name);
+        is_it.then_some(Row::Files)
+    };
+    always
+        .or_else(by_arguments)
+        .or_else(by_opening)
+        .unwrap_or(Row::Unknown)
 }
 
 #[cfg(test)]
@@ -81,7 +100,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::architecture::{AARCH64, X86_64};
-    use super::table::{DENIED, DENIED_WHEN, FREE, FREE_WHEN};
+    use super::table::{DENIED, DENIED_WHEN, FREE, FREE_WHEN, OPENING};
     use super::*;
 
     fn known() -> BTreeSet<&'static str> {
@@ -132,6 +151,9 @@ mod tests {
             assert_eq!(classes[name], ["recorded"], "{name}");
         }
         for (name, ..) in RECORDED_WHEN {
+            assert_eq!(classes[name], ["free"], "{name}");
+        }
+        for (name, _) in OPENING {
             assert_eq!(classes[name], ["free"], "{name}");
         }
         for (name, ..) in DENIED_WHEN {

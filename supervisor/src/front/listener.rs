@@ -52,8 +52,10 @@ pub(crate) enum FrontError {
 #[derive(Debug, Clone)]
 pub(crate) struct Manners {
     pub(crate) port: u16,
-    /// Requests that wait at most, beside the one that runs.
+    /// Requests that wait at most, beside those that run.
     pub(crate) queue: usize,
+    /// Requests that run at most.
+    pub(crate) concurrency: usize,
     /// What a client gets to send the headers of a request, or its body, or to take an
     /// answer.
     pub(crate) patience: Duration,
@@ -75,8 +77,8 @@ pub(crate) struct Front {
 impl Front {
     /// Listens from now on.
     pub(crate) fn start(manners: Manners) -> Result<Self, FrontError> {
-        let (bridge, inbox) =
-            bridge(manners.queue + 1).map_err(|errno| FrontError::Prepare(errno.into()))?;
+        let (bridge, inbox) = bridge(manners.queue + manners.concurrency)
+            .map_err(|errno| FrontError::Prepare(errno.into()))?;
         let listener =
             listen(manners.port).map_err(|error| FrontError::Listen(manners.port, error))?;
         let address = listener.local_addr().map_err(FrontError::Prepare)?;

@@ -7,15 +7,18 @@
 
 mod answers;
 mod commands;
+mod duty;
 mod front;
+mod turns;
 
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use refunction_protocol::{Command, FailureKind, Function, Request, RequestId};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll, ppoll};
+use nix::sys::time::TimeSpec;
+use refunction_protocol::{Command, FailureKind, Function};
 
 use crate::cause::{self, MemoryWatch};
 use crate::container::{Arrival, Container, ContainerError};
@@ -25,6 +28,7 @@ use crate::output::Output;
 use crate::peers::{PeerId, Peers};
 use crate::settings::Settings;
 
+use duty::Duty;
 use front::Http;
 
 /// Commands that wait at most; then their senders wait.
@@ -71,37 +75,6 @@ enum Client {
     Nobody,
 }
 
-/// What the worker was asked and has not answered.
-enum Awaited {
-    /// The loading of the function; for itself, or so that a call can follow.
-    Load { then: Option<Box<Call>> },
-    /// The call.
-    Value(Box<Call>),
-}
-
-struct Call {
-    client: Client,
-    request: Request,
-    extras: Extras,
-    /// When it is given up, and the limit that says so.
-    limit: Option<(Instant, Duration)>,
-}
-
-struct InFlight {
-    client: Client,
-    awaited: Awaited,
-    limit: Option<(Instant, Duration)>,
-}
-
-impl InFlight {
-    fn request_id(&self) -> Option<RequestId> {
-        match &self.awaited {
-            Awaited::Load { then } => then.as_ref()?.request.id.clone(),
-            Awaited::Value(call) => call.request.id.clone(),
-        }
-    }
-}
-
 #[derive(Default)]
 struct Counts {
     requests: u64,
@@ -122,17 +95,8 @@ struct Supervisor {
     memory: MemoryWatch,
     queue: VecDeque<Wanted>,
     function: Option<Box<Function>>,
-    /// The worker holds `function`.
-    is_loaded: bool,
-    /// A tenant's code ran in the worker.
-    is_used: bool,
-    /// The function of the command was loaded into the worker before it is asked for.
-    is_primed: bool,
-    /// A call is over, and what it left is to be put back.
-    is_restore_due: bool,
-    in_flight: Option<InFlight>,
-    /// Who waits for a restore that has files to remove.
-    restoring: Option<Client>,
+    /// One for each of the container's slots.
+    duties: Vec<Duty>,
     draining: Option<Instant>,
     was_commanded: bool,
     boot_us: u64,
@@ -156,22 +120,18 @@ pub(crate) fn run(settings: Settings, started: Instant) -> Result<u8, Fatal> {
         None if http.is_some() => Ok(Peers::none()),
         None => Peers::on_standard_streams().map_err(io_error("opening stdin and stdout")),
     }?;
+    let workers = container.slots().len();
     let mut supervisor = Supervisor {
         function: named(&settings),
+        duties: container.slots().map(|_| Duty::default()).collect(),
         settings,
         started,
         container,
         peers,
         http,
         signals,
-        memory: MemoryWatch::start(),
+        memory: MemoryWatch::start(workers),
         queue: VecDeque::new(),
-        is_loaded: false,
-        is_used: false,
-        is_primed: false,
-        is_restore_due: false,
-        in_flight: None,
-        restoring: None,
         draining: None,
         was_commanded: false,
         boot_us: 0,
@@ -180,7 +140,7 @@ pub(crate) fn run(settings: Settings, started: Instant) -> Result<u8, Fatal> {
     };
     let status = supervisor.serve();
     // Whatever the reason: nothing that was started here outlives it.
-    let dismissed = supervisor.container.dismiss();
+    let dismissed = supervisor.container.dismiss_all();
     if let Some(http) = &mut supervisor.http {
         http.finish();
     }
@@ -197,6 +157,7 @@ fn http(settings: &Settings) -> Result<Option<Http>, Fatal> {
     let front = Front::start(Manners {
         port,
         queue: settings.queue,
+        concurrency: settings.concurrency,
         patience: Duration::from_millis(settings.http_patience_ms),
         handler: settings.handler.clone(),
         is_python: settings.runtime.name() == "python",
@@ -235,9 +196,7 @@ impl Supervisor {
         loop {
             self.take_news()?;
             self.go_on()?;
-            self.restore_if_due()?;
-            self.next_command()?;
-            self.prime()?;
+            self.take_turns()?;
             if let Some(status) = self.end_if_due() {
                 return Ok(status);
             }
@@ -245,7 +204,7 @@ impl Supervisor {
             self.take_signals(&ready);
             self.take_boot(&ready)?;
             self.take_answers(&ready)?;
-            self.take_deadline()?;
+            self.take_deadlines()?;
             self.take_messages(&ready);
             self.take_front(&ready)?;
         }
@@ -280,17 +239,19 @@ impl Supervisor {
             let wanting = http.output.wanting();
             fds.extend(wanting.map(|stream| PollFd::new(stream, PollFlags::POLLOUT)));
         }
-        let awaiting = self.in_flight.is_some();
-        if let Some(pipes) = self.container.pipes() {
+        for slot in self.container.slots() {
+            let Some(pipes) = self.container.pipes(slot) else {
+                continue;
+            };
             if pipes.is_sending() {
                 fds.push(PollFd::new(pipes.request(), PollFlags::POLLOUT));
             }
-            if awaiting {
+            if self.duties[slot].is_awaiting() {
                 fds.push(PollFd::new(pipes.response(), PollFlags::POLLIN));
             }
             fds.extend(pipes.logs().map(|log| PollFd::new(log, PollFlags::POLLIN)));
         }
-        match poll(&mut fds, timeout) {
+        match ppoll(&mut fds, timeout, None) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(errno) => return Err(io_error("waiting for events")(errno.into())),
         }
@@ -304,21 +265,22 @@ impl Supervisor {
         ))
     }
 
-    fn time_left(&self) -> PollTimeout {
-        if self.container.is_clearing() && !self.container.awaits_spare() {
-            return PollTimeout::ZERO;
+    /// How long there is nothing to do that nobody asks for; nothing if for good.
+    fn time_left(&self) -> Option<TimeSpec> {
+        let mut slots = self.container.slots();
+        if slots.any(|it| self.container.is_clearing(it) && !self.container.awaits_spare(it)) {
+            return Some(TimeSpec::new(0, 0));
         }
-        let call = self
-            .in_flight
-            .as_ref()
-            .and_then(|in_flight| in_flight.limit)
-            .map(|(at, _)| at);
-        let Some(next) = [call, self.draining].into_iter().flatten().min() else {
-            return PollTimeout::NONE;
-        };
-        // A millisecond more: poll counts in whole ones and would come early.
-        let left = next.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
-        PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+        let limits = self.duties.iter().flat_map(|duty| {
+            let limit = duty.in_flight.as_ref().and_then(|it| it.limit);
+            let broken = duty.broken.as_ref();
+            [limit.map(|(at, _)| at), broken.map(|(until, _)| *until)]
+        });
+        let next = limits
+            .chain([self.draining, self.next_turn()])
+            .flatten()
+            .min()?;
+        Some(next.saturating_duration_since(Instant::now()).into())
     }
 
     fn take_signals(&mut self, ready: &Ready) {
@@ -335,9 +297,13 @@ impl Supervisor {
                 }
                 Asked::Drain(_) => self.drain(),
                 Asked::Forward(signal) => {
-                    // Without a function in it the worker is ours, not a tenant's.
-                    if let (true, Some(worker)) = (self.is_used, self.container.worker_pid()) {
-                        init::forward(signal, worker);
+                    for slot in self.container.slots() {
+                        // Without a function in it the worker is ours, not a tenant's.
+                        let is_tenants = self.duties[slot].is_used;
+                        if let (true, Some(worker)) = (is_tenants, self.container.worker_pid(slot))
+                        {
+                            init::forward(signal, worker);
+                        }
                     }
                 }
             }
@@ -350,8 +316,8 @@ impl Supervisor {
     }
 
     fn end_if_due(&mut self) -> Option<u8> {
-        let nothing_left =
-            self.in_flight.is_none() && self.restoring.is_none() && self.queue.is_empty();
+        let is_over = |duty: &Duty| duty.in_flight.is_none() && duty.restoring.is_none();
+        let nothing_left = self.duties.iter().all(is_over) && self.queue.is_empty();
         if nothing_left && self.peers.is_over() && self.was_commanded {
             // The one peer there was has said goodbye.
             self.exit.get_or_insert(0);
@@ -359,7 +325,10 @@ impl Supervisor {
         if let Some(deadline) = self.draining
             && (nothing_left || Instant::now() >= deadline)
         {
-            if let Some(in_flight) = self.in_flight.take() {
+            for slot in self.container.slots() {
+                let Some(in_flight) = self.duties[slot].in_flight.take() else {
+                    continue;
+                };
                 let failure = cause::failure(
                     FailureKind::Crashed,
                     format!(
@@ -367,7 +336,7 @@ impl Supervisor {
                         self.settings.grace_ms
                     ),
                 );
-                self.fail(in_flight, failure);
+                self.fail(slot, in_flight, failure);
             }
             self.exit.get_or_insert(0);
         }
@@ -383,8 +352,10 @@ impl Supervisor {
             let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
             matches!(poll(&mut fds, timeout), Ok(ready) if ready > 0)
         });
+        for slot in self.container.slots() {
+            self.report(slot, None);
+        }
         if let Some(http) = &mut self.http {
-            http.report(None);
             http.output.flush(until);
         }
         Some(status)
@@ -415,11 +386,15 @@ impl Supervisor {
                 }
                 self.greet();
             }
-            // A worker that no tenant has used yet can go at once.
-            Ok(Arrival::Successor) if !self.is_used && !self.container.is_clearing() => {
-                self.container.refork()?
+            Ok(Arrival::Successor) => {
+                for slot in self.container.slots() {
+                    // A worker that no tenant has used yet can go at once.
+                    if !self.duties[slot].is_used && !self.container.is_clearing(slot) {
+                        self.container.refork(slot)?;
+                    }
+                }
             }
-            Ok(Arrival::Successor | Arrival::Spare | Arrival::NotYet) => {}
+            Ok(Arrival::Spare | Arrival::NotYet) => {}
             Err(error) if !can_do_without => return Err(error.into()),
             Err(error) => {
                 eprintln!("refunction-supervisor: the template stays: {error}");

@@ -2,6 +2,7 @@
 //! boot, and holds between tenants what it held then.
 
 mod attributes;
+mod closed;
 mod directory;
 mod file;
 mod find;
@@ -49,6 +50,9 @@ pub(crate) const USUAL: &[&str] = &["/tmp", "/var/tmp", "/dev/shm"];
 /// All such places, in the order in which they have to be put back: no path leads
 /// through a directory that was not looked at before.
 pub(crate) struct Sweep {
+    /// Whose files each worker's are. One that is the only worker's owner is not asked for:
+    /// in a container everything goes that was not there at boot.
+    users: Vec<Uid>,
     shared: Vec<SharedDirectory>,
     directories: Vec<WritableDirectory>,
     /// After the directories, which may hold other names of them.
@@ -93,9 +97,15 @@ pub(crate) fn remove_tree(path: &CStr) -> io::Result<()> {
 }
 
 impl Sweep {
-    /// Finds the places in which `owner` can leave files. To be called when nothing
-    /// makes files there.
-    pub(crate) fn prepare(scope: &Scope, owner: (Uid, Gid)) -> Result<Self, SweepError> {
+    /// Finds the places in which `owners` can leave files, of which each is one worker's at
+    /// a time; all have one group. To be called when nothing makes files there.
+    pub(crate) fn prepare(scope: &Scope, owners: &[(Uid, Gid)]) -> Result<Self, SweepError> {
+        let users: Vec<Uid> = owners.iter().map(|(uid, _)| *uid).collect();
+        let owner = *owners.first().ok_or_else(|| nobody(scope))?;
+        if *scope == Scope::Container && users.len() > 1 {
+            closed::close(&find::everywhere(owner)?, &users)?;
+            closed::check(&find::everywhere(owner)?, &users)?;
+        }
         let found = match scope {
             Scope::Container => find::everywhere(owner)?,
             Scope::Private(directory) => find::below_own(directory)?,
@@ -112,15 +122,24 @@ impl Sweep {
             .map(|path| SharedDirectory::remember(path, owner.0))
             .collect::<Result<_, _>>()?;
         Ok(Self {
+            users,
             shared,
             directories: found.directories,
             files: found.files,
         })
     }
 
-    /// Puts everything back, or as much as can be until then. To be called when no
-    /// process of the tenant's runs.
-    pub(crate) fn run(&mut self, until: Option<Instant>) -> Result<Swept, SweepError> {
+    /// Puts back what the worker of this number left, or as much as can be until then. To
+    /// be called when no process of its runs; where it is the only one, everything is put
+    /// back.
+    pub(crate) fn run(
+        &mut self,
+        worker: usize,
+        until: Option<Instant>,
+    ) -> Result<Swept, SweepError> {
+        if self.users.len() > 1 {
+            return self.run_among_others(worker, until);
+        }
         let mut budget = Budget::until(until);
         let mut swept = Swept::default();
         for directory in &self.shared {
@@ -139,4 +158,33 @@ impl Sweep {
         swept.is_complete = true;
         Ok(swept)
     }
+
+    /// Removes what a worker left while others make files beside it.
+    fn run_among_others(&self, worker: usize, until: Option<Instant>) -> Result<Swept, SweepError> {
+        let mut budget = Budget::among_others(until);
+        let mut swept = Swept::default();
+        let own = self.users.get(worker).copied();
+        let is_others = |uid: u32| {
+            let mut users = self.users.iter();
+            users.any(|user| user.as_raw() == uid && Some(*user) != own)
+        };
+        for directory in &self.shared {
+            // Others on the host make files there, too.
+            let goes = |uid: u32| own.is_some_and(|own| own.as_raw() == uid);
+            if !swept.add(directory.clear(&goes, &mut budget)?) {
+                return Ok(swept);
+            }
+        }
+        for directory in &self.directories {
+            if !swept.add(directory.clear(&|uid| !is_others(uid), &mut budget)?) {
+                return Ok(swept);
+            }
+        }
+        swept.is_complete = true;
+        Ok(swept)
+    }
+}
+
+fn nobody(scope: &Scope) -> SweepError {
+    at(Path::new(&format!("{scope:?}")))(io::Error::other("nobody is to make files there"))
 }
