@@ -1,5 +1,6 @@
 //! What the supervisor can be told, on its command line or by its environment.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -278,6 +279,13 @@ impl Settings {
         } else {
             self.concurrency
         }
+    }
+
+    /// The users that workers have who run beside others: each one, and some to choose from
+    /// when one is not to be used again for a while.
+    pub(crate) fn users(&self) -> Range<u32> {
+        let users = u32::try_from(3 * self.workers() + 1).unwrap_or(u32::MAX);
+        self.worker_uid..self.worker_uid.saturating_add(users)
     }
 
     /// What cannot be together.

@@ -10,7 +10,7 @@ mod users;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
-use nix::unistd::{Gid, Pid, Uid, geteuid, getpid};
+use nix::unistd::{Pid, Uid, geteuid, getpid};
 use refunction_adapter::Runtime;
 use refunction_adapter::channel::REQUEST_FD;
 use refunction_protocol::Stream;
@@ -29,6 +29,7 @@ use crate::template::Description;
 use coming::{Coming, start};
 use serving::{Retired, Serving};
 use slot::{Clearing, Slot};
+use users::Users;
 
 pub(crate) use slot::SlotId;
 
@@ -78,6 +79,7 @@ pub(crate) struct Container {
     retired: Vec<Retired>,
     /// One for each worker at a time; never none.
     slots: Vec<Slot>,
+    users: Users,
     /// A worker that stands still and has met no tenant, where each is its own template.
     spare: Option<Staff>,
     /// How many of those in a row were not as they should be when they were needed.
@@ -108,11 +110,13 @@ impl Container {
         let slots: Vec<Slot> = (0..settings.workers())
             .map(|slot| Slot::of(sandbox::owner(settings.worker_uid, slot)))
             .collect();
+        let users = settings.users();
         if slots.len() > 1
-            && let Some(slot) = slots.iter().find(|slot| users::is_taken(slot.owner.0))
+            && let Some(user) = users::taken(users.clone())
         {
-            return Err(ContainerError::Taken(slot.owner.0));
+            return Err(ContainerError::Taken(user));
         }
+        let users = Users::new(users, slots.len());
         let owner = slots[0].owner;
         let mut engine = Engine::new(settings.scan.into())?.verifying(settings.verify);
         let (scope, private) = if owner.0 == geteuid() {
@@ -141,6 +145,7 @@ impl Container {
             template: None,
             retired: Vec::new(),
             slots,
+            users,
             spare: None,
             refused_spares: 0,
             printed_at_import: Vec::new(),
@@ -302,11 +307,15 @@ impl Container {
                     description.leaves_open.join(", ")
                 );
             }
-            let owners: Vec<(Uid, Gid)> = self.slots.iter().map(|slot| slot.owner).collect();
+            let owner = self.slots[0].owner;
+            let users = (self.slots.len() > 1).then(|| self.settings.users());
             if let Some(handover) = self.handover.take() {
-                handover.give(&owners)?;
+                match users {
+                    Some(_) => handover.show()?,
+                    None => handover.give(owner)?,
+                }
             }
-            self.sweep = Some(Sweep::prepare(&self.scope, &owners)?);
+            self.sweep = Some(Sweep::prepare(&self.scope, owner, users)?);
         }
         Ok(())
     }

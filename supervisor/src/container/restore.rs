@@ -43,7 +43,8 @@ impl Container {
             Ok(rewound) => {
                 let pages = rewound.dirty_pages;
                 let restored = report(Method::Rewind, began, &rewound.phases, pages, vec![]);
-                self.is_swept(slot);
+                self.slots[slot].has_opened = false;
+                self.users.is_swept(slot);
                 self.count_restore(slot)?;
                 return Ok(Some(restored));
             }
@@ -104,7 +105,11 @@ impl Container {
             return Ok(None);
         };
         clearing.lap("files");
-        self.is_swept(slot);
+        if !self.choose_user(slot) {
+            // As soon as what others opened is gone.
+            self.slots[slot].clearing = Some(clearing);
+            return Ok(None);
+        }
         if self.template.is_some() {
             self.fork(slot)?;
             clearing.lap("fork");
@@ -123,12 +128,6 @@ impl Container {
         Ok(Some(restored))
     }
 
-    /// True if the slot's worker is to meet no tenant yet: what the last one left may be in
-    /// a directory that another slot's tenant opened, and that goes with that one's restore.
-    pub(crate) fn waits_for_others(&self, slot: SlotId) -> bool {
-        !self.slots[slot].waits_for.is_empty()
-    }
-
     /// What is recorded of a worker is forgotten with its restore.
     pub(super) fn note_what_is_open(&mut self, slot: SlotId) {
         self.slots[slot].has_opened = self.has_opened(slot);
@@ -139,19 +138,33 @@ impl Container {
         slot.has_opened || slot.pid().is_some_and(|pid| self.engine.has_opened(pid))
     }
 
-    /// All is gone that the slot's last tenant owned, and what is in there.
-    fn is_swept(&mut self, slot: SlotId) {
-        if self.slots.len() == 1 {
-            return;
-        }
+    /// Other slots whose tenants let others write to what they have.
+    fn open_beside(&self, slot: SlotId) -> Vec<SlotId> {
+        let others = self.slots().filter(|other| *other != slot);
+        others.filter(|other| self.has_opened(*other)).collect()
+    }
+
+    /// All is gone that the slot's last tenant owned, and what others left in there. What it
+    /// left with others is not: where there may be any, the next has another user. False if
+    /// there is none to be had.
+    fn choose_user(&mut self, slot: SlotId) -> bool {
         self.slots[slot].has_opened = false;
-        for other in &mut self.slots {
-            other.waits_for.retain(|it| *it != slot);
+        self.users.is_swept(slot);
+        let beside = self.open_beside(slot);
+        if beside.is_empty() {
+            return true;
         }
-        self.slots[slot].waits_for = self
-            .slots()
-            .filter(|other| *other != slot && self.has_opened(*other))
-            .collect();
+        let Some(user) = self.users.exchange(self.slots[slot].owner.0, beside) else {
+            return false;
+        };
+        self.slots[slot].owner.0 = user;
+        true
+    }
+
+    /// True if the slot has its next worker when there is a user for it, and not before.
+    pub(crate) fn awaits_user(&self, slot: SlotId) -> bool {
+        let has_none = self.slots[slot].pid().is_none() && !self.users.are_any_free();
+        has_none && !self.open_beside(slot).is_empty()
     }
 
     fn slice(&self) -> Duration {
@@ -165,24 +178,29 @@ impl Container {
     /// True if all that the slot's tenant left is gone.
     fn sweep_for_a_while(&mut self, slot: SlotId) -> Result<bool, ContainerError> {
         let until = Instant::now() + self.slice();
+        let owner = self.slots[slot].owner.0;
         match &mut self.sweep {
             Some(sweep) if !leaves_out("files:at-a-refork") => {
-                Ok(sweep.run(slot, Some(until))?.is_complete)
+                Ok(sweep.run(owner, Some(until))?.is_complete)
             }
             _ => Ok(true),
         }
     }
 
     fn rewind(&mut self, slot: SlotId) -> Result<Rewound, Refused> {
-        let refused = |row: Row, detail: String| Refused {
-            taints: vec![refunction_snapshot::Taint::new(row, detail)],
-            phases: Phases::default(),
-        };
         let slice = self.slice();
-        let (Some(serving), Some(staff)) = (&self.template, &mut self.slots[slot].staff) else {
-            return Err(refused(Row::Worker, "there is none".into()));
-        };
+        let owner = self.slots[slot].owner.0;
+        let gone = || refused(Row::Worker, "there is none".into());
+        let staff = self.slots[slot].staff.as_mut().ok_or_else(gone)?;
         let mut holding = staff.worker.hold(&mut self.engine)?;
+        // From here on it does nothing any more.
+        if !self.open_beside(slot).is_empty() {
+            let detail = "a request beside this one let others write to what it has, where this one may have left something: the next has another user";
+            return Err(refused(Row::Files, detail.into()));
+        }
+        let (Some(serving), Some(staff)) = (&self.template, &mut self.slots[slot].staff) else {
+            return Err(gone());
+        };
         staff
             .pipes
             .drain()
@@ -191,7 +209,7 @@ impl Container {
         if let Some(sweep) = &mut self.sweep
             && !leaves_out("files:at-a-rewind")
         {
-            let swept = sweep.run(slot, Some(Instant::now() + slice));
+            let swept = sweep.run(owner, Some(Instant::now() + slice));
             match swept.map_err(|error| refused(Row::Files, error.to_string()))? {
                 swept if swept.is_complete => {}
                 _ => {
@@ -202,6 +220,13 @@ impl Container {
         }
         holding.lap("files");
         staff.rewind(&mut self.engine, &serving.source, holding)
+    }
+}
+
+fn refused(row: Row, detail: String) -> Refused {
+    Refused {
+        taints: vec![refunction_snapshot::Taint::new(row, detail)],
+        phases: Phases::default(),
     }
 }
 

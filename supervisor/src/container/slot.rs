@@ -14,15 +14,13 @@ pub(crate) type SlotId = usize;
 
 /// What one worker after another has.
 pub(super) struct Slot {
-    /// The user of its workers: where there are several slots, no other's.
+    /// The user of its worker, or of the next: where there are several slots, no other's.
     pub(super) owner: (Uid, Gid),
     pub(super) staff: Option<Staff>,
     /// A refork that has the last tenant's files still to remove.
     pub(super) clearing: Option<Clearing>,
     /// The last tenant may have let others write to what it owns, which is still there.
     pub(super) has_opened: bool,
-    /// Slots whose tenants may own directories in which the last one here left something.
-    pub(super) waits_for: Vec<SlotId>,
 }
 
 impl Slot {
@@ -32,7 +30,6 @@ impl Slot {
             staff: None,
             clearing: None,
             has_opened: false,
-            waits_for: Vec::new(),
         }
     }
 

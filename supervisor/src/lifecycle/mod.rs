@@ -267,8 +267,12 @@ impl Supervisor {
 
     /// How long there is nothing to do that nobody asks for; nothing if for good.
     fn time_left(&self) -> Option<TimeSpec> {
-        let mut slots = self.container.slots();
-        if slots.any(|it| self.container.is_clearing(it) && !self.container.awaits_spare(it)) {
+        let container = &self.container;
+        let goes_on = |slot| {
+            let waits = container.awaits_spare(slot) || container.awaits_user(slot);
+            container.is_clearing(slot) && !waits
+        };
+        if container.slots().any(goes_on) {
             return Some(TimeSpec::new(0, 0));
         }
         let limits = self.duties.iter().flat_map(|duty| {

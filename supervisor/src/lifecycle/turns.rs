@@ -67,9 +67,7 @@ impl Supervisor {
 
     /// True if the slot's worker could be asked for something.
     pub(super) fn is_at_hand(&self, slot: SlotId) -> bool {
-        self.duties[slot].is_free()
-            && self.container.worker_pid(slot).is_some()
-            && !self.container.waits_for_others(slot)
+        self.duties[slot].is_free() && self.container.worker_pid(slot).is_some()
     }
 
     /// When a restore that waits for others' calls waits no more.

@@ -3,10 +3,11 @@
 
 use std::fs::{self, Permissions};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
-use nix::unistd::{Uid, geteuid};
+use nix::unistd::geteuid;
 
 use super::find::Found;
 use super::{SweepError, at};
@@ -25,7 +26,7 @@ const DEFAULT_LIST: &str = "system.posix_acl_default";
 
 /// Closes these directories to listing, and these files to writing. An error if one of them
 /// cannot be closed: it would have each worker tell the others.
-pub(super) fn close(found: &Found, users: &[Uid]) -> Result<(), SweepError> {
+pub(super) fn close(found: &Found, users: &Range<u32>) -> Result<(), SweepError> {
     for directory in &found.directories {
         let path = directory.path();
         close_directory(path, users).map_err(at(path))?;
@@ -38,7 +39,7 @@ pub(super) fn close(found: &Found, users: &[Uid]) -> Result<(), SweepError> {
 }
 
 /// An error if something of it is still open to others.
-pub(super) fn check(found: &Found, users: &[Uid]) -> Result<(), SweepError> {
+pub(super) fn check(found: &Found, users: &Range<u32>) -> Result<(), SweepError> {
     let failed = |what: &str| {
         let message = format!("{what}, and several workers at once are to be kept from each other");
         io::Error::other(message)
@@ -49,7 +50,7 @@ pub(super) fn check(found: &Found, users: &[Uid]) -> Result<(), SweepError> {
     for directory in &found.directories {
         let path = directory.path();
         let status = fs::symlink_metadata(path).map_err(at(path))?;
-        let is_a_workers = users.iter().any(|user| user.as_raw() == status.uid());
+        let is_a_workers = users.contains(&status.uid());
         if is_a_workers || status.mode() & LISTED != 0 || status.mode() & STICKY == 0 {
             return Err(at(path)(failed("it cannot be closed to listing")));
         }
@@ -57,7 +58,7 @@ pub(super) fn check(found: &Found, users: &[Uid]) -> Result<(), SweepError> {
     Ok(())
 }
 
-fn close_directory(path: &Path, users: &[Uid]) -> io::Result<()> {
+fn close_directory(path: &Path, users: &Range<u32>) -> io::Result<()> {
     if xattr::get(path, DEFAULT_LIST).is_ok_and(|list| list.is_some()) {
         let message = "what is made in it can be opened by others, as its access list has it: several workers at once cannot be kept from each other's files there";
         return Err(io::Error::other(message));
@@ -66,15 +67,15 @@ fn close_directory(path: &Path, users: &[Uid]) -> io::Result<()> {
     fs::set_permissions(path, Permissions::from_mode(mode & !LISTED | STICKY))
 }
 
-fn close_file(path: &Path, users: &[Uid]) -> io::Result<()> {
+fn close_file(path: &Path, users: &Range<u32>) -> io::Result<()> {
     let mode = take(path, users)?;
     fs::set_permissions(path, Permissions::from_mode(mode & !WRITABLE))
 }
 
 /// Takes it from a worker's user, which could open it again; its mode.
-fn take(path: &Path, users: &[Uid]) -> io::Result<u32> {
+fn take(path: &Path, users: &Range<u32>) -> io::Result<u32> {
     let status = fs::symlink_metadata(path)?;
-    let is_a_workers = users.iter().any(|user| user.as_raw() == status.uid());
+    let is_a_workers = users.contains(&status.uid());
     let mode = status.mode() & 0o7777;
     if !is_a_workers {
         return Ok(mode);

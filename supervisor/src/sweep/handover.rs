@@ -34,18 +34,22 @@ impl Handover {
         })
     }
 
-    /// Gives what has come since, and is the supervisor's, to the workers; where there are
-    /// several, to read.
-    pub(crate) fn give(&self, owners: &[(Uid, Gid)]) -> Result<(), SweepError> {
+    /// Gives what has come since, and is the supervisor's, to the workers.
+    pub(crate) fn give(&self, owner: (Uid, Gid)) -> Result<(), SweepError> {
+        self.for_each(|path| give(path, owner))
+    }
+
+    /// Lets everybody read what has come since, and is the supervisor's.
+    pub(crate) fn show(&self) -> Result<(), SweepError> {
+        self.for_each(show)
+    }
+
+    fn for_each(&self, handle: impl Fn(&Path) -> io::Result<()>) -> Result<(), SweepError> {
         for (directory, before) in &self.before {
             let now = names(directory).map_err(at(directory))?;
             for name in now.difference(before) {
                 let path = directory.join(name);
-                match owners {
-                    [owner] => give(&path, *owner),
-                    _ => show(&path),
-                }
-                .map_err(at(&path))?;
+                handle(&path).map_err(at(&path))?;
             }
         }
         Ok(())

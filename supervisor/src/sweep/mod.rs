@@ -15,6 +15,7 @@ mod tests;
 
 use std::ffi::CStr;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -50,9 +51,9 @@ pub(crate) const USUAL: &[&str] = &["/tmp", "/var/tmp", "/dev/shm"];
 /// All such places, in the order in which they have to be put back: no path leads
 /// through a directory that was not looked at before.
 pub(crate) struct Sweep {
-    /// Whose files each worker's are. One that is the only worker's owner is not asked for:
-    /// in a container everything goes that was not there at boot.
-    users: Vec<Uid>,
+    /// Who the workers are that make files beside one another. A single worker is not asked
+    /// for: in a container everything goes that was not there at boot.
+    users: Option<Range<u32>>,
     shared: Vec<SharedDirectory>,
     directories: Vec<WritableDirectory>,
     /// After the directories, which may hold other names of them.
@@ -97,14 +98,17 @@ pub(crate) fn remove_tree(path: &CStr) -> io::Result<()> {
 }
 
 impl Sweep {
-    /// Finds the places in which `owners` can leave files, of which each is one worker's at
-    /// a time; all have one group. To be called when nothing makes files there.
-    pub(crate) fn prepare(scope: &Scope, owners: &[(Uid, Gid)]) -> Result<Self, SweepError> {
-        let users: Vec<Uid> = owners.iter().map(|(uid, _)| *uid).collect();
-        let owner = *owners.first().ok_or_else(|| nobody(scope))?;
-        if *scope == Scope::Container && users.len() > 1 {
-            closed::close(&find::everywhere(owner)?, &users)?;
-            closed::check(&find::everywhere(owner)?, &users)?;
+    /// Finds the places in which `owner` can leave files. To be called when nothing makes
+    /// files there. Where several workers run beside one another each is one of `users`, with
+    /// the same group.
+    pub(crate) fn prepare(
+        scope: &Scope,
+        owner: (Uid, Gid),
+        users: Option<Range<u32>>,
+    ) -> Result<Self, SweepError> {
+        if let (Scope::Container, Some(users)) = (scope, &users) {
+            closed::close(&find::everywhere(owner)?, users)?;
+            closed::check(&find::everywhere(owner)?, users)?;
         }
         let found = match scope {
             Scope::Container => find::everywhere(owner)?,
@@ -129,16 +133,12 @@ impl Sweep {
         })
     }
 
-    /// Puts back what the worker of this number left, or as much as can be until then. To
+    /// Puts back what the worker of this user left, or as much as can be until then. To
     /// be called when no process of its runs; where it is the only one, everything is put
     /// back.
-    pub(crate) fn run(
-        &mut self,
-        worker: usize,
-        until: Option<Instant>,
-    ) -> Result<Swept, SweepError> {
-        if self.users.len() > 1 {
-            return self.run_among_others(worker, until);
+    pub(crate) fn run(&mut self, worker: Uid, until: Option<Instant>) -> Result<Swept, SweepError> {
+        if let Some(users) = &self.users {
+            return self.run_among_others(worker, users, until);
         }
         let mut budget = Budget::until(until);
         let mut swept = Swept::default();
@@ -160,18 +160,19 @@ impl Sweep {
     }
 
     /// Removes what a worker left while others make files beside it.
-    fn run_among_others(&self, worker: usize, until: Option<Instant>) -> Result<Swept, SweepError> {
+    fn run_among_others(
+        &self,
+        worker: Uid,
+        users: &Range<u32>,
+        until: Option<Instant>,
+    ) -> Result<Swept, SweepError> {
         let mut budget = Budget::among_others(until);
         let mut swept = Swept::default();
-        let own = self.users.get(worker).copied();
-        let is_others = |uid: u32| {
-            let mut users = self.users.iter();
-            users.any(|user| user.as_raw() == uid && Some(*user) != own)
-        };
+        let is_own = |uid: u32| uid == worker.as_raw();
+        let is_others = |uid: u32| users.contains(&uid) && !is_own(uid);
         for directory in &self.shared {
             // Others on the host make files there, too.
-            let goes = |uid: u32| own.is_some_and(|own| own.as_raw() == uid);
-            if !swept.add(directory.clear(&goes, &mut budget)?) {
+            if !swept.add(directory.clear(&is_own, &mut budget)?) {
                 return Ok(swept);
             }
         }
@@ -183,8 +184,4 @@ impl Sweep {
         swept.is_complete = true;
         Ok(swept)
     }
-}
-
-fn nobody(scope: &Scope) -> SweepError {
-    at(Path::new(&format!("{scope:?}")))(io::Error::other("nobody is to make files there"))
 }

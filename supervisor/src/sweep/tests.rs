@@ -54,7 +54,7 @@ impl Root {
         let owner = (Uid::from_raw(WORKER), Gid::from_raw(WORKER));
         let found = find::below(std::slice::from_ref(&self.path), owner).unwrap();
         Sweep {
-            users: vec![owner.0],
+            users: None,
             shared: Vec::new(),
             directories: found.directories,
             files: found.files,
@@ -80,7 +80,7 @@ impl Drop for Root {
 fn removes(sweep: &mut Sweep, removed: u64) {
     let is_complete = true;
     assert_eq!(
-        sweep.run(0, None).unwrap(),
+        sweep.run(Uid::from_raw(WORKER), None).unwrap(),
         Swept {
             removed,
             is_complete
@@ -90,7 +90,10 @@ fn removes(sweep: &mut Sweep, removed: u64) {
 
 #[track_caller]
 fn refuses(sweep: &mut Sweep, words: &[&str]) {
-    let refusal = sweep.run(0, None).unwrap_err().to_string();
+    let refusal = sweep
+        .run(Uid::from_raw(WORKER), None)
+        .unwrap_err()
+        .to_string();
     for word in words {
         assert!(refusal.contains(word), "{refusal}");
     }
@@ -110,7 +113,7 @@ fn in_shared_directories_only_new_files_of_workers_go() {
         }
     };
     make("before", true);
-    let mut sweep = Sweep::prepare(&Scope::Shared, &[owner]).unwrap();
+    let mut sweep = Sweep::prepare(&Scope::Shared, owner, None).unwrap();
     make("after", true);
     make("others", false);
     removes(&mut sweep, 1);
@@ -216,7 +219,11 @@ fn a_sweep_whose_time_is_over_goes_on_with_the_next() {
     }
     // Whose time is over before it began: each gets somewhere all the same.
     let mut slices = 0;
-    while !sweep.run(0, Some(Instant::now())).unwrap().is_complete {
+    while !sweep
+        .run(Uid::from_raw(WORKER), Some(Instant::now()))
+        .unwrap()
+        .is_complete
+    {
         slices += 1;
         assert!(slices < 100, "it gets nowhere");
     }
@@ -411,7 +418,7 @@ fn what_an_import_made_becomes_the_workers() {
     chown(root.at("open/others"), Some(WORKER + 1), None).unwrap();
     symlink("before", root.at("open/link")).unwrap();
     let owner = (Uid::from_raw(WORKER), Gid::from_raw(WORKER));
-    handover.give(&[owner]).unwrap();
+    handover.give(owner).unwrap();
     let of = |name: &str| {
         let status = fs::symlink_metadata(root.at(name)).unwrap();
         (status.uid(), status.gid(), status.mode() & 0o777)

@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod concurrency;
 mod examples;
 mod isolation;
 mod lambda;
@@ -31,7 +32,12 @@ fn main() -> ExitCode {
         isolation::CASES,
         examples::CASES,
     ];
-    let once = [manners::CASES, isolation::ONCE, named::ONCE];
+    let once = [
+        manners::CASES,
+        isolation::ONCE,
+        named::ONCE,
+        concurrency::CASES,
+    ];
     let trial = |language: &'static Language, (name, run): &Case| {
         let run = *run;
         Trial::test(format!("{name} [{}]", language.name), move || {
@@ -54,5 +60,7 @@ fn main() -> ExitCode {
             .flatten()
             .map(|case| trial(&LANGUAGES[0], case)),
     );
+    let (name, long) = concurrency::LONG;
+    trials.push(trial(&LANGUAGES[0], &(name, long)).with_ignored_flag(true));
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
