@@ -34,7 +34,20 @@ impl Server {
         user: u32,
         arguments: &[&str],
     ) -> Result<Self, Failure> {
-        let mut process = Command::new(environment::supervisor())
+        // The host's own directories may be full, and the time to list them is no restore's.
+        const APART: &str =
+            "mount -t tmpfs none /tmp && mount -t tmpfs none /var/tmp && exec \"$@\"";
+        let mut process = Command::new("unshare")
+            .args([
+                "--mount",
+                "--propagation",
+                "private",
+                "sh",
+                "-c",
+                APART,
+                "sh",
+            ])
+            .arg(environment::supervisor())
             .args(["--worker-uid", &user.to_string()])
             .args(arguments)
             .arg(handler)

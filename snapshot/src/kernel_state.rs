@@ -512,7 +512,11 @@ impl KernelState {
             );
         }
         thread_attributes(&captured, process.pid, annex, constants, &mut after);
-        after.call(Row::Attributes, libc::SYS_umask, &[captured.number(OLD_UMASK)]);
+        after.call(
+            Row::Attributes,
+            libc::SYS_umask,
+            &[captured.number(OLD_UMASK)],
+        );
         let cwd = constants.add(annex, captured.piece(CWD, cwd_length));
         after.checked_call(Row::Attributes, libc::SYS_chdir, &[cwd], 0);
         set_attribute(&mut after, libc::PR_SET_CHILD_SUBREAPER, 0);

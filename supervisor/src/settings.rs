@@ -62,16 +62,16 @@ pub(crate) struct Settings {
     #[arg(long, env = "REFUNCTION_ISOLATION", value_enum)]
     pub(crate) isolation: Option<Isolation>,
 
-    /// HTTP requests that are run at a time, each in a worker of its own; there is one worker
-    /// more, so that none waits for a restore. Needs root, and a runtime that is forked.
+    /// HTTP requests that are run at a time, each in a worker of its own: one if nothing is
+    /// said. Where it is said there is a worker more, so that none waits for a restore. More
+    /// than one need root, and a runtime that is forked.
     #[arg(
         long,
         env = "REFUNCTION_CONCURRENCY",
         value_name = "REQUESTS",
-        default_value_t = 1,
         value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=MOST_AT_ONCE)
     )]
-    pub(crate) concurrency: usize,
+    concurrency: Option<usize>,
 
     /// HTTP requests that may wait while others run; more are answered 429.
     #[arg(
@@ -266,19 +266,26 @@ impl Settings {
         is_wanted.then(|| self.port.unwrap_or(HTTP_PORT))
     }
 
-    /// True if requests are run beside others.
+    /// Requests that run at a time.
+    pub(crate) fn concurrency(&self) -> usize {
+        self.concurrency.unwrap_or(1)
+    }
+
+    /// True if workers are beside others.
     pub(crate) fn is_concurrent(&self) -> bool {
-        self.concurrency > 1
+        if self.as_template {
+            // It is told so, and no more.
+            return self.concurrency.is_some();
+        }
+        self.workers() > 1
     }
 
     /// How many workers there are: where each is put back after its request, one more than
-    /// requests at a time.
+    /// requests at a time, if anything is said of those and it can be.
     pub(crate) fn workers(&self) -> usize {
-        if self.is_concurrent() && self.isolation() == Isolation::Request {
-            self.concurrency + 1
-        } else {
-            self.concurrency
-        }
+        let is_wanted = self.concurrency.is_some() && self.isolation() == Isolation::Request;
+        let more = is_wanted && self.alone_because().is_none();
+        self.concurrency() + usize::from(more)
     }
 
     /// The users that workers have who run beside others: each one, and some to choose from
@@ -290,8 +297,10 @@ impl Settings {
 
     /// What cannot be together.
     pub(crate) fn check(&self) -> Result<(), &'static str> {
-        if self.is_concurrent() {
-            self.check_concurrency()?;
+        if self.concurrency() > 1
+            && let Some(reason) = self.alone_because()
+        {
+            return Err(reason);
         }
         if self.isolation() == Isolation::Off && self.handler.is_none() {
             return Err(
@@ -301,28 +310,27 @@ impl Settings {
         Ok(())
     }
 
-    fn check_concurrency(&self) -> Result<(), &'static str> {
+    /// Why there can be one worker only, if there can.
+    fn alone_because(&self) -> Option<&'static str> {
         if self.http_port().is_none() || self.control.is_some() {
-            return Err(
+            Some(
                 "--concurrency is for requests over HTTP: what comes over a control channel has one worker",
-            );
-        }
-        if self.isolation() == Isolation::Session {
-            return Err(
+            )
+        } else if self.isolation() == Isolation::Session {
+            Some(
                 "--concurrency needs --isolation request: a session is one worker's, and several would each have their own",
-            );
-        }
-        if self.runtime.is_program() {
-            return Err(
+            )
+        } else if self.runtime.is_program() {
+            Some(
                 "--concurrency is for runtimes whose workers are forked from a template: Node.js and Java would boot for each, and run one request at a time",
-            );
-        }
-        if !geteuid().is_root() {
-            return Err(
+            )
+        } else if !geteuid().is_root() {
+            Some(
                 "--concurrency needs root: requests beside one another are kept apart by a user for each worker",
-            );
+            )
+        } else {
+            None
         }
-        Ok(())
     }
 
     /// Where the image keeps its function's files.
@@ -345,7 +353,7 @@ impl Settings {
             self.runtime.name().to_string(),
         ];
         if self.is_concurrent() {
-            arguments.extend(["--concurrency".to_string(), self.concurrency.to_string()]);
+            arguments.extend(["--concurrency".to_string(), self.concurrency().to_string()]);
         }
         let libraries = self.libraries();
         #[cfg(feature = "sabotage")]

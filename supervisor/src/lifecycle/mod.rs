@@ -157,7 +157,7 @@ fn http(settings: &Settings) -> Result<Option<Http>, Fatal> {
     let front = Front::start(Manners {
         port,
         queue: settings.queue,
-        concurrency: settings.concurrency,
+        concurrency: settings.concurrency(),
         patience: Duration::from_millis(settings.http_patience_ms),
         handler: settings.handler.clone(),
         is_python: settings.runtime.name() == "python",

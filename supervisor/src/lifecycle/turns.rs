@@ -27,7 +27,7 @@ impl Supervisor {
 
     /// True if no other call may begin.
     pub(super) fn are_enough_in_hand(&self) -> bool {
-        self.calls_in_hand() >= self.settings.concurrency
+        self.calls_in_hand() >= self.settings.concurrency()
     }
 
     /// Gives calls to workers, and puts workers back.

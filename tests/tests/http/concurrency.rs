@@ -48,6 +48,10 @@ pub const CASES: &[Case] = &[
     ("without_isolation_as_many_run_at_once", off),
     ("forked_runtimes_run_requests_beside_one_another", runtimes),
     ("a_restore_is_in_nobodys_way", restores_in_between),
+    (
+        "one_at_a_time_has_its_restore_out_of_its_way",
+        one_at_a_time,
+    ),
     ("what_cannot_run_beside_others_is_refused", refused),
     ("a_thousand_requests_in_four_workers_leave_nothing", many),
 ];
@@ -736,6 +740,37 @@ fn restores_in_between(language: &Language) {
     });
     stays.answer(&json!("done"));
     gets(&long.get_mut("long").expect("it").answer(), &json!("done"));
+}
+
+/// Told to have one at a time, there are two workers that take turns.
+fn one_at_a_time(language: &Language) {
+    let site = site(language, &["--concurrency", "1"]);
+    let mut connection = site.connect();
+    let meeting = Meeting::new();
+    let mut first = meeting.invite(&site, &["first"]);
+    let mut guest = meeting.meet();
+    let mut second = meeting.invite(&site, &["second"]);
+    eventually("it waits", || {
+        metric(&site, "refunction_queue_length ") == 1
+    });
+    assert_eq!(metric(&site, "refunction_in_flight "), 1);
+    guest.answer(&json!(1));
+    gets(&first.get_mut("first").expect("it").answer(), &json!(1));
+    let mut next = meeting.meet();
+    assert_ne!(next.uid, guest.uid);
+    next.answer(&json!(2));
+    gets(&second.get_mut("second").expect("it").answer(), &json!(2));
+    for _ in 0..20 {
+        assert_eq!(connection.call(&json!({"swap": "odd"})), json!([]));
+    }
+    // Where there can be no other it is as if nothing were said.
+    let alone = language.named_site_with(
+        "beside.handler",
+        &["--concurrency", "1", "--isolation", "session"],
+    );
+    assert_eq!(alone.call(&json!({"swap": "kept"})), json!([]));
+    let found = alone.call(&json!({"swap": "x"}));
+    assert_eq!(found.as_array().map(Vec::len), Some(5), "{found}");
 }
 
 fn refused(language: &Language) {
