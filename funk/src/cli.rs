@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::build::Builder;
 use crate::size::Size;
+use crate::source::Runtime;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -114,33 +116,108 @@ pub(crate) enum Command {
     /// Images that containers are made of.
     #[command(subcommand)]
     Image(ImageCommand),
-    /// Make a container, load a function, call it, show the result, and remove the
-    /// container again.
-    Run {
-        /// The function's file.
-        file: String,
-        /// The argument: JSON, @FILE, or - for standard input.
-        #[arg(long, value_name = "JSON", default_value = "null")]
-        event: String,
-        /// The image to make the container of.
-        #[arg(long, default_value = "refunction/python")]
-        image: String,
-        /// The entry: a function's name, called as main(args).
-        #[arg(long, value_name = "NAME", conflicts_with = "handler")]
-        main: Option<String>,
-        /// The entry as module.function, called as handler(event, context).
-        #[arg(long, value_name = "MODULE.FUNCTION")]
-        handler: Option<String>,
-        /// A variable of the function's.
-        #[arg(short, long, value_name = "NAME=VALUE", value_parser = variable)]
-        env: Vec<(String, String)>,
-        /// Bytes the container may hold, such as 256M.
-        #[arg(long, value_name = "SIZE")]
-        memory: Option<Size>,
-        /// Milliseconds after which the call is given up.
-        #[arg(long, value_name = "MS")]
-        deadline_ms: Option<u64>,
-    },
+    /// Call a function once, on this machine and without a container: the same supervisor
+    /// as in an image imports the file and gets the event. The result is printed, and what
+    /// the function prints goes to standard error. With --image all of it happens in a
+    /// container of refunctiond's instead.
+    Run(Run),
+    /// Serve a function over HTTP, on this machine and without a container, and import it
+    /// anew whenever a file of its folder changes. Ctrl-C ends it.
+    Serve(Serve),
+    /// Make an image of a folder that has no Dockerfile.
+    Build(Build),
+}
+
+/// A function of this machine's, and who runs it.
+#[derive(Debug, Args)]
+pub(crate) struct LocalArguments {
+    /// The function's file: .py, .js, .mjs, .cjs, .lua, .jar or .class. Its folder is the
+    /// function's own.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// The runtime, where a file may be for several: JavaScript is for node where a
+    /// package.json stands beside it, and for javascript (QuickJS) elsewhere.
+    #[arg(long, value_enum)]
+    pub(crate) runtime: Option<Runtime>,
+    /// The function: its name, or module.function, or package.Class::method. If nothing is
+    /// said it is `handler`, or `main` where there is no handler.
+    #[arg(long, value_name = "HANDLER", conflicts_with = "main")]
+    pub(crate) handler: Option<String>,
+    /// The same, by the name that it has where functions are loaded as source.
+    #[arg(long, value_name = "NAME", hide = true)]
+    pub(crate) main: Option<String>,
+    /// A variable of the function's.
+    #[arg(short, long, value_name = "NAME=VALUE", value_parser = variable)]
+    pub(crate) env: Vec<(String, String)>,
+    /// The supervisor's program; if nothing is said the one beside funk, or in PATH.
+    #[arg(long, env = "REFUNCTION_SUPERVISOR", value_name = "PATH")]
+    pub(crate) supervisor: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    pub(crate) function: LocalArguments,
+    /// The argument: JSON, @FILE, or - for standard input.
+    #[arg(long, value_name = "JSON", default_value = "{}")]
+    pub(crate) event: String,
+    /// Milliseconds after which the call is given up.
+    #[arg(long, value_name = "MS")]
+    pub(crate) deadline_ms: Option<u64>,
+    /// Have refunctiond make a container of this image for the call.
+    #[arg(long, conflicts_with_all = ["runtime", "supervisor"])]
+    pub(crate) image: Option<String>,
+    /// Bytes the container may hold, such as 256M.
+    #[arg(long, value_name = "SIZE", requires = "image")]
+    pub(crate) memory: Option<Size>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    #[command(flatten)]
+    pub(crate) function: LocalArguments,
+    /// The port; 0 for one that is free.
+    #[arg(short, long, default_value_t = 8080)]
+    pub(crate) port: u16,
+    /// The address to listen on.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    pub(crate) host: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Build {
+    /// The folder.
+    #[arg(value_name = "FOLDER", default_value = ".")]
+    pub(crate) folder: PathBuf,
+    /// The image's name.
+    #[arg(
+        short,
+        long,
+        value_name = "NAME",
+        required_unless_present = "print_dockerfile"
+    )]
+    pub(crate) tag: Option<String>,
+    /// Print the Dockerfile that it would be built with, and build nothing.
+    #[arg(long)]
+    pub(crate) print_dockerfile: bool,
+    /// The file that the function is in, where the folder has several.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// The function, as `funk run` takes it.
+    #[arg(long, value_name = "HANDLER")]
+    pub(crate) handler: Option<String>,
+    /// The runtime, as `funk run` takes it.
+    #[arg(long, value_enum)]
+    pub(crate) runtime: Option<Runtime>,
+    /// The image to build upon; refunction/RUNTIME if nothing is said.
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) base: Option<String>,
+    /// Who builds it: docker where its engine answers, otherwise buildah.
+    #[arg(long, value_enum)]
+    pub(crate) builder: Option<Builder>,
+    /// Arguments for the builder's own build command.
+    #[arg(last = true, value_name = "ARGUMENT")]
+    pub(crate) rest: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -231,6 +308,11 @@ mod tests {
             "funk rm a b",
             "funk rm -c a",
             "funk rm --all",
+            "funk run app.py --event {}",
+            "funk run app.py --image refunction/python --memory 64M",
+            "funk serve app.py --port 0",
+            "funk build -t me/fn . -- --network host",
+            "funk build --print-dockerfile",
             "funk --output json list",
             "funk list --output json",
         ] {
@@ -242,6 +324,9 @@ mod tests {
             "funk rm --all a",
             "funk request -c a",
             "funk create",
+            "funk run",
+            "funk run app.py --memory 64M",
+            "funk build .",
         ] {
             assert!(
                 Arguments::try_parse_from(line.split(' ')).is_err(),

@@ -66,6 +66,9 @@ pub(crate) enum Error {
     /// The command, or what it was given, is wrong.
     #[error("{0}")]
     Usage(String),
+    /// There is no such image.
+    #[error("{0}")]
+    NoImage(String),
     /// The daemon does not answer.
     #[error("{0}")]
     Unreachable(String),
@@ -111,6 +114,7 @@ impl Error {
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Usage(_) => Exit::Usage,
+            Self::NoImage(_) => Exit::NotFound,
             Self::Unreachable(_) => Exit::Unreachable,
             Self::Refused(status) => match status.code() {
                 Code::NotFound => Exit::NotFound,

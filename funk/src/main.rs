@@ -2,13 +2,16 @@
 
 #![forbid(unsafe_code)]
 
+mod build;
 mod cli;
 mod client;
 mod commands;
 mod display;
 mod error;
+mod local;
 mod payload;
 mod size;
+mod source;
 mod target;
 
 use std::process::ExitCode;

@@ -79,6 +79,12 @@ pub(crate) fn code(given: &str, binary: bool) -> Result<Code, Error> {
     }
 }
 
+/// Reads a function from a file and nothing else.
+pub(crate) fn code_of_file(file: &Path) -> Result<Code, Error> {
+    let bytes = std::fs::read(file).map_err(|error| Error::file("reading", file, &error))?;
+    from_bytes(bytes, false, &file.display().to_string())
+}
+
 /// Source text has blanks or brackets; a name that has neither was meant as a file.
 fn looks_like_a_file(given: &str) -> bool {
     given.len() < 4096 && !given.contains(|c: char| c.is_whitespace() || "()=;{}'\"".contains(c))

@@ -20,6 +20,7 @@ use crate::process::Process;
 use crate::row::{Row, Taint};
 use crate::sabotage::leaves_out;
 use crate::stub::{Annex, Constants, Program};
+use crate::tracer::Noted;
 
 /// The descriptors at the ready point.
 pub(crate) struct Descriptors {
@@ -31,6 +32,8 @@ pub(crate) struct Descriptors {
     infos: Vec<Vec<u8>>,
     /// The comparison of all others, and what is set again.
     checks: Program,
+    /// Releases locks, if any was taken.
+    unlocking: Program,
     /// Where in a worker the `struct linger` stands that makes closing a reset.
     reset: u64,
     /// Where there is room for what is read away.
@@ -84,9 +87,6 @@ fn events(text: &[u8]) -> Option<(u64, String)> {
     Some((count, text.replace(line, "")))
 }
 
-/// `F_GETSIG` (`asm-generic/fcntl.h`).
-const F_GETSIG: u64 = 11;
-
 /// Shown among a description's flags, and is the descriptor's.
 const O_CLOEXEC: i64 = libc::O_CLOEXEC as i64;
 
@@ -103,6 +103,7 @@ impl Descriptors {
         let mut by_text = Vec::new();
         let mut infos = Vec::new();
         let mut checks = Program::default();
+        let mut unlocking = Program::default();
         // struct flock: type, whence, start, length, pid.
         let mut unlock = [0; size_of::<libc::flock>()];
         unlock[..2].copy_from_slice(&(libc::F_UNLCK as i16).to_ne_bytes());
@@ -153,9 +154,6 @@ impl Descriptors {
             );
             must_be(offset_of!(libc::stat, st_uid), &target.uid().to_ne_bytes());
             must_be(offset_of!(libc::stat, st_gid), &target.gid().to_ne_bytes());
-            for command in [libc::F_GETOWN as u64, F_GETSIG] {
-                checks.checked_call(row, libc::SYS_fcntl, &[fd, command, 0], 0);
-            }
             // Known now to be what it was, it is set as it was. What cannot be set, the
             // direction of a pipe above all, has to be so already.
             let flags = info.flags & !O_CLOEXEC;
@@ -177,9 +175,9 @@ impl Descriptors {
                 );
             }
             // A lock is released whether there is one or not.
-            checks.call(row, libc::SYS_flock, &[fd, libc::LOCK_UN as u64]);
+            unlocking.call(row, libc::SYS_flock, &[fd, libc::LOCK_UN as u64]);
             for command in [libc::F_SETLK, libc::F_OFD_SETLK] {
-                checks.call(row, libc::SYS_fcntl, &[fd, command as u64, unlock]);
+                unlocking.call(row, libc::SYS_fcntl, &[fd, command as u64, unlock]);
             }
             if kind.is_fifo() && direction(flags) != libc::O_WRONLY {
                 let unread = pipe::contents(process.pid, *number, owner)?;
@@ -203,6 +201,7 @@ impl Descriptors {
             by_text,
             infos,
             checks,
+            unlocking,
             reset,
             room: annex.scratch.start,
             open: Vec::new(),
@@ -245,7 +244,12 @@ impl Descriptors {
     ///
     /// # Errors
     /// A descriptor of the ready point is gone or is another one.
-    pub(crate) fn mend(&mut self, process: &Process, program: &mut Program) -> Result<u32, Taint> {
+    pub(crate) fn mend(
+        &mut self,
+        process: &Process,
+        noted: Noted,
+        program: &mut Program,
+    ) -> Result<u32, Taint> {
         let failed = |doing: &str, error: io::Error| {
             Taint::new(Row::Descriptors, format!("{doing}: {error}"))
         };
@@ -281,6 +285,9 @@ impl Descriptors {
             ));
         }
         program.append(&self.checks);
+        if noted.locks {
+            program.append(&self.unlocking);
+        }
         if leaves_out("descriptors:fdinfo") {
             return Ok(closed);
         }

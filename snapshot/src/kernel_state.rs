@@ -4,6 +4,8 @@
 //! needs no evidence, and there is no way around it. Where it cannot be put back
 //! (a lowered hard limit, a changed affinity) it is compared, and a difference
 //! refuses the rewind. Both happen inside the worker, in the stub's one stop.
+//! Dispositions of signals, limits and timers are many, and few functions set any: of
+//! those, only what a noted call or a signal may have changed.
 
 use std::io;
 
@@ -14,6 +16,7 @@ use crate::ptrace::RseqConfiguration;
 use crate::row::{Row, Taint};
 use crate::sabotage::leaves_out;
 use crate::stub::{Annex, Constants, Program, SCRATCH_RESULTS};
+use crate::tracer::Noted;
 
 /// `struct kernel_sigaction`: handler, flags, restorer, mask.
 const SIGACTION_BYTES: u64 = 32;
@@ -251,14 +254,18 @@ impl Captured {
 
 /// The state at the ready point, as the work that brings it back.
 pub(crate) struct KernelState {
-    /// First of all.
+    /// First of all, if a timer was armed.
     disarming: Program,
     /// Before pages are copied: comparisons, which need the scratch area.
     pub(crate) checks: Program,
+    /// The same, of limits.
+    limits: Program,
     /// After mappings are as they were, before pages are copied.
     pub(crate) before_pages: Program,
     /// After pages are copied.
     pub(crate) after_pages: Program,
+    /// Where the dispositions stand, from that of signal 0 on.
+    actions: u64,
     /// The break; tried before mappings are mended, checked after.
     pub(crate) program_break: u64,
     ignoring: u64,
@@ -456,9 +463,9 @@ impl KernelState {
             ));
         }
 
-        let mut checks = Program::default();
+        let mut limits = Program::default();
         captured.must_stay(
-            &mut checks,
+            &mut limits,
             (annex, constants),
             Row::Limits,
             (LIMITS, RLIMITS * RLIMIT_BYTES),
@@ -466,6 +473,7 @@ impl KernelState {
                 reading_limits(program, annex);
             }),
         );
+        let mut checks = Program::default();
         let room = annex.scratch.start + SCHED_ATTR;
         thread_checks(&captured, SELF, (annex, &mut *constants), room, &mut checks)?;
         for (call, index) in [(libc::SYS_getsid, SESSION), (libc::SYS_getpgid, GROUP)] {
@@ -488,15 +496,6 @@ impl KernelState {
             if signal == 0 {
                 actions = at;
             }
-        }
-        for signal in signals() {
-            let action = actions + signal * SIGACTION_BYTES;
-            after.checked_call(
-                Row::Signals,
-                libc::SYS_rt_sigaction,
-                &[signal, action, 0, 8],
-                0,
-            );
         }
         let mut ignore = [0; SIGACTION_BYTES as usize];
         ignore[..8].copy_from_slice(&libc::SIG_IGN.to_ne_bytes());
@@ -524,8 +523,10 @@ impl KernelState {
         Ok(Self {
             disarming,
             checks,
+            limits,
             before_pages,
             after_pages: after,
+            actions,
             program_break: captured.number(BREAK),
             ignoring,
             captured,
@@ -561,20 +562,46 @@ impl KernelState {
         Ok(taints)
     }
 
-    /// Disarms the interval timers, then drops pending signals, and those of the timers
-    /// in any case: they fire until they are disarmed. A signal that is ignored is not
-    /// kept (sigaction(2)); the dispositions themselves are put back later.
-    pub(crate) fn drop_pending(&self, pending: &[i32], program: &mut Program) {
-        program.append(&self.disarming);
-        if leaves_out("signals:pending") {
-            return;
+    /// Disarms the interval timers, if any was armed, then drops pending signals, and in
+    /// that case those of the timers: they fire until they are disarmed. A signal that is
+    /// ignored is not kept (sigaction(2)). Which dispositions are no more what they were,
+    /// by then, a bit each as in `noted`.
+    pub(crate) fn drop_pending(&self, pending: &[i32], noted: Noted, program: &mut Program) -> u64 {
+        if noted.timers {
+            program.append(&self.disarming);
         }
-        let of_timers = INTERVAL_TIMERS.iter().map(|(_, signal)| signal);
-        for signal in pending.iter().chain(of_timers) {
+        let mut dispositions = noted.dispositions();
+        if leaves_out("signals:pending") {
+            return dispositions;
+        }
+        let of_timers = INTERVAL_TIMERS.iter().filter(|_| noted.timers);
+        for signal in pending.iter().chain(of_timers.map(|(_, signal)| signal)) {
             program.checked_call(
                 Row::Signals,
                 libc::SYS_rt_sigaction,
                 &[*signal as u64, self.ignoring, 0, 8],
+                0,
+            );
+            dispositions |= 1 << (signal - 1);
+        }
+        dispositions
+    }
+
+    /// Compares limits, if any was set.
+    pub(crate) fn check_limits(&self, noted: Noted, program: &mut Program) {
+        if noted.limits {
+            program.append(&self.limits);
+        }
+    }
+
+    /// Puts these dispositions back.
+    pub(crate) fn put_dispositions_back(&self, which: u64, program: &mut Program) {
+        for signal in signals().filter(|signal| which & (1 << (signal - 1)) != 0) {
+            let action = self.actions + signal * SIGACTION_BYTES;
+            program.checked_call(
+                Row::Signals,
+                libc::SYS_rt_sigaction,
+                &[signal, action, 0, 8],
                 0,
             );
         }

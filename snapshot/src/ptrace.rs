@@ -179,6 +179,21 @@ pub(crate) fn set_registers(tid: Pid, registers: &Registers) -> Result<()> {
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct ExtendedState(Vec<u8>);
 
+impl ExtendedState {
+    /// Where they first differ, if that is in contents: the header says which parts the
+    /// processor had in use, and it may find that out anew each time that it saves them
+    /// (Intel SDM volume 1, 13.6). The kernel hands out the others as they are initially.
+    pub(crate) fn differs_from(&self, other: &Self) -> Option<usize> {
+        /// `XSTATE_BV`.
+        const IN_USE: std::ops::Range<usize> = 512..520;
+        if self.0.len() != other.0.len() {
+            return Some(self.0.len().min(other.0.len()));
+        }
+        let mut both = self.0.iter().zip(&other.0).enumerate();
+        both.find_map(|(at, (one, other))| (one != other && !IN_USE.contains(&at)).then_some(at))
+    }
+}
+
 /// Reads the extended state.
 pub(crate) fn extended_state(tid: Pid) -> Result<ExtendedState> {
     // AMX tiles make it 11 KB; nothing known is larger than this.

@@ -8,9 +8,10 @@
 //! where it was: its registers, its areas and its mask are what it alone can change.
 //!
 //! What others can do to it meanwhile is looked after otherwise: its scheduling is read
-//! and compared from the main thread, signals that it holds back are dropped for the
-//! whole process, and calls that have it wait for another address are recorded
-//! (`FUTEX_REQUEUE` and the like, the table of system calls).
+//! and compared from the main thread; signals that it holds back are dropped for the
+//! whole process, where any was sent to a thread, which is noted; and calls that have it
+//! wait for another address are recorded (`FUTEX_REQUEUE` and the like, the table of
+//! system calls).
 
 use std::fs::File;
 use std::io;

@@ -42,8 +42,8 @@ impl ReadyRegisters {
         if !general.is_same(&self.general) {
             return Some(format!("{general:?} instead of {:?}", self.general));
         }
-        if now.extended != self.extended {
-            return Some("extended registers".into());
+        if let Some(at) = now.extended.differs_from(&self.extended) {
+            return Some(format!("extended registers, from byte {at} on"));
         }
         (now.signal_mask != self.signal_mask).then(|| {
             let (now, then) = (now.signal_mask, self.signal_mask);

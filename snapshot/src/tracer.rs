@@ -16,7 +16,7 @@ use crate::ptrace::{self, PtraceError};
 use crate::row::{Row, Taint};
 use crate::sabotage::leaves_out;
 use crate::sleeper::Sleeper;
-use crate::syscalls;
+use crate::syscalls::{self, Note};
 use crate::wait::{self, Change};
 
 /// How long a stop, a fork or a death may take before the worker is given up.
@@ -84,9 +84,46 @@ pub(crate) struct Recorded {
 /// Kinds of recorded calls kept for one worker; more are refused as they are.
 const RECORDED_KINDS: usize = 64;
 
+/// What noted calls, and signals that came, may have changed.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Noted {
+    /// Dispositions of these signals, a bit each, from 1 on.
+    dispositions: u64,
+    /// The same of processes that it started.
+    of_others: u64,
+    /// Some of which have dispositions in common with it.
+    shares_dispositions: bool,
+    pub(crate) limits: bool,
+    pub(crate) timers: bool,
+    pub(crate) thread_signals: bool,
+    pub(crate) locks: bool,
+}
+
+impl Noted {
+    /// This signal's disposition; what is no signal has none.
+    fn disposition(&mut self, signal: u64, is_own: bool) {
+        let of_whom = match is_own {
+            true => &mut self.dispositions,
+            false => &mut self.of_others,
+        };
+        if (1..=64).contains(&signal) {
+            *of_whom |= 1 << (signal - 1);
+        }
+    }
+
+    /// Those of the worker that may be other than they were, a bit each, from 1 on.
+    pub(crate) fn dispositions(&self) -> u64 {
+        match self.shares_dispositions {
+            true => self.dispositions | self.of_others,
+            false => self.dispositions,
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Evidence {
     pub(crate) recorded: BTreeSet<Recorded>,
+    pub(crate) noted: Noted,
     /// Processes that the worker itself started.
     pub(crate) children: u32,
     /// Signals that it took while it was still booting.
@@ -516,14 +553,17 @@ impl Tracer {
 
     /// Stops threads that were to be left asleep but are not. By now nobody runs who
     /// could wake one later; but where threads are still to be ended, their ends may
-    /// (set_tid_address(2), and lists of locks held).
+    /// (set_tid_address(2), and lists of locks held), and until a timer is disarmed, its
+    /// signals.
     fn wake_who_moves(&mut self, worker: Pid) -> Result<(), TraceError> {
+        let noted = self.subjects.get(&worker).map(|it| it.evidence.noted);
+        let has_timers = noted.is_some_and(|it| it.timers);
         let mine = || self.tasks.iter().filter(|(_, it)| it.subject == worker);
         let others = mine().any(|(tid, task)| !task.is_of_snapshot && *tid != worker);
         let moving: Vec<Pid> = mine()
             .filter(|(_, task)| {
                 let sleeper = task.sleeper.as_ref().filter(|it| it.is_armed);
-                sleeper.is_some_and(|it| others || !it.is_asleep())
+                sleeper.is_some_and(|it| others || has_timers || !it.is_asleep())
                     && !leaves_out("sleepers:moving")
             })
             .map(|(tid, _)| *tid)
@@ -684,10 +724,36 @@ impl Tracer {
             return;
         };
         let mode = subject.mode;
+        if let Change::Signal(signal) = change
+            && !is_breakpoint(mode, signal)
+            && !leaves_out("signals:taken")
+        {
+            // Its handler may have been for once (`SA_RESETHAND`), and the kernel takes
+            // away those of faults that are blocked.
+            let noted = &mut subject.evidence.noted;
+            noted.disposition(u64::from(signal.unsigned_abs()), process == owner);
+        }
         match change {
             Change::Created => self.take_in_birth(tid, owner, process),
             Change::Recorded => {
-                if subject.evidence.recorded.len() < RECORDED_KINDS
+                let note = ptrace::event_message(tid).ok().and_then(Note::of);
+                let noted = &mut subject.evidence.noted;
+                match note {
+                    Some(Note::Disposition) => {
+                        if let Ok(registers) = ptrace::registers(tid) {
+                            let (_, arguments) = registers.system_call();
+                            noted.disposition(arguments[0], process == owner);
+                        }
+                    }
+                    Some(Note::Limits) => noted.limits = true,
+                    Some(Note::Timers) => noted.timers = true,
+                    Some(Note::ThreadSignals) => noted.thread_signals = true,
+                    Some(Note::Locks) => noted.locks = true,
+                    Some(Note::SharedDispositions) => noted.shares_dispositions = true,
+                    None => {}
+                }
+                if note.is_none()
+                    && subject.evidence.recorded.len() < RECORDED_KINDS
                     && let Ok(registers) = ptrace::registers(tid)
                 {
                     let (number, args) = registers.system_call();
@@ -847,6 +913,11 @@ impl Tracer {
 fn end(process: Pid) {
     // ESRCH means that it ended by itself, which wait reports all the same.
     let _ = kill(process, Signal::SIGKILL);
+}
+
+/// True if that is how the stub says that it is done.
+fn is_breakpoint(mode: Mode, signal: i32) -> bool {
+    signal == libc::SIGTRAP && matches!(mode, Mode::UntilTrap(_) | Mode::UntilTraps)
 }
 
 /// True if this process is traced by this one, and is of this user, if that is known.

@@ -167,13 +167,16 @@ impl Worker {
                         .map_err(|error| one(Row::Signals, &error))?,
                 );
             }
-        } else if !leaves_out("sleepers:pending") {
+        } else if evidence.noted.thread_signals && !leaves_out("sleepers:pending") {
             // The kernel tells what waits for a thread only when that is stopped.
             pending.extend(kernel_state::signals().map(|signal| signal as i32));
         }
-        self.ready.kernel.drop_pending(&pending, &mut program);
+        let noted = evidence.noted;
+        let kernel = &self.ready.kernel;
+        let dispositions = kernel.drop_pending(&pending, noted, &mut program);
         reap_children(evidence.children, &mut program);
-        program.append(&self.ready.kernel.checks);
+        kernel.check_limits(noted, &mut program);
+        program.append(&kernel.checks);
         for thread in asleep
             .into_iter()
             .filter(|_| !leaves_out("sleepers:scheduling"))
@@ -182,7 +185,7 @@ impl Worker {
         }
         let descriptors_closed = self
             .descriptors
-            .mend(&self.process, &mut program)
+            .mend(&self.process, noted, &mut program)
             .map_err(|taint| vec![taint])?;
         watch.lap("descriptors");
 
@@ -215,6 +218,9 @@ impl Worker {
         program.append(&self.ready.kernel.before_pages);
         let aging = self.rewinds % AGING_PERIOD == AGING_PERIOD - 1;
         let plan = self.plan_pages(image, &mends, aging, &mut program);
+        self.ready
+            .kernel
+            .put_dispositions_back(dispositions, &mut program);
         program.append(&self.ready.kernel.after_pages);
         if !aging {
             program.zero(Row::Pages, image.annex.scratch.start, SCRATCH_RESULTS);

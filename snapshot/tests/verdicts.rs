@@ -164,6 +164,18 @@ const RECORDED: &[&str] = &[
     "uretprobe",
 ];
 
+/// Allowed, and the engine looks after what they change: limits, timers, locks, signals
+/// for one thread, by the number that the filter says.
+const NOTED: [(&[&str], u32); 4] = [
+    (&["setrlimit"], 2),
+    (&["alarm", "setitimer"], 3),
+    (&["flock"], 6),
+    (
+        &["tkill", "tgkill", "rt_tgsigqueueinfo", "pidfd_send_signal"],
+        4,
+    ),
+];
+
 const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
 const RECORD: u32 = libc::SECCOMP_RET_TRACE;
 
@@ -240,6 +252,12 @@ fn each_call_has_the_verdict_that_stands_here() {
             // What arguments decide is below; of these no list knows any.
             let made = run(&program, NATIVE, number(name), [u64::MAX; 6]);
             assert_eq!(made, expected, "{name}: {made:#x}");
+        }
+    }
+    for (names, message) in NOTED {
+        for name in names {
+            assert!(named.insert(number(name)), "{name} stands here twice");
+            assert_eq!(verdict(name, &[]), RECORD | message, "{name}");
         }
     }
     for call in Sysno::iter().filter(|call| !named.contains(&(call.id() as u32))) {
@@ -360,6 +378,15 @@ fn arguments_decide() {
     }
     assert_eq!(verdict("mprotect", &[(2, PROT_MTE)]), RECORD);
     for command in [
+        libc::F_SETLK,
+        libc::F_SETLKW,
+        libc::F_OFD_SETLK,
+        libc::F_OFD_SETLKW,
+    ] {
+        let made = verdict("fcntl", &[(1, command as u64)]);
+        assert_eq!(made, RECORD | 6, "command {command}");
+    }
+    for command in [
         libc::F_SETLEASE,
         libc::F_NOTIFY,
         libc::F_SETOWN,
@@ -381,6 +408,18 @@ fn arguments_decide() {
         RECORD
     );
     assert_eq!(verdict("arch_prctl", &[(0, 0x1012)]), RECORD);
+    // A pointer may have nothing in either half.
+    for given in [1, 1 << 12, 1 << 32, 0x7fff_0000_0000_0000] {
+        assert_eq!(verdict("rt_sigaction", &[(1, given)]), RECORD | 1);
+        assert_eq!(verdict("prlimit64", &[(2, given)]), RECORD | 2);
+    }
+    assert_eq!(verdict("rt_sigaction", &[(0, 9), (2, 1 << 12)]), ALLOW);
+    assert_eq!(verdict("prlimit64", &[(1, 9), (3, 1 << 12)]), ALLOW);
+    let (shared, thread) = (libc::CLONE_SIGHAND as u64, libc::CLONE_THREAD as u64);
+    let memory = libc::CLONE_VM as u64;
+    assert_eq!(verdict("clone", &[(0, shared | memory)]), RECORD | 5);
+    assert_eq!(verdict("clone", &[(0, shared | memory | thread)]), ALLOW);
+    assert_eq!(verdict("clone", &[(0, memory)]), ALLOW);
     // A request that no list has.
     assert_eq!(verdict("ioctl", &[(1, 0xdead_beef)]), RECORD);
 }

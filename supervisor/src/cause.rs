@@ -1,8 +1,10 @@
 //! Why a request has no response: the sentence that the client gets.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use refunction_adapter::Exception;
 use refunction_protocol::{Failure, FailureKind};
 use refunction_snapshot::End;
 
@@ -14,6 +16,16 @@ pub(crate) fn failure(kind: FailureKind, message: impl Into<String>) -> Failure 
         message: message.into(),
         error_type: None,
         stack: None,
+    }
+}
+
+/// The function's own.
+pub(crate) fn raised(exception: Exception) -> Failure {
+    Failure {
+        kind: FailureKind::Exception,
+        message: exception.message,
+        error_type: Some(exception.error_type),
+        stack: (!exception.stack.is_empty()).then_some(exception.stack),
     }
 }
 
@@ -31,6 +43,14 @@ pub(crate) fn not_loaded() -> Failure {
     failure(
         FailureKind::NotLoaded,
         "no function is loaded: send a \"function\" message first",
+    )
+}
+
+/// A worker sent what it may not.
+pub(crate) fn broken_channel<T: Display>(what: T) -> Failure {
+    failure(
+        FailureKind::Crashed,
+        format!("the worker broke its channel: {what}"),
     )
 }
 

@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod authority;
 mod cause;
 mod container;
 mod front;
@@ -27,11 +28,9 @@ mod template;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
     let started = Instant::now();
-    let settings = settings::Settings::parse();
+    let settings = settings::Settings::read();
     #[cfg(feature = "sabotage")]
     {
         if settings.handlers {

@@ -44,6 +44,8 @@ pub(crate) struct Pipes {
     outgoing: Vec<u8>,
     sent: usize,
     incoming: Vec<u8>,
+    /// How much of that was taken.
+    taken: usize,
 }
 
 /// What a worker prints on one of its streams.
@@ -100,6 +102,7 @@ impl Pipes {
             outgoing: Vec::new(),
             sent: 0,
             incoming: Vec::new(),
+            taken: 0,
         };
         let ends = WorkerEnds([null.into(), stdout_in, stderr_in, request_out, response_in]);
         Ok((pipes, ends))
@@ -127,7 +130,7 @@ impl Pipes {
 
     /// Starts sending a frame; what came before it is nobody's answer.
     pub(crate) fn send(&mut self, kind: Kind, payload: &[u8]) -> io::Result<()> {
-        self.incoming.clear();
+        self.forget_incoming();
         self.outgoing.clear();
         self.sent = 0;
         self.outgoing
@@ -155,12 +158,19 @@ impl Pipes {
         Ok(())
     }
 
-    /// Reads what there is of the answer; the frame, once it is whole.
+    fn forget_incoming(&mut self) {
+        self.incoming.clear();
+        self.taken = 0;
+    }
+
+    /// Reads what there is of the answer; its next frame, once that is whole.
     pub(crate) fn receive(&mut self) -> Result<Option<(Kind, Vec<u8>)>, BadFrame> {
         loop {
             if let Some(frame) = self.whole_frame()? {
                 return Ok(Some(frame));
             }
+            self.incoming.drain(..self.taken);
+            self.taken = 0;
             let filled = self.incoming.len();
             self.incoming.resize(filled + CHUNK, 0);
             let got = self.response.read(&mut self.incoming[filled..]);
@@ -177,7 +187,8 @@ impl Pipes {
     }
 
     fn whole_frame(&mut self) -> Result<Option<(Kind, Vec<u8>)>, BadFrame> {
-        let Some(header) = self.incoming.first_chunk::<HEADER_BYTES>() else {
+        let incoming = &self.incoming[self.taken..];
+        let Some(header) = incoming.first_chunk::<HEADER_BYTES>() else {
             return Ok(None);
         };
         let [a, b, c, d, kind] = *header;
@@ -186,13 +197,20 @@ impl Pipes {
         if length > MAX_RESPONSE {
             return Err(BadFrame::TooLong(length));
         }
-        if self.incoming.len() < HEADER_BYTES + length {
+        let end = HEADER_BYTES + length;
+        if incoming.len() < end {
             return Ok(None);
         }
+        if kind.goes_on() {
+            let payload = incoming[HEADER_BYTES..end].to_vec();
+            self.taken += end;
+            return Ok(Some((kind, payload)));
+        }
         let mut payload = std::mem::take(&mut self.incoming);
-        // What follows the frame answers nothing.
-        payload.truncate(HEADER_BYTES + length);
-        payload.drain(..HEADER_BYTES);
+        let start = std::mem::take(&mut self.taken);
+        // What follows the last frame answers nothing.
+        payload.truncate(start + end);
+        payload.drain(..start + HEADER_BYTES);
         Ok(Some((kind, payload)))
     }
 
@@ -261,7 +279,7 @@ impl Pipes {
             self.end_lines(&mut Vec::new());
         }
         if !leaves_out("pipes:part-of-an-answer") {
-            self.incoming.clear();
+            self.forget_incoming();
         }
         Ok(())
     }

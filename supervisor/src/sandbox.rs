@@ -13,18 +13,20 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid, chdir, getegid, geteuid, setgroups, setresgid, setresuid};
 use refunction_snapshot::syscalls;
 
+use crate::authority::Authority;
 use crate::sabotage::leaves_out;
 use crate::settings::Settings;
 
 /// The user and group that the workers of a slot run as: their own if the supervisor may
 /// change to it, else the supervisor's. All slots have one group.
 pub(crate) fn owner(worker_uid: u32, slot: usize) -> (Uid, Gid) {
-    if geteuid().is_root() {
-        let slot = u32::try_from(slot).unwrap_or(u32::MAX);
-        let uid = worker_uid.saturating_add(slot);
-        (Uid::from_raw(uid), Gid::from_raw(worker_uid))
-    } else {
-        (geteuid(), getegid())
+    match Authority::own() {
+        Authority::Full => {
+            let slot = u32::try_from(slot).unwrap_or(u32::MAX);
+            let uid = worker_uid.saturating_add(slot);
+            (Uid::from_raw(uid), Gid::from_raw(worker_uid))
+        }
+        Authority::None(_) | Authority::Partial(_) => (geteuid(), getegid()),
     }
 }
 
@@ -49,7 +51,7 @@ pub(crate) enum SandboxError {
     #[error("closing /proc to writing: {0}")]
     Landlock(#[from] RulesetError),
     #[error(
-        "not started as root, and this kernel has no Landlock: nothing would keep tenants from leaving files to each other; start it as root"
+        "workers would have the supervisor's user, and this kernel has no Landlock: nothing would keep tenants from leaving files to each other; start it as root"
     )]
     Unconfined,
     #[error(
@@ -85,10 +87,11 @@ impl Sandbox {
     /// Gives up, in the template and so for all that it forks, any way to gain
     /// privileges, writing to /proc, and every system call that the filter refuses.
     /// There is no way back. Workers that run as the supervisor's own user make files in
-    /// its private directory only.
+    /// these places only.
     pub(crate) fn close(settings: &Settings) -> Result<Self, SandboxError> {
-        let private = settings.private_directory.as_deref();
+        let places = &settings.files_in;
         let is_concurrent = settings.is_concurrent();
+        let has_our_user = owner(settings.worker_uid, 0).0 == geteuid();
         // When memory runs out the kernel is to take the tenant, not PID 1. Where
         // /proc is not there the kernel's own choice has to do.
         if !leaves_out("sandbox:out-of-memory-score") {
@@ -97,12 +100,11 @@ impl Sandbox {
         if !leaves_out("sandbox:new-privileges") {
             prctl::set_no_new_privs().map_err(call("giving up new privileges"))?;
         }
-        let closes_proc = match private {
-            Some(private) => {
-                confine(private)?;
-                true
-            }
-            None => leaves_out("sandbox:proc") || close_proc()?,
+        let closes_proc = if has_our_user {
+            confine(places)?;
+            true
+        } else {
+            leaves_out("sandbox:proc") || close_proc()?
         };
         if !leaves_out("sandbox:filter") {
             let filter = if is_concurrent {
@@ -123,7 +125,11 @@ impl Sandbox {
             is_concurrent,
             directory: root.unwrap_or_else(|| "/".into()),
             closes_proc,
-            leaves_open: private.map_or_else(Vec::new, |_| leaves_open()),
+            leaves_open: if has_our_user {
+                leaves_open()
+            } else {
+                Vec::new()
+            },
         })
     }
 
@@ -135,7 +141,7 @@ impl Sandbox {
             // A domain of its own: names that are no files are told to no other worker.
             ruleset.create()?.restrict_self()?;
         }
-        if geteuid().is_root() {
+        if uid != geteuid() {
             if !leaves_out("sandbox:groups") {
                 setgroups(&[]).map_err(call("dropping groups"))?;
             }
@@ -223,8 +229,8 @@ const HARMLESS: &[&str] = &[
     "/dev/urandom",
 ];
 
-/// Keeps the right to make, write and remove files in this directory only.
-fn confine(private: &Path) -> Result<(), SandboxError> {
+/// Keeps the right to make, write and remove files in these directories only.
+fn confine(places: &[PathBuf]) -> Result<(), SandboxError> {
     let required = Ruleset::default()
         .set_compatibility(CompatLevel::HardRequirement)
         .handle_access(AccessFs::from_write(ABI::V1));
@@ -232,12 +238,14 @@ fn confine(private: &Path) -> Result<(), SandboxError> {
         return Err(SandboxError::Unconfined);
     };
     let rights = AccessFs::from_write(ABI::V3);
-    let directory = PathFd::new(private).map_err(std::io::Error::other)?;
     let mut ruleset = ruleset
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(rights)?
-        .create()?
-        .add_rule(PathBeneath::new(directory, rights))?;
+        .create()?;
+    for place in places {
+        let directory = PathFd::new(place).map_err(std::io::Error::other)?;
+        ruleset = ruleset.add_rule(PathBeneath::new(directory, rights))?;
+    }
     for device in HARMLESS {
         if let Ok(device) = PathFd::new(device) {
             let rights = AccessFs::WriteFile | AccessFs::Truncate;
@@ -250,6 +258,9 @@ fn confine(private: &Path) -> Result<(), SandboxError> {
     }
 }
 
+/// What no Landlock keeps from them; where the files are a container's own it is put back.
+pub(crate) const ATTRIBUTES: &str = "change rights, times and attributes of its files";
+
 /// What no Landlock, or not this kernel's, keeps from workers of the supervisor's user.
 fn leaves_open() -> Vec<String> {
     let can_truncate = Ruleset::default()
@@ -259,7 +270,7 @@ fn leaves_open() -> Vec<String> {
     let can_signal = signals_inside().is_err();
     [
         (true, "read this user's files and connect to its sockets"),
-        (true, "change rights, times and attributes of its files"),
+        (true, ATTRIBUTES),
         (can_truncate, "truncate its files"),
         (
             can_signal,

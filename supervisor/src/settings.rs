@@ -5,13 +5,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use nix::unistd::geteuid;
 use refunction_snapshot::Scan;
 
+use crate::authority::Authority;
+use crate::front::Place;
 use crate::runtime::Runtime;
 
 /// The variables that say where an image keeps its function's files; the second is Lambda's.
 pub(crate) const ROOT_VARIABLES: [&str; 2] = ["FUNCTION_ROOT", "LAMBDA_TASK_ROOT"];
+
+/// What an application speaks, which its adapter asks for.
+pub(crate) const INTERFACE_VARIABLE: &str = "REFUNCTION_INTERFACE";
 
 /// Where HTTP is spoken if nothing is said.
 const HTTP_PORT: u16 = 8080;
@@ -36,7 +40,8 @@ const FUNCTION_ROOT: &str = "/var/task";
 #[derive(Debug, Clone, Parser)]
 #[command(name = "refunction-supervisor", version)]
 pub(crate) struct Settings {
-    /// The function that this container is for, such as app.handler: imported once, from
+    /// The function that this container is for, such as app.handler, or with Python's
+    /// runtime a WSGI or ASGI application, such as app:app: imported once, from
     /// $FUNCTION_ROOT, and in the snapshot. Without it functions come one after another.
     #[arg(value_name = "HANDLER")]
     pub(crate) handler: Option<String>,
@@ -56,6 +61,22 @@ pub(crate) struct Settings {
     /// Where to speak HTTP: 8080 if nothing is said.
     #[arg(long, env = "PORT", value_name = "PORT")]
     pub(crate) port: Option<u16>,
+
+    /// Poll Lambda's runtime API there for invocations of HANDLER, or of $_HANDLER where
+    /// none is given; and listen only if --http or --port says so, too.
+    #[arg(long, env = "AWS_LAMBDA_RUNTIME_API", value_name = "HOST:PORT")]
+    runtime_api: Option<String>,
+    /// What an application speaks, where that cannot be seen from it.
+    #[arg(long, env = INTERFACE_VARIABLE, value_enum)]
+    pub(crate) interface: Option<Interface>,
+    /// Speak HTTP on this Unix socket and on no port; for who starts the supervisor on the
+    /// machine where he asks it.
+    #[arg(long, value_name = "PATH", conflicts_with = "port")]
+    pub(crate) http_socket: Option<PathBuf>,
+
+    /// End in order when standard input ends, and so with whoever holds its other end.
+    #[arg(long, requires = "control")]
+    pub(crate) end_with_input: bool,
 
     /// When a function's state is put back: after each request, which is meant where
     /// there is a HANDLER; when another function comes, which is meant otherwise; or never.
@@ -169,6 +190,11 @@ pub(crate) struct Settings {
     )]
     pub(crate) worker_uid: u32,
 
+    /// Take every file here for the container's own though this is not its PID 1, as after
+    /// the init that `docker run --init` starts first: what was not there at boot is removed.
+    #[arg(long, env = "REFUNCTION_OWN_CONTAINER", value_parser = clap::builder::FalseyValueParser::new())]
+    pub(crate) own_container: bool,
+
     /// The handler to leave out, and after an @ the file that is to say that it was
     /// asked for (docs/mutants.md).
     #[cfg(feature = "sabotage")]
@@ -184,13 +210,23 @@ pub(crate) struct Settings {
     #[arg(long, hide = true)]
     pub(crate) as_template: bool,
 
-    /// The one place where the template's forks may make files; for the supervisor's own
-    /// use.
+    /// A place where the template's forks may make files, if they have the supervisor's
+    /// user; for the supervisor's own use.
     #[arg(long, hide = true, value_name = "PATH", requires = "as_template")]
-    pub(crate) private_directory: Option<PathBuf>,
+    pub(crate) files_in: Vec<PathBuf>,
 }
 
 impl Settings {
+    /// What the command line and the environment say.
+    pub(crate) fn read() -> Self {
+        let mut settings = Self::parse();
+        if settings.runtime_api().is_some() && settings.handler.is_none() {
+            let named = std::env::var("_HANDLER").ok();
+            settings.handler = named.filter(|handler| !handler.is_empty());
+        }
+        settings
+    }
+
     /// The libraries to preload; an empty variable names none.
     pub(crate) fn libraries(&self) -> Vec<String> {
         self.preload
@@ -216,9 +252,16 @@ impl Settings {
         })
     }
 
+    /// True if what the command names is an application, such as app:app, which answers
+    /// whole requests.
+    pub(crate) fn is_application(&self) -> bool {
+        let is_python = self.runtime.name() == "python";
+        is_python && self.handler.as_ref().is_some_and(|it| it.contains(':'))
+    }
+
     /// True if stdout is for people, and not for a peer.
     pub(crate) fn speaks_to_people(&self) -> bool {
-        self.http_port().is_some() || self.control.is_some()
+        self.http_place().is_some() || self.runtime_api().is_some() || self.control.is_some()
     }
 
     /// What Lambda's functions find in their environment, where nobody set it.
@@ -260,10 +303,22 @@ impl Settings {
         })
     }
 
-    /// The port to speak HTTP on, if that is to be.
-    pub(crate) fn http_port(&self) -> Option<u16> {
-        let is_wanted = self.http || self.port.is_some() || self.handler.is_some();
-        is_wanted.then(|| self.port.unwrap_or(HTTP_PORT))
+    /// Where to speak HTTP, if that is to be.
+    pub(crate) fn http_place(&self) -> Option<Place> {
+        if let Some(path) = &self.http_socket {
+            return Some(Place::Socket(path.clone()));
+        }
+        // Where invocations are fetched nobody brings any.
+        let is_meant = self.handler.is_some() && self.runtime_api().is_none();
+        let is_wanted = self.http || self.port.is_some() || is_meant;
+        is_wanted.then(|| Place::Port(self.port.unwrap_or(HTTP_PORT)))
+    }
+
+    /// Where Lambda's runtime API is, if it is to be polled.
+    pub(crate) fn runtime_api(&self) -> Option<&str> {
+        self.runtime_api
+            .as_deref()
+            .filter(|address| !address.is_empty())
     }
 
     /// Requests that run at a time.
@@ -307,12 +362,17 @@ impl Settings {
                 "--isolation off is for the one function that a HANDLER names: others would share a worker",
             );
         }
+        if self.runtime_api().is_some() && self.handler.is_none() {
+            return Err(
+                "AWS_LAMBDA_RUNTIME_API is set, and no function is named: neither by the command nor by _HANDLER",
+            );
+        }
         Ok(())
     }
 
     /// Why there can be one worker only, if there can.
     fn alone_because(&self) -> Option<&'static str> {
-        if self.http_port().is_none() || self.control.is_some() {
+        if self.http_place().is_none() || self.control.is_some() {
             Some(
                 "--concurrency is for requests over HTTP: what comes over a control channel has one worker",
             )
@@ -324,9 +384,9 @@ impl Settings {
             Some(
                 "--concurrency is for runtimes whose workers are forked from a template: Node.js and Java would boot for each, and run one request at a time",
             )
-        } else if !geteuid().is_root() {
+        } else if !matches!(Authority::own(), Authority::Full) {
             Some(
-                "--concurrency needs root: requests beside one another are kept apart by a user for each worker",
+                "--concurrency needs root and its capabilities: requests beside one another are kept apart by a user for each worker",
             )
         } else {
             None
@@ -365,6 +425,15 @@ impl Settings {
         }
         arguments
     }
+}
+
+/// What an application speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Interface {
+    /// As PEP 3333 has it.
+    Wsgi,
+    /// Version 3.
+    Asgi,
 }
 
 /// When a function's state is put back.

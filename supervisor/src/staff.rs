@@ -122,7 +122,9 @@ pub(crate) enum Word {
     NotYet,
     /// It is ready, and this is what it is.
     Ready(Runtime),
-    /// It will not be, for this reason.
+    /// It will not be, because of this.
+    Raised(Exception),
+    /// It will not be, and its word is not understood.
     Failed(String),
     /// It ended; if its launcher knew why, the engine was told.
     Ended,
@@ -145,22 +147,18 @@ impl Candidate {
     /// Hears whether it is ready.
     pub(crate) fn hear(&mut self) -> Word {
         let unclear = |error: &dyn std::fmt::Display| Word::Failed(error.to_string());
-        let word = match self.pipes.receive() {
-            Ok(None) => return Word::NotYet,
-            Ok(Some((Kind::Ready, payload))) => {
-                serde_json::from_slice(&payload).map_or_else(|error| unclear(&error), Word::Ready)
-            }
-            Ok(Some((Kind::Exception, payload))) => {
-                match serde_json::from_slice::<Exception>(&payload) {
-                    Ok(it) => Word::Failed(it.told()),
-                    Err(error) => unclear(&error),
-                }
-            }
-            Ok(Some(_)) => unclear(&"it sent something else than that it is ready"),
-            Err(BadFrame::Closed) => Word::Ended,
-            Err(error) => unclear(&error),
-        };
-        if matches!(word, Word::Failed(_) | Word::Ended) {
+        let word =
+            match self.pipes.receive() {
+                Ok(None) => return Word::NotYet,
+                Ok(Some((Kind::Ready, payload))) => serde_json::from_slice(&payload)
+                    .map_or_else(|error| unclear(&error), Word::Ready),
+                Ok(Some((Kind::Exception, payload))) => serde_json::from_slice(&payload)
+                    .map_or_else(|error| unclear(&error), Word::Raised),
+                Ok(Some(_)) => unclear(&"it sent something else than that it is ready"),
+                Err(BadFrame::Closed) => Word::Ended,
+                Err(error) => unclear(&error),
+            };
+        if matches!(word, Word::Raised(_) | Word::Failed(_) | Word::Ended) {
             self.tell_logs();
         }
         if let Word::Ready(_) = word {

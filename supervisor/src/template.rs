@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use nix::sys::signal::SigSet;
 use nix::unistd::setsid;
 use refunction_adapter::channel::REQUEST_FD;
-use refunction_adapter::{Adapter, BootError, Runtime, serve};
+use refunction_adapter::{Adapter, BootError, Exception, Runtime, serve};
 use refunction_snapshot::inside::{self, Newborn};
 
 use serde::{Deserialize, Serialize};
@@ -108,14 +108,27 @@ fn boot(adapter: &mut dyn Adapter, settings: &Settings) -> Result<Sandbox, Strin
     nothing_more_is_open(&before)
         .map_err(|reason| format!("{} cannot be preloaded: {reason}", libraries.join(", ")))?;
     if let Some(handler) = &settings.handler {
-        adapter
-            .import(handler)
-            .map_err(|exception| exception.told())
-            .and_then(|()| nothing_more_is_open(&before))
+        adapter.import(handler).map_err(|it| in_words(&it))?;
+        nothing_more_is_open(&before)
             .map_err(|reason| format!("{handler} cannot be imported: {reason}"))?;
     }
     adapter.settle().map_err(say)?;
     Sandbox::close(settings).map_err(|error| error.to_string())
+}
+
+/// What the function of the command raised, to be read by [`raised`].
+fn in_words(exception: &Exception) -> String {
+    // More than that may be cut on its way.
+    const MOST: usize = 60 * 1024;
+    serde_json::to_string(exception)
+        .ok()
+        .filter(|words| words.len() < MOST)
+        .unwrap_or_else(|| exception.told())
+}
+
+/// What the function of the command raised, if that is what a template said.
+pub(crate) fn raised(words: &str) -> Option<Exception> {
+    serde_json::from_str(words).ok()
 }
 
 /// Refuses what was opened since: a fork has other files under those numbers.

@@ -121,6 +121,17 @@ pub struct Connection {
     read: Vec<u8>,
 }
 
+/// What comes next of a body in chunks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Chunk {
+    /// Bytes of it.
+    Piece(Vec<u8>),
+    /// There are no more.
+    Last,
+    /// The connection ended before that.
+    Broken,
+}
+
 /// An answer.
 #[derive(Debug, Clone)]
 pub struct Answer {
@@ -128,6 +139,8 @@ pub struct Answer {
     pub status: u16,
     /// Its headers, their names in small letters.
     pub headers: BTreeMap<String, String>,
+    /// All of them in their order, those that come more than once, too.
+    pub lines: Vec<(String, String)>,
     /// Its body.
     pub body: Vec<u8>,
 }
@@ -147,6 +160,13 @@ impl Answer {
     #[must_use]
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// All values of a header.
+    #[must_use]
+    pub fn all(&self, name: &str) -> Vec<&str> {
+        let of_name = self.lines.iter().filter(|(it, _)| it == name);
+        of_name.map(|(_, value)| value.as_str()).collect()
     }
 
     /// A header, or nothing.
@@ -235,6 +255,12 @@ impl Connection {
     #[track_caller]
     pub fn answer(&mut self) -> Answer {
         let mut answer = self.head();
+        if answer.header("transfer-encoding") == "chunked" {
+            let (body, end) = self.rest();
+            assert_eq!(end, Chunk::Last, "{answer:?}");
+            answer.body = body;
+            return answer;
+        }
         let length = answer
             .headers
             .get("content-length")
@@ -246,8 +272,57 @@ impl Connection {
         answer
     }
 
+    /// The next chunk of a body, after its answer's [head](Self::head).
     #[track_caller]
-    fn head(&mut self) -> Answer {
+    pub fn chunk(&mut self) -> Chunk {
+        let Some(size) = self.line() else {
+            return Chunk::Broken;
+        };
+        let length = usize::from_str_radix(&size, 16).expect("a size");
+        while self.read.len() < length + 2 {
+            if !self.read_more() {
+                return Chunk::Broken;
+            }
+        }
+        let piece: Vec<u8> = self.read.drain(..length).collect();
+        assert_eq!(self.line().as_deref(), Some(""), "the end of a chunk");
+        if piece.is_empty() {
+            return Chunk::Last;
+        }
+        Chunk::Piece(piece)
+    }
+
+    /// All that still comes of a body in chunks, and how it ends.
+    #[track_caller]
+    pub fn rest(&mut self) -> (Vec<u8>, Chunk) {
+        let mut body = Vec::new();
+        loop {
+            match self.chunk() {
+                Chunk::Piece(piece) => body.extend_from_slice(&piece),
+                end => return (body, end),
+            }
+        }
+    }
+
+    fn line(&mut self) -> Option<String> {
+        loop {
+            if let Some(end) = self.read.windows(2).position(|it| it == b"\r\n") {
+                let line = String::from_utf8_lossy(&self.read[..end]).into_owned();
+                self.read.drain(..end + 2);
+                return Some(line);
+            }
+            if !self.read_more() {
+                return None;
+            }
+        }
+    }
+
+    /// The next answer but for its body.
+    ///
+    /// # Panics
+    /// None came, or it is none.
+    #[track_caller]
+    pub fn head(&mut self) -> Answer {
         let end = loop {
             if let Some(end) = self.read.windows(4).position(|it| it == b"\r\n\r\n") {
                 break end;
@@ -259,13 +334,14 @@ impl Connection {
         let mut lines = head.lines();
         let status = lines.next().and_then(|line| line.split(' ').nth(1));
         let status = status.and_then(|status| status.parse().ok());
-        let headers: BTreeMap<String, String> = lines
+        let lines: Vec<(String, String)> = lines
             .filter_map(|line| line.split_once(':'))
             .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
             .collect();
         Answer {
             status: status.unwrap_or_else(|| panic!("no status: {head}")),
-            headers,
+            headers: lines.iter().cloned().collect(),
+            lines,
             body: Vec::new(),
         }
     }

@@ -18,6 +18,7 @@ pub mod java;
 pub mod peer;
 pub mod process;
 pub mod random;
+pub mod runtime_api;
 pub mod supervisor;
 
 use std::time::{Duration, Instant};

@@ -44,11 +44,13 @@ pub const USERS: u32 = 16;
 
 /// A user id for the workers of one supervisor; those that follow it up to [`USERS`] are
 /// theirs, too.
-fn fresh_uid() -> u32 {
+#[must_use]
+pub fn fresh_uid() -> u32 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     // Process numbers have 22 bits at most.
     let number = NEXT.fetch_add(1, Ordering::Relaxed) % 32;
-    (std::process::id() << 9 | number * USERS) + 100_000
+    // Of each process some hundreds, and nobody's of another at the same time.
+    (std::process::id() % (1 << 17) * 512 + number) * USERS + 100_000
 }
 
 impl Supervisor {

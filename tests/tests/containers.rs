@@ -149,35 +149,33 @@ fn funk_runs_a_file_in_a_container_of_its_own() {
         path.to_str().expect("UTF-8").to_owned()
     };
     let echo = file("echo.py", ECHO);
-    let answer = host.funk(&["run", &echo, "--event", "[1,2]"]);
+    const IMAGE: [&str; 3] = ["run", "--image", "refunction/python"];
+    let run = |arguments: &[&str]| host.funk(&[&IMAGE, arguments].concat());
+    let answer = run(&[&echo, "--event", "[1,2]"]);
     assert!(answer.errors.contains("called with [1, 2]"), "{answer:?}");
     assert_eq!(answer.ok()["value"], json!([1, 2]));
     let entry = file(
         "entry.py",
         "import os\ndef other(event, context):\n    return os.environ['A']\n",
     );
-    let answer = host.funk(&["run", &entry, "--handler", "function.other", "-e", "A=b=c"]);
+    let answer = run(&[&entry, "--handler", "function.other", "-e", "A=b=c"]);
     assert_eq!(answer.ok()["value"], "b=c");
     let raising = file(
         "raising.py",
         "def main(args):\n    raise KeyError('missing')\n",
     );
-    host.funk(&["run", &raising])
-        .fails(1, &["KeyError", "missing", "raise"]);
+    run(&[&raising]).fails(1, &["KeyError", "missing", "raise"]);
     let wrong = file("wrong.py", "def main(args:\n");
-    host.funk(&["run", &wrong]).fails(1, &["SyntaxError"]);
+    run(&[&wrong]).fails(1, &["SyntaxError"]);
     let slow = file(
         "slow.py",
         "import time\ndef main(args):\n    time.sleep(100)\n",
     );
-    host.funk(&["run", &slow, "--deadline-ms", "500"])
-        .fails(5, &["500 ms"]);
+    run(&[&slow, "--deadline-ms", "500"]).fails(5, &["500 ms"]);
     let dying = file("dying.py", "import os\ndef main(args):\n    os._exit(3)\n");
-    host.funk(&["run", &dying]).fails(6, &["status 3"]);
-    host.funk(&["run", &echo, "--event", "{"])
-        .fails(2, &["JSON"]);
-    host.funk(&["run", "/nonexistent.py"])
-        .fails(2, &["nonexistent"]);
+    run(&[&dying]).fails(6, &["status 3"]);
+    run(&[&echo, "--event", "{"]).fails(2, &["JSON"]);
+    run(&["/nonexistent.py"]).fails(2, &["nonexistent"]);
     host.funk(&["run", &echo, "--image", "refunction/cobol"])
         .fails(3, &["cobol"]);
     std::fs::remove_dir_all(directory).expect("removed");

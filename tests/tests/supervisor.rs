@@ -335,7 +335,7 @@ fn a_broken_channel_is_the_functions_own_loss() {
         ("os.close(4)", &["3 or 4"][..]),
         ("os.close(3); os.close(4)", &["3 or 4"]),
         (
-            "os.write(4, b'nonsense at length')",
+            "os.write(4, b'rubbish at length')",
             &["broke its channel", "kind"],
         ),
         (

@@ -8,6 +8,7 @@ mod clean;
 mod demo;
 mod images;
 mod mutants;
+mod published;
 mod sandbox;
 mod setup;
 mod shell;

@@ -326,7 +326,8 @@ fn suites(built: &Built, handler: Option<&Handler>) -> Vec<Suite> {
         starts_supervisor: true,
         ends_early: false,
     });
-    let is_of_table = |name: &str| name.starts_with("denied") || name.starts_with("recorded");
+    let classes = ["denied", "recorded", "noted"];
+    let is_of_table = |name: &str| classes.iter().any(|class| name.starts_with(class));
     let first = match handler.map(|it| it.part.as_str()) {
         Some("engine") if handler.is_some_and(|it| is_of_table(&it.name)) => {
             vec![verdicts, engine, random]

@@ -105,6 +105,11 @@ pub(crate) const HOST: &[Need] = &[
         reason: "a library that a Java function of the tests brings",
     },
     Need {
+        package: "python3-venv",
+        found_by: Found::File("/var/lib/dpkg/info/python3-venv.list"),
+        reason: "keeps what the tests install from a package index to itself",
+    },
+    Need {
         package: "python3-numpy",
         found_by: Found::File("/usr/lib/python3/dist-packages/numpy"),
         reason: "a library with native code that the tests' functions use",

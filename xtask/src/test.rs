@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::terminal::{seconds, step};
 use crate::workspace::Workspace;
-use crate::{demo, images, shell};
+use crate::{demo, images, published, shell};
 
 /// The package of the end-to-end tests; without images it has nothing to test.
 const END_TO_END: &str = "refunction-tests";
@@ -55,12 +55,18 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
             END_TO_END,
         ]))
     })?;
+    let mut published = None;
+    times.step("the published client of Lambda's runtime API", || {
+        published = published::install(workspace)?;
+        Ok(())
+    })?;
     times.print();
     // Nothing is printed after the tests' own closing line.
     eprintln!("==> end-to-end tests");
     shell::run(
         shell::cargo(root)
             .args(["test", "--locked", "--package", END_TO_END])
+            .envs(published.map(|python| ("REFUNCTION_PUBLISHED_CLIENT", python)))
             .env(
                 "REFUNCTION_IMAGE_TAR",
                 workspace.images().join("python.tar"),

@@ -41,6 +41,11 @@ impl Workspace {
         self.target.join("demo")
     }
 
+    /// Where the published client of Lambda's runtime API is installed.
+    pub(crate) fn published(&self) -> PathBuf {
+        self.target.join("published")
+    }
+
     /// Programs with handlers left out.
     pub(crate) fn mutants(&self) -> PathBuf {
         self.target.join("mutants")

@@ -1,10 +1,14 @@
 //! What each command does.
 
+mod build;
+mod container;
 mod containers;
 mod function;
 mod images;
+mod interruption;
 mod logs;
 mod run;
+mod serve;
 
 use std::io::{self, Write};
 
@@ -91,28 +95,24 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Error> {
             images::import(show, &mut open().await?, &file).await
         }
         Command::Image(ImageCommand::List) => images::list(show, &mut open().await?).await,
-        Command::Run {
-            file,
-            event,
-            image,
-            main,
-            handler,
-            env,
-            memory,
-            deadline_ms,
-        } => {
-            let plan = run::Plan {
-                code: payload::code(&file, false)?,
-                event: payload::request(&event)?,
-                image,
-                main,
-                handler,
-                env: env.into_iter().collect(),
-                memory_bytes: memory.map_or(0, |size| size.0),
-                deadline_ms,
-            };
-            run::run(show, &mut open().await?, plan).await
-        }
+        Command::Run(given) => match &given.image {
+            Some(image) => {
+                let plan = container::Plan {
+                    code: payload::code_of_file(&given.function.file)?,
+                    event: payload::request(&given.event)?,
+                    image: image.clone(),
+                    main: given.function.main,
+                    handler: given.function.handler,
+                    env: given.function.env.into_iter().collect(),
+                    memory_bytes: given.memory.map_or(0, |size| size.0),
+                    deadline_ms: given.deadline_ms,
+                };
+                container::run(show, &mut open().await?, plan).await
+            }
+            None => run::run(show, &given).await,
+        },
+        Command::Serve(given) => serve::serve(show, &given).await,
+        Command::Build(given) => build::build(show, &given),
     }
 }
 

@@ -6,7 +6,11 @@
 //! | `L` load | a [`Function`](refunction_protocol::Function) | `l` loaded | `null`, or an [`Exception`](crate::Exception) |
 //! | `I` invoke | an [`Invocation`](crate::Invocation) | `v` value | the result |
 //! | | | `x` exception | an [`Exception`](crate::Exception) |
+//! | | | `h` head, then `p` pieces, then `e` end or `x` | a [`Head`](crate::Head); bytes, no JSON; nothing |
 //! | | | `r` ready | a [`Runtime`](crate::Runtime) |
+//!
+//! An answer that comes in pieces begins with its head. A piece has at least one byte and at
+//! most [`MOST_PIECE_BYTES`].
 //!
 //! A worker that is forked says nothing before it is asked. A runtime that becomes one
 //! where it stands says once that it is ready, or `x` why it will not be, and waits to
@@ -22,6 +26,9 @@ pub const HEADER_BYTES: usize = 5;
 
 /// Up to here a copy is cheaper than a second write; a pipe holds no more anyway.
 const ONE_WRITE_BYTES: usize = 64 * 1024;
+
+/// Bytes of one piece of an answer; what is longer is cut.
+pub const MOST_PIECE_BYTES: usize = 64 * 1024;
 
 /// Where a worker reads requests.
 pub const REQUEST_FD: i32 = 3;
@@ -43,6 +50,12 @@ pub enum Kind {
     Value = b'v',
     /// From the worker: the call raised.
     Exception = b'x',
+    /// From the worker: the call's result comes in pieces, and this is known before them.
+    Head = b'h',
+    /// From the worker: a piece of it.
+    Piece = b'p',
+    /// From the worker: there are no more.
+    End = b'e',
     /// From a runtime that is to become a worker: it waits for its first request.
     Ready = b'r',
 }
@@ -57,10 +70,19 @@ impl Kind {
             Self::Loaded,
             Self::Value,
             Self::Exception,
+            Self::Head,
+            Self::Piece,
+            Self::End,
             Self::Ready,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == byte)
+    }
+
+    /// True if the answer that it belongs to goes on after it.
+    #[must_use]
+    pub fn goes_on(self) -> bool {
+        matches!(self, Self::Head | Self::Piece)
     }
 }
 
@@ -173,6 +195,9 @@ mod tests {
             Kind::Loaded,
             Kind::Value,
             Kind::Exception,
+            Kind::Head,
+            Kind::Piece,
+            Kind::End,
         ] {
             for payload in [&b""[..], b"null", "\"ü\"".as_bytes(), &large] {
                 let mut written = Vec::new();

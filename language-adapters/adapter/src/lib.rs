@@ -75,6 +75,53 @@ pub trait Adapter {
     /// # Errors
     /// What the function raised, or why its result is not JSON.
     fn invoke(&mut self, invocation: &Invocation) -> Result<Box<RawValue>, Exception>;
+
+    /// As [`invoke`](Self::invoke), for a runtime whose functions may answer in pieces.
+    ///
+    /// # Errors
+    /// The same, if it is before the first piece.
+    fn answer(&mut self, invocation: &Invocation) -> Result<Answer, Exception> {
+        self.invoke(invocation).map(Answer::Whole)
+    }
+
+    /// The next piece of an answer whose head was given; nothing after the last. The function
+    /// goes on for as long as it takes to produce it and no longer: who does not ask for more
+    /// holds it up.
+    ///
+    /// # Errors
+    /// What the function raised: the answer ends here, and is not whole.
+    fn next_piece(&mut self) -> Result<Option<Vec<u8>>, Exception> {
+        Ok(None)
+    }
+}
+
+/// What a call gives.
+#[derive(Debug)]
+pub enum Answer {
+    /// Its result.
+    Whole(Box<RawValue>),
+    /// What is known of a result that comes in pieces.
+    Streamed(Head),
+}
+
+/// What an answer in pieces begins with, in HTTP's words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    /// The status.
+    pub status: u16,
+    /// The headers; a character of a value is a byte (ISO 8859-1).
+    pub headers: Vec<(String, String)>,
+}
+
+impl Head {
+    /// Of a result that is this type of media.
+    #[must_use]
+    pub fn of_type(kind: &str) -> Self {
+        Self {
+            status: 200,
+            headers: vec![("content-type".into(), kind.into())],
+        }
+    }
 }
 
 /// A runtime's name and version.
@@ -97,11 +144,54 @@ pub struct Invocation {
     /// Variables for this call and those after it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
-    /// What Lambda's clients say of themselves, for the handler's context.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub client_context: Option<Box<RawValue>>,
+    /// Who calls, for the handler's context.
+    #[serde(default, skip_serializing_if = "Caller::is_unknown")]
+    pub caller: Caller,
     /// The argument.
     pub data: Box<RawValue>,
+}
+
+/// What Lambda says of who calls, and by which name: of a local call it is little, or nothing.
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+pub struct Caller {
+    /// What a mobile application says of itself: `client`, `custom` and `env`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_context: Option<Box<RawValue>>,
+    /// Who its user is: `cognitoIdentityId` and `cognitoIdentityPoolId`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cognito_identity: Option<Box<RawValue>>,
+    /// The name by which the function was called, which may be an alias or a version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invoked_function_arn: Option<String>,
+    /// Whose call it is, of a function that is called for many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant_id: Option<String>,
+}
+
+impl Caller {
+    /// True if nothing is known.
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        let Self {
+            client_context,
+            cognito_identity,
+            invoked_function_arn,
+            tenant_id,
+        } = self;
+        client_context.is_none()
+            && cognito_identity.is_none()
+            && invoked_function_arn.is_none()
+            && tenant_id.is_none()
+    }
+
+    /// All of it as JSON text, if there is any.
+    #[must_use]
+    pub fn told(&self) -> Option<String> {
+        if self.is_unknown() {
+            return None;
+        }
+        serde_json::to_string(self).ok()
+    }
 }
 
 /// What a tenant's code raised, in the runtime's own words.

@@ -4,8 +4,8 @@ use std::io::{self, Read, Write};
 
 use serde::Serialize;
 
-use crate::Adapter;
-use crate::channel::{Kind, read_frame, write_frame};
+use crate::channel::{Kind, MOST_PIECE_BYTES, read_frame, write_frame};
+use crate::{Adapter, Answer, Head};
 
 /// Serves requests until the stream ends.
 ///
@@ -26,12 +26,21 @@ pub fn serve(
             }
             Kind::Invoke => {
                 let invocation = serde_json::from_slice(&payload)?;
-                match adapter.invoke(&invocation) {
-                    Ok(value) => write_frame(responses, Kind::Value, value.get().as_bytes())?,
+                match adapter.answer(&invocation) {
+                    Ok(Answer::Whole(value)) => {
+                        write_frame(responses, Kind::Value, value.get().as_bytes())?;
+                    }
+                    Ok(Answer::Streamed(head)) => stream(adapter, &head, responses)?,
                     Err(exception) => answer(responses, Kind::Exception, &exception)?,
                 }
             }
-            Kind::Loaded | Kind::Value | Kind::Exception | Kind::Ready => {
+            Kind::Loaded
+            | Kind::Value
+            | Kind::Exception
+            | Kind::Head
+            | Kind::Piece
+            | Kind::End
+            | Kind::Ready => {
                 return Err(io::Error::new(
                     io::ErrorKind::InvalidData,
                     "the supervisor sent a worker's frame",
@@ -40,6 +49,23 @@ pub fn serve(
         }
     }
     Ok(())
+}
+
+/// Hands an answer on as it comes. Where nobody takes it the pipe is full, and the function
+/// waits.
+fn stream(adapter: &mut dyn Adapter, head: &Head, responses: &mut impl Write) -> io::Result<()> {
+    answer(responses, Kind::Head, head)?;
+    loop {
+        match adapter.next_piece() {
+            Ok(Some(piece)) => {
+                for part in piece.chunks(MOST_PIECE_BYTES) {
+                    write_frame(responses, Kind::Piece, part)?;
+                }
+            }
+            Ok(None) => return write_frame(responses, Kind::End, b""),
+            Err(exception) => return answer(responses, Kind::Exception, &exception),
+        }
+    }
 }
 
 fn answer<T: Serialize>(responses: &mut impl Write, kind: Kind, value: &T) -> io::Result<()> {
@@ -57,6 +83,7 @@ mod tests {
     /// Echoes, and notes what it was asked for.
     #[derive(Default)]
     struct Echo {
+        pieces: Vec<Vec<u8>>,
         calls: Vec<&'static str>,
         code: String,
         refuses_restore: bool,
@@ -115,6 +142,25 @@ mod tests {
                 _ => Ok(invocation.data.clone()),
             }
         }
+
+        /// Text comes letter by letter, the last first, and breaks where there is a `!`.
+        fn answer(&mut self, invocation: &Invocation) -> Result<Answer, Exception> {
+            match serde_json::from_str::<String>(invocation.data.get()) {
+                Ok(text) => {
+                    self.pieces = text.chars().map(|it| it.to_string().into()).collect();
+                    Ok(Answer::Streamed(Head::of_type("text/plain")))
+                }
+                Err(_) => self.invoke(invocation).map(Answer::Whole),
+            }
+        }
+
+        fn next_piece(&mut self) -> Result<Option<Vec<u8>>, Exception> {
+            match self.pieces.pop() {
+                Some(piece) if piece == b"!" => Err(raised("broken")),
+                Some(piece) if piece == b"*" => Ok(Some(vec![b'*'; MOST_PIECE_BYTES + 1])),
+                piece => Ok(piece),
+            }
+        }
     }
 
     fn raised(message: &str) -> Exception {
@@ -171,6 +217,38 @@ mod tests {
             ]
         );
         assert_eq!(echo.code, "bad");
+    }
+
+    #[test]
+    fn an_answer_in_pieces_has_a_head_and_an_end() {
+        let mut echo = Echo::default();
+        let (answers, ended) = served(
+            &mut echo,
+            &[
+                (Kind::Invoke, r#"{"id":"1","data":"*ab"}"#),
+                (Kind::Invoke, r#"{"id":"2","data":""}"#),
+                (Kind::Invoke, r#"{"id":"3","data":"a!b"}"#),
+                (Kind::Invoke, r#"{"id":"4","data":4}"#),
+            ],
+        );
+        ended.expect("the stream ended between frames");
+        let head = r#"{"status":200,"headers":[["content-type","text/plain"]]}"#;
+        let broken = r#"{"error_type":"ValueError","message":"broken","stack":""}"#;
+        let expected = [
+            (Kind::Head, head.to_owned()),
+            (Kind::Piece, "b".to_owned()),
+            (Kind::Piece, "a".to_owned()),
+            (Kind::Piece, "*".repeat(MOST_PIECE_BYTES)),
+            (Kind::Piece, "*".to_owned()),
+            (Kind::End, String::new()),
+            (Kind::Head, head.to_owned()),
+            (Kind::End, String::new()),
+            (Kind::Head, head.to_owned()),
+            (Kind::Piece, "b".to_owned()),
+            (Kind::Exception, broken.to_owned()),
+            (Kind::Value, "4".to_owned()),
+        ];
+        assert_eq!(answers, expected);
     }
 
     #[test]

@@ -22,7 +22,7 @@ use std::mem::ManuallyDrop;
 use std::rc::Rc;
 
 use refunction_adapter::given::is_imported;
-use refunction_adapter::{Adapter, BootError, Exception, Invocation, Runtime, archive};
+use refunction_adapter::{Adapter, Answer, BootError, Exception, Invocation, Runtime, archive};
 use refunction_protocol::Function;
 use rquickjs::{Persistent, Runtime as Engine};
 use serde_json::value::RawValue;
@@ -123,6 +123,14 @@ impl Booted {
     }
 }
 
+impl JavaScript {
+    fn loaded(&mut self) -> Result<&mut Realm, Exception> {
+        let booted = self.booted.as_mut().ok_or_else(not_booted)?;
+        let loaded = booted.loaded.as_mut();
+        loaded.ok_or_else(|| refusal("NotLoaded", "no function is loaded"))
+    }
+}
+
 impl Adapter for JavaScript {
     fn runtime(&self) -> Runtime {
         Runtime {
@@ -215,13 +223,18 @@ impl Adapter for JavaScript {
     }
 
     fn invoke(&mut self, invocation: &Invocation) -> Result<Box<RawValue>, Exception> {
-        let Some(booted) = &mut self.booted else {
-            return Err(not_booted());
-        };
-        match &mut booted.loaded {
-            Some(realm) => realm.invoke(invocation),
-            None => Err(refusal("NotLoaded", "no function is loaded")),
+        match self.answer(invocation)? {
+            Answer::Whole(value) => Ok(value),
+            Answer::Streamed(_) => Err(refusal("TypeError", "the result comes in pieces")),
         }
+    }
+
+    fn answer(&mut self, invocation: &Invocation) -> Result<Answer, Exception> {
+        self.loaded()?.answer(invocation)
+    }
+
+    fn next_piece(&mut self) -> Result<Option<Vec<u8>>, Exception> {
+        self.loaded()?.next_piece()
     }
 }
 

@@ -5,10 +5,10 @@ use std::ffi::{OsStr, OsString};
 use std::rc::Rc;
 
 use refunction_adapter::given::{listing, split_handler};
-use refunction_adapter::{Exception, Invocation};
+use refunction_adapter::{Answer, Exception, Head, Invocation};
 use refunction_protocol::Function as Tenant;
 use rquickjs::context::intrinsic;
-use rquickjs::{Context, Ctx, Function, Module, Object, Persistent, Runtime, Value};
+use rquickjs::{Context, Ctx, Function, Module, Object, Persistent, Runtime, TypedArray, Value};
 use serde_json::value::RawValue;
 
 use crate::archive::Archive;
@@ -29,6 +29,8 @@ const FULFILLED: u8 = 1;
 
 pub(crate) struct Realm {
     entry: Option<Entry>,
+    /// What is still to come of an answer in pieces.
+    pieces: Option<Pieces>,
     /// The container's time zone, if the function has another.
     time_zone: Option<TimeZone>,
     shared: Rc<Shared>,
@@ -40,6 +42,12 @@ pub(crate) struct Realm {
 struct Entry {
     function: Persistent<Function<'static>>,
     is_handler: bool,
+}
+
+/// What gives the pieces of an answer, and the first of them.
+struct Pieces {
+    from: Kept,
+    first: Option<Vec<u8>>,
 }
 
 /// The value of `TZ`.
@@ -65,6 +73,7 @@ impl Realm {
         })?;
         Ok(Self {
             entry: None,
+            pieces: None,
             time_zone: None,
             shared: Rc::clone(shared),
             runtime: runtime.clone(),
@@ -273,7 +282,8 @@ impl Realm {
     }
 
     /// Calls the function.
-    pub(crate) fn invoke(&mut self, invocation: &Invocation) -> Result<Box<RawValue>, Exception> {
+    pub(crate) fn answer(&mut self, invocation: &Invocation) -> Result<Answer, Exception> {
+        self.pieces = None;
         if !invocation.env.is_empty() {
             self.set_environment(&invocation.env)?;
         }
@@ -289,18 +299,88 @@ impl Realm {
                 Some(deadline) => Value::new_number(ctx.clone(), deadline as f64),
                 None => Value::new_undefined(ctx.clone()),
             };
+            let caller = match invocation.caller.told() {
+                Some(caller) => ctx.json_parse(caller)?,
+                None => Value::new_undefined(ctx.clone()),
+            };
             let id = invocation.id.as_str();
             self.shared.call(
                 ctx,
                 "begin",
-                (function, entry.is_handler, argument, id, deadline),
+                (function, entry.is_handler, argument, id, deadline, caller),
             )
         })?;
         let result = self.run(&token)?;
+        let from = self.with(|ctx| {
+            let result = result.clone().restore(ctx)?;
+            let from: Value<'_> = self.shared.call(ctx, "piecesOf", (result,))?;
+            (!from.is_undefined()).then(|| keep(ctx, from)).transpose()
+        })?;
+        if let Some(from) = from {
+            return self.begin(from).map(Answer::Streamed);
+        }
         let text: String =
             self.with(|ctx| self.shared.call(ctx, "encode", (result.restore(ctx)?,)))?;
         RawValue::from_string(text)
+            .map(Answer::Whole)
             .map_err(|error| refusal("TypeError", format!("the result is not JSON: {error}")))
+    }
+
+    /// Asks for the first piece, which says what the answer is.
+    fn begin(&mut self, from: Kept) -> Result<Head, Exception> {
+        let first = self.pull(&from)?;
+        let head = match &first {
+            Some((kind, _)) => Head::of_type(kind),
+            None => Head {
+                status: 200,
+                headers: Vec::new(),
+            },
+        };
+        let first = first.map(|(_, bytes)| bytes);
+        self.pieces = first.is_some().then_some(Pieces { from, first });
+        Ok(head)
+    }
+
+    /// The next piece of the answer in hand.
+    pub(crate) fn next_piece(&mut self) -> Result<Option<Vec<u8>>, Exception> {
+        let Some(Pieces { from, first }) = self.pieces.take() else {
+            return Ok(None);
+        };
+        let mut piece = first;
+        // None is sent that is empty.
+        while piece.as_ref().is_none_or(Vec::is_empty) {
+            match self.pull(&from)? {
+                Some((_, bytes)) => piece = Some(bytes),
+                None => return Ok(None),
+            }
+        }
+        self.pieces = Some(Pieces { from, first: None });
+        Ok(piece)
+    }
+
+    /// The type and the bytes of the next item.
+    fn pull(&self, from: &Kept) -> Result<Option<(String, Vec<u8>)>, Exception> {
+        let step = |name: &str| {
+            let token = self.with(|ctx| {
+                let from = from.clone().restore(ctx)?;
+                self.shared.call(ctx, name, (from,))
+            })?;
+            self.run(&token)
+        };
+        let pulled = step("nextStep").and_then(|step| {
+            self.with(|ctx| {
+                let piece: Option<Object<'_>> =
+                    self.shared.call(ctx, "pieceOf", (step.restore(ctx)?,))?;
+                let Some(piece) = piece else { return Ok(None) };
+                let bytes: TypedArray<'_, u8> = piece.get("bytes")?;
+                Ok(Some((piece.get("kind")?, embed::bytes(&bytes))))
+            })
+        });
+        if pulled.is_err() {
+            // The function hears that nobody asks for more; what it says to that is too late.
+            let _ = step("lastStep");
+        }
+        pulled
     }
 
     /// Drives the event loop until there is an outcome.

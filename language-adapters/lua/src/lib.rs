@@ -13,7 +13,7 @@ use std::path::Path;
 
 use refunction_adapter::archive::Archive;
 use refunction_adapter::given::{check_environment, is_imported, listing, split_handler};
-use refunction_adapter::{Adapter, BootError, Exception, Invocation, Runtime};
+use refunction_adapter::{Adapter, Answer, BootError, Exception, Invocation, Runtime};
 use refunction_protocol::Function;
 use serde_json::value::RawValue;
 
@@ -256,13 +256,25 @@ impl Adapter for Lua {
     }
 
     fn invoke(&mut self, invocation: &Invocation) -> Result<Box<RawValue>, Exception> {
+        match self.answer(invocation)? {
+            Answer::Whole(value) => Ok(value),
+            Answer::Streamed(_) => Err(refusal("error", "the result comes in pieces")),
+        }
+    }
+
+    fn next_piece(&mut self) -> Result<Option<Vec<u8>>, Exception> {
+        let loaded = self.booted.as_ref().and_then(|it| it.loaded.as_ref());
+        loaded.map_or(Ok(None), State::next_piece)
+    }
+
+    fn answer(&mut self, invocation: &Invocation) -> Result<Answer, Exception> {
         let Some(booted) = &mut self.booted else {
             return Err(not_booted());
         };
         check_environment(&invocation.env)?;
         booted.environment.add(&invocation.env);
         match &booted.loaded {
-            Some(state) => state.invoke(invocation),
+            Some(state) => state.answer(invocation),
             None => Err(refusal("NotLoaded", "no function is loaded")),
         }
     }

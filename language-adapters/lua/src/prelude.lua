@@ -8,6 +8,8 @@ local error, getmetatable, load, next, pcall, rawget, setmetatable, tostring, ty
   error, getmetatable, load, next, pcall, rawget, setmetatable, tostring, type, xpcall
 local format, gsub, match, sort = string.format, string.gsub, string.match, table.sort
 local traceback, require = debug.traceback, require
+local getenv, stdout = os.getenv, io.stdout
+local close, resume, status = coroutine.close, coroutine.resume, coroutine.status
 
 -- Line by line, so that what was printed is there even of a call that is given up.
 io.stdout:setvbuf("line")
@@ -189,17 +191,73 @@ local function preload(library)
   return protected(require, library)
 end
 
--- Calls the entry.
-local function call(argument, id, deadline)
-  if not is_handler then
-    return protected(entry, argument)
-  end
-  return protected(entry, argument, {
+-- A variable, if it says something.
+local function variable(name, otherwise)
+  local value = getenv(name)
+  return value ~= "" and value or otherwise
+end
+
+-- What a handler is given beside the event, as Lambda has it.
+local function context_of(id, deadline, caller)
+  local name = variable("AWS_LAMBDA_FUNCTION_NAME", "function")
+  local region = variable("AWS_REGION", variable("AWS_DEFAULT_REGION", "us-east-1"))
+  local account = variable("AWS_ACCOUNT_ID", "012345678912")
+  local identity = caller.cognito_identity
+  return {
     aws_request_id = id,
+    function_name = name,
+    function_version = variable("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
+    memory_limit_in_mb = variable("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128"),
+    invoked_function_arn = caller.invoked_function_arn
+      or format("arn:aws:lambda:%s:%s:function:%s", region, account, name),
+    log_group_name = variable("AWS_LAMBDA_LOG_GROUP_NAME", "/aws/lambda/" .. name),
+    log_stream_name = variable("AWS_LAMBDA_LOG_STREAM_NAME", "$LATEST"),
+    client_context = caller.client_context,
+    identity = identity and {
+      cognito_identity_id = identity.cognitoIdentityId,
+      cognito_identity_pool_id = identity.cognitoIdentityPoolId,
+    },
+    tenant_id = caller.tenant_id,
     get_remaining_time_in_millis = function()
       return native.remaining(deadline)
     end,
-  })
+    log = function(message)
+      stdout:write(tostring(message), "\n")
+    end,
+  }
 end
 
-return start, call, preload
+-- Calls the entry.
+local function call(argument, id, deadline, caller)
+  if not is_handler then
+    return protected(entry, argument)
+  end
+  return protected(entry, argument, context_of(id, deadline, caller or {}))
+end
+
+local function went_on(thread, is_done, ...)
+  if not is_done then
+    frames = traceback(thread, "")
+    return describe(...)
+  end
+  -- What it returns is no item: it has ended.
+  if status(thread) ~= "dead" then
+    return true, { (...) }
+  end
+  return true
+end
+
+-- The next item of a coroutine, in a table; nothing after the last.
+local function go_on(thread)
+  if status(thread) == "dead" then
+    return true
+  end
+  return went_on(thread, resume(thread))
+end
+
+-- Nobody asks for more.
+local function stop(thread)
+  return protected(close, thread)
+end
+
+return start, call, preload, go_on, stop

@@ -6,10 +6,10 @@ use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use mlua::chunk::ChunkMode;
-use mlua::{Function, Lua, LuaString, MultiValue, Table, Value};
+use mlua::{Function, Lua, LuaString, MultiValue, Table, Thread, Value};
 use refunction_adapter::archive::Archive;
 use refunction_adapter::given::listing;
-use refunction_adapter::{Exception, Invocation};
+use refunction_adapter::{Answer, Exception, Head, Invocation};
 use serde_json::value::RawValue;
 
 use crate::embed;
@@ -44,7 +44,16 @@ pub(crate) struct State {
     start: Function,
     call: Function,
     preload: Function,
+    go_on: Function,
+    stop: Function,
     seed: Function,
+    pieces: RefCell<Option<Pieces>>,
+}
+
+/// What gives the pieces of an answer, and the first of them.
+struct Pieces {
+    from: Thread,
+    first: Option<Vec<u8>>,
 }
 
 impl State {
@@ -62,7 +71,7 @@ impl State {
         let archive = Rc::new(RefCell::new(None));
         let natives = natives(&lua, &json, &archive)?;
         let path = lua.create_string(search_path(root))?;
-        let (start, call, preload) = lua
+        let (start, call, preload, go_on, stop) = lua
             .load(PRELUDE)
             .set_name("=refunction")
             .set_mode(ChunkMode::Text)
@@ -75,7 +84,10 @@ impl State {
             start,
             call,
             preload,
+            go_on,
+            stop,
             seed,
+            pieces: RefCell::default(),
         })
     }
 
@@ -123,16 +135,81 @@ impl State {
     }
 
     /// Calls the function.
-    pub(crate) fn invoke(&self, invocation: &Invocation) -> Result<Box<RawValue>, Exception> {
+    pub(crate) fn answer(&self, invocation: &Invocation) -> Result<Answer, Exception> {
+        self.pieces.replace(None);
         let answer = self.call(invocation);
         embed::flush();
         let result = outcome(answer?)?.unwrap_or(Value::Nil);
+        if let Value::Thread(from) = result {
+            return self.begin(from).map(Answer::Streamed);
+        }
         let text = self
             .json
             .encode("the result", &result)
             .map_err(|reason| refusal("NotJSON", reason))?;
         RawValue::from_string(text)
+            .map(Answer::Whole)
             .map_err(|error| refusal("NotJSON", format!("the result is not JSON: {error}")))
+    }
+
+    /// Asks for the first piece, which says what the answer is.
+    fn begin(&self, from: Thread) -> Result<Head, Exception> {
+        let first = self.pull(&from)?;
+        let head = match &first {
+            Some((kind, _)) => Head::of_type(kind),
+            None => Head {
+                status: 200,
+                headers: Vec::new(),
+            },
+        };
+        if let Some((_, first)) = first {
+            let first = Some(first);
+            self.pieces.replace(Some(Pieces { from, first }));
+        }
+        Ok(head)
+    }
+
+    /// The next piece of the answer in hand.
+    pub(crate) fn next_piece(&self) -> Result<Option<Vec<u8>>, Exception> {
+        let Some(Pieces { from, first }) = self.pieces.take() else {
+            return Ok(None);
+        };
+        let mut piece = first;
+        // None is sent that is empty.
+        while piece.as_ref().is_none_or(Vec::is_empty) {
+            match self.pull(&from)? {
+                Some((_, bytes)) => piece = Some(bytes),
+                None => return Ok(None),
+            }
+        }
+        self.pieces.replace(Some(Pieces { from, first: None }));
+        Ok(piece)
+    }
+
+    /// The type and the bytes of the next item.
+    fn pull(&self, from: &Thread) -> Result<Option<(&'static str, Vec<u8>)>, Exception> {
+        let answer = self.go_on.call::<MultiValue>(from);
+        embed::flush();
+        let item = match outcome(answer.map_err(|error| internal(&error))?)? {
+            Some(Value::Table(item)) => item.raw_get(1).map_err(|error| internal(&error))?,
+            _ => return Ok(None),
+        };
+        if let Value::String(text) = &item {
+            let kind = match text.to_str() {
+                Ok(_) => "text/plain; charset=utf-8",
+                Err(_) => "application/octet-stream",
+            };
+            return Ok(Some((kind, text.as_bytes().to_vec())));
+        }
+        match self.json.encode("the item", &item) {
+            Ok(line) => Ok(Some(("application/x-ndjson", format!("{line}\n").into()))),
+            Err(reason) => {
+                // It hears that nobody asks for more; what it says to that is too late.
+                let _ = self.stop.call::<MultiValue>(from);
+                embed::flush();
+                Err(refusal("NotJSON", reason))
+            }
+        }
     }
 
     fn call(&self, invocation: &Invocation) -> Result<MultiValue, Exception> {
@@ -146,9 +223,14 @@ impl State {
         } else {
             argument
         };
+        let caller = invocation.caller.told();
+        let caller = caller
+            .map(|caller| self.json.decode(&self.lua, caller.as_bytes()))
+            .transpose()
+            .map_err(|error| refusal("error", format!("the context: {error}")))?;
         let deadline = invocation.deadline_unix_ms;
         self.call
-            .call((argument, invocation.id.as_str(), deadline))
+            .call((argument, invocation.id.as_str(), deadline, caller))
             .map_err(|error| internal(&error))
     }
 }

@@ -10,6 +10,8 @@ const url = require('node:url');
 const v8 = require('node:v8');
 const vm = require('node:vm');
 const zlib = require('node:zlib');
+const http = require('node:http');
+const { Writable } = require('node:stream');
 const crypto = require('node:crypto');
 const Module = require('node:module');
 const inspect = require('node:util').inspect;
@@ -77,10 +79,20 @@ let isWarming = false;
 
 function answer(kind, text) {
   const length = Buffer.byteLength(text);
+  const frame = newFrame(kind, length);
+  frame.utf8Write(text, HEADER_BYTES);
+  write(frame);
+}
+
+function newFrame(kind, length) {
   const frame = Buffer.allocUnsafe(HEADER_BYTES + length);
   frame.writeUInt32LE(length, 0);
   frame.latin1Write(kind, 4);
-  frame.utf8Write(text, HEADER_BYTES);
+  return frame;
+}
+
+// Waits where nobody takes it, and with it everything of the call.
+function write(frame) {
   if (isWarming) return;
   for (let written = 0; written < frame.length;) {
     written += orEnd(() => writeSync(ANSWERS, frame, written));
@@ -437,7 +449,7 @@ function flush(then) {
 
 // As Lambda has it. An answer does not wait for what else is in the event loop: between
 // calls nothing goes on.
-function contextOf({ id, deadline_unix_ms: deadline, client_context: client }, callback) {
+function contextOf({ id, deadline_unix_ms: deadline, caller }, callback) {
   const { env } = process;
   const name = env.AWS_LAMBDA_FUNCTION_NAME || 'function';
   const region = env.AWS_REGION || env.AWS_DEFAULT_REGION || 'us-east-1';
@@ -447,13 +459,14 @@ function contextOf({ id, deadline_unix_ms: deadline, client_context: client }, c
     functionName: name,
     functionVersion: env.AWS_LAMBDA_FUNCTION_VERSION || '$LATEST',
     memoryLimitInMB: env.AWS_LAMBDA_FUNCTION_MEMORY_SIZE || '128',
-    invokedFunctionArn: `arn:aws:lambda:${region}:${account}:function:${name}`,
+    invokedFunctionArn: caller?.invoked_function_arn || `arn:aws:lambda:${region}:${account}:function:${name}`,
     logGroupName: env.AWS_LAMBDA_LOG_GROUP_NAME || `/aws/lambda/${name}`,
     logStreamName: env.AWS_LAMBDA_LOG_STREAM_NAME || '$LATEST',
     awsRequestId: id,
     callbackWaitsForEmptyEventLoop: true,
-    clientContext: client,
-    identity: undefined,
+    clientContext: caller?.client_context,
+    identity: caller?.cognito_identity,
+    tenantId: caller?.tenant_id,
     getRemainingTimeInMillis: () => Math.max(0, end - now()),
     done: callback,
     fail: (error) => callback(error ?? new Failure('the function failed and gave no error')),
@@ -462,27 +475,40 @@ function contextOf({ id, deadline_unix_ms: deadline, client_context: client }, c
 }
 
 function encode(result) {
-  const text = stringify(result);
+  let text;
+  try {
+    text = stringify(result);
+  } catch (error) {
+    const { error_type, message } = describe(error);
+    throw new Refusal(error_type, `the result is not JSON: ${message}`);
+  }
   return text === undefined ? 'null' : text;
 }
 
 function invoke(invocation) {
   const done = begin((failure, result) => {
     if (failure) return answer('x', stringify(describe(failure.thrown)));
+    if (result === STREAMED) return answer('e', '');
     let text;
     try {
       text = encode(result);
     } catch (error) {
-      const { error_type, message } = describe(error);
-      return answer('x', stringify({ error_type, message: `the result is not JSON: ${message}`, stack: '' }));
+      return answer('x', stringify(describe(error)));
     }
     answer('v', text);
   });
   const fail = (thrown) => done({ thrown });
-  const succeed = (result) => done(null, result);
+  const succeed = (result) => {
+    if (!isStream(result)) return done(null, result);
+    giveAll(result, new Pieces(done)).catch(fail);
+  };
   try {
     if (!entry) throw new Refusal('NotLoaded', 'no function is loaded');
     if (invocation.env) Object.assign(process.env, invocation.env);
+    if (entry[STREAMING] === 'response') {
+      respond(invocation, new Pieces(done)).catch(fail);
+      return;
+    }
     const callback = (error, result) => (error ? fail(error) : succeed(result));
     const context = takesContext && contextOf(invocation, callback);
     const call = takesContext ? entry(invocation.data, context, callback) : entry(invocation.data);
@@ -494,6 +520,152 @@ function invoke(invocation) {
   } catch (error) {
     fail(error);
   }
+}
+
+// --- answers in pieces -----------------------------------------------------------
+
+// Bytes of one piece; what is longer is cut.
+const MOST_PIECE_BYTES = 64 * 1024;
+const STREAMED = Symbol('streamed');
+
+function isStream(result) {
+  if (typeof result !== 'object' || result === null) return false;
+  return typeof result[Symbol.asyncIterator] === 'function'
+    || (typeof result[Symbol.iterator] === 'function' && typeof result.next === 'function');
+}
+
+// An item's bytes, and the type of media that is made of such.
+function pieceOf(item) {
+  if (typeof item === 'string') return ['text/plain; charset=utf-8', Buffer.from(item)];
+  if (ArrayBuffer.isView(item)) {
+    return ['application/octet-stream', Buffer.from(item.buffer, item.byteOffset, item.byteLength)];
+  }
+  if (item instanceof ArrayBuffer) return ['application/octet-stream', Buffer.from(item)];
+  return ['application/x-ndjson', Buffer.from(`${encode(item)}\n`)];
+}
+
+// The answer to one call, piece by piece.
+class Pieces {
+  #done;
+  #isBegun = false;
+  #head = { status: 200, headers: [] };
+
+  constructor(done) {
+    this.#done = done;
+  }
+
+  // The call has ended otherwise, and this is nobody's answer.
+  get isOver() {
+    return settle !== this.#done;
+  }
+
+  describe({ statusCode, headers, cookies }) {
+    const status = Number(statusCode ?? 200);
+    if (!(Number.isInteger(status) && status >= 200 && status <= 999)) {
+      throw new RangeError(`${statusCode} is not the status of an answer`);
+    }
+    const pairs = Object.entries(headers ?? {}).flatMap(([name, value]) => [value].flat().map((it) => [name, String(it)]));
+    for (const cookie of cookies ?? []) pairs.push(['set-cookie', String(cookie)]);
+    for (const [name, value] of pairs) {
+      http.validateHeaderName(name);
+      http.validateHeaderValue(name, value);
+    }
+    this.#head = { status, headers: pairs };
+  }
+
+  setType(kind) {
+    http.validateHeaderValue('content-type', kind);
+    const others = this.#head.headers.filter(([name]) => name.toLowerCase() !== 'content-type');
+    this.#head.headers = [...others, ['content-type', kind]];
+  }
+
+  begin(kind) {
+    if (this.#isBegun) return;
+    this.#isBegun = true;
+    if (kind && !this.#head.headers.some(([name]) => name.toLowerCase() === 'content-type')) this.setType(kind);
+    answer('h', stringify(this.#head));
+  }
+
+  give(item) {
+    const [kind, bytes] = pieceOf(item);
+    this.begin(kind);
+    for (let at = 0; at < bytes.length; at += MOST_PIECE_BYTES) {
+      const piece = bytes.subarray(at, at + MOST_PIECE_BYTES);
+      const frame = newFrame('p', piece.length);
+      frame.set(piece, HEADER_BYTES);
+      write(frame);
+    }
+  }
+
+  end() {
+    if (this.isOver) return;
+    this.begin();
+    this.#done(null, STREAMED);
+  }
+}
+
+async function giveAll(items, pieces) {
+  for await (const item of items) {
+    if (pieces.isOver) return;
+    pieces.give(item);
+  }
+  pieces.end();
+}
+
+// --- Lambda's form of it -----------------------------------------------------------
+
+// As Lambda's own runtime marks a handler.
+const STREAMING = Symbol.for('aws.lambda.runtime.handler.streaming');
+const underneath = new WeakMap();
+
+class ResponseStream extends Writable {
+  #pieces;
+
+  constructor(pieces) {
+    super({ decodeStrings: true });
+    this.#pieces = pieces;
+    underneath.set(this, pieces);
+  }
+
+  setContentType(kind) {
+    this.#pieces.setType(kind);
+  }
+
+  _write(chunk, encoding, done) {
+    try {
+      if (!this.#pieces.isOver) this.#pieces.give(chunk);
+      done();
+    } catch (error) {
+      done(error);
+    }
+  }
+}
+
+function offerStreaming() {
+  const awslambda = {
+    streamifyResponse(handler) {
+      handler[STREAMING] = 'response';
+      return handler;
+    },
+    HttpResponseStream: {
+      from(stream, about) {
+        underneath.get(stream).describe(about ?? {});
+        return stream;
+      },
+    },
+  };
+  Object.defineProperty(globalThis, 'awslambda', { value: awslambda, writable: true, configurable: true });
+}
+
+async function respond(invocation, pieces) {
+  const response = new ResponseStream(pieces);
+  const finished = new Promise((resolve, reject) => {
+    response.once('finish', resolve);
+    response.once('error', reject);
+  });
+  const fail = () => { throw new Refusal('Error', 'a handler that streams its response returns, and is given no callback'); };
+  await Promise.all([entry(invocation.data, response, contextOf(invocation, fail)), finished]);
+  pieces.end();
 }
 
 function handle({ kind, value }) {
@@ -535,6 +707,7 @@ function boot() {
     const own = Object.getOwnPropertyDescriptor(globalThis, name);
     if (own?.configurable && !['console', 'process', 'crypto'].includes(name)) delete globalThis[name];
   }
+  offerStreaming();
   for (const name of COMMON) Module.createRequire(path.join(root, 'x'))(`node:${name}`);
   process.stdout;
   process.stderr;
@@ -608,6 +781,7 @@ const WARM = [
       return { echo: args, numbers: [1, 2.5, null, true], text: '\u00fc' };
     }` },
   { code: 'exports.main = async (args) => { if (args.raise) throw new Error("warm"); return args; };', main: 'main' },
+  { code: 'exports.main = async function* (args) { yield "a"; if (args.raise) throw new Error("warm"); yield args; };', main: 'main' },
   { code: 'exports.handler = (event, context, callback) => callback(event.raise ? new Error("warm") : null, event);', handler: 'function.handler' },
   { code: 'function main( {' },
 ];

@@ -94,6 +94,8 @@ _reseeders = ()
 _template_modules = frozenset()
 _fork_hooks = 0
 _filling = []
+# What is still to come of an answer in pieces.
+_stream = None
 
 
 class Refusal(Exception):
@@ -109,6 +111,8 @@ class Loaded:
 
     def __init__(self):
         self.entry = None
+        # A WSGI or ASGI application, in the entry's place.
+        self.application = None
         self.name = None
         self.arity = 1
         self.takes_context = False
@@ -182,7 +186,7 @@ def import_function(handler):
     _warm()
     threads = _threads()
     with _counting_fork_hooks():
-        failure = load("", False, None, handler, {})
+        failure = _import_application(handler) if ":" in handler else load("", False, None, handler, {})
     if failure is not None:
         return failure
     started = _threads() - threads
@@ -196,6 +200,20 @@ def import_function(handler):
     _imported = (handler, _loaded)
     _loaded = Loaded()
     return None
+
+
+def _import_application(handler):
+    path, _, attribute = handler.partition(":")
+    name = path.replace("/", ".")
+    try:
+        if not attribute or not all(name.split(".")):
+            raise Refusal("EntryNotFound", f"the application {handler!r} is not of the form module:application")
+        _loaded.application = _find_application(_import_from_image(name), attribute)
+        return None
+    except BaseException as error:
+        return _describe(error)
+    finally:
+        _flush()
 
 
 class _counting_fork_hooks:
@@ -382,6 +400,9 @@ def load(code, binary, main, handler, env):
         imported, it = _imported
         if imported is not None and handler == imported and not binary and not code.strip():
             _loaded.entry, _loaded.name, _loaded.arity = it.entry, it.name, it.arity
+            _loaded.application = it.application
+            if it.application is not None:
+                it.application.start()
             return None
         if binary:
             module, attribute = _load_archive(code, main, handler)
@@ -404,6 +425,7 @@ def load(code, binary, main, handler, env):
 def _unload():
     global _loaded
     before, _loaded = _loaded, Loaded()
+    _end_stream()
     if before.runner is not None:
         try:
             before.runner.close()
@@ -518,11 +540,15 @@ def _load_source(code, main, handler):
 
 def _load_image(handler):
     name, attribute = _split_handler(handler)
+    return _import_from_image(name), attribute
+
+
+def _import_from_image(name):
     _refuse_taken(name)
     _invalidate_caches()
     _loaded.owned.append(name)
     _import(name)
-    return _modules[name], attribute
+    return _modules[name]
 
 
 def _load_archive(code, main, handler):
@@ -696,11 +722,12 @@ def _arity(entry, most):
 # --- calling -----------------------------------------------------------------
 
 
-class Identity:
-    """Lambda's: who called, which is nobody that has an identity here."""
+class CognitoIdentity:
+    """Lambda's: who called, as Cognito knows them."""
 
-    cognito_identity_id = None
-    cognito_identity_pool_id = None
+    def __init__(self, said):
+        self.cognito_identity_id = said.get("cognitoIdentityId")
+        self.cognito_identity_pool_id = said.get("cognitoIdentityPoolId")
 
 
 class Client:
@@ -724,7 +751,8 @@ class ClientContext:
 class Context:
     """What a handler is given beside the event, as Lambda has it."""
 
-    def __init__(self, request_id, deadline, client):
+    def __init__(self, request_id, deadline, caller):
+        said = {} if caller is None else _scan(caller, 0)[0]
         get = _environ.get
         name = get("AWS_LAMBDA_FUNCTION_NAME") or SOURCE_MODULE
         region = get("AWS_REGION") or get("AWS_DEFAULT_REGION") or "us-east-1"
@@ -733,11 +761,16 @@ class Context:
         self.function_name = name
         self.function_version = get("AWS_LAMBDA_FUNCTION_VERSION") or "$LATEST"
         self.memory_limit_in_mb = get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE") or "128"
-        self.invoked_function_arn = f"arn:aws:lambda:{region}:{account}:function:{name}"
+        self.invoked_function_arn = said.get("invoked_function_arn") or f"arn:aws:lambda:{region}:{account}:function:{name}"
         self.log_group_name = get("AWS_LAMBDA_LOG_GROUP_NAME") or f"/aws/lambda/{name}"
         self.log_stream_name = get("AWS_LAMBDA_LOG_STREAM_NAME") or "$LATEST"
-        self.client_context = None if client is None else ClientContext(_scan(client, 0)[0])
-        self.identity = Identity()
+        client, identity = said.get("client_context"), said.get("cognito_identity")
+        client = client if isinstance(client, dict) else None
+        self.client_context = None if client is None else ClientContext(client)
+        trace = (client or {}).get("w3c")
+        self._trace = trace if isinstance(trace, dict) else {}
+        self.identity = CognitoIdentity(identity if isinstance(identity, dict) else {})
+        self.tenant_id = said.get("tenant_id")
         if deadline is None:
             try:
                 seconds = float(get("AWS_LAMBDA_FUNCTION_TIMEOUT") or 900)
@@ -749,34 +782,42 @@ class Context:
     def get_remaining_time_in_millis(self):
         return max(0, int(self._deadline - _now() * 1000))
 
+    def w3c(self):
+        """What the caller said of the trace that this is a part of."""
+        names = ("traceparent", "tracestate", "baggage")
+        return {name: self._trace[name] for name in names if isinstance(self._trace.get(name), str)}
+
     def log(self, message):
         text = str(message)
         sys.stdout.write(text if text.endswith("\n") else text + "\n")
 
 
-def invoke(request_id, deadline, text, env=(), client=None):
-    """Calls the function; the result as JSON text, or what went wrong."""
-    if _loaded.entry is None:
+def invoke(request_id, deadline, text, env=(), caller=None):
+    """Calls the function; the result as JSON text, a status and headers where it comes in
+    pieces, or what went wrong."""
+    if _loaded.entry is None and _loaded.application is None:
         return "NotLoaded", "no function is loaded", ""
     try:
         if env:
             _set_environment(env)
         argument, _ = _scan(text, 0)
-        result = _call(request_id, deadline, client, argument)
-        return _encode(result)
+        if _loaded.application is not None:
+            return _call_application(_loaded.application, argument)
+        result = _call(request_id, deadline, caller, argument)
+        return _begin_stream(result) if _is_stream(result) else _encode(result)
     except BaseException as error:
         return _describe(error)
     finally:
         _flush()
 
 
-def _call(request_id, deadline, client, argument):
+def _call(request_id, deadline, caller, argument):
     entry = _loaded.entry
     arity = _loaded.arity
     if arity == 1:
         result = entry(argument)
     elif arity == 2:
-        result = entry(argument, Context(request_id, deadline, client))
+        result = entry(argument, Context(request_id, deadline, caller))
     else:
         result = entry()
     if hasattr(type(result), "__await__"):
@@ -787,10 +828,14 @@ def _call(request_id, deadline, client, argument):
 def _wait(awaitable):
     """Runs until the result is there, on one event loop for all calls: what a
     function keeps between calls, such as a client's connections, belongs to it."""
+    return _runner().run(_await(awaitable))
+
+
+def _runner():
     runner = _loaded.runner
     if runner is None or runner.get_loop().is_closed():
         runner = _loaded.runner = _Runner()
-    return runner.run(_await(awaitable))
+    return runner
 
 
 async def _await(awaitable):

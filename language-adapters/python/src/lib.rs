@@ -12,13 +12,15 @@ pub mod sabotage;
 use std::collections::BTreeMap;
 
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple};
-use refunction_adapter::{Adapter, BootError, Exception, Invocation, Runtime};
+use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
+use refunction_adapter::{Adapter, Answer, BootError, Exception, Head, Invocation, Runtime};
 use refunction_protocol::Function;
 use serde_json::value::RawValue;
 
 /// Python's half of the adapter. Its file name marks the frames that no tenant sees.
 const BOOTSTRAP: &str = include_str!("bootstrap.py");
+/// The rest of it, in the same namespace.
+const PARTS: [&str; 2] = [include_str!("streams.py"), include_str!("applications.py")];
 const BOOTSTRAP_FILE: &str = "<refunction>";
 
 /// The variables that say where an image keeps its function's files.
@@ -40,6 +42,7 @@ struct Booted {
     after_restore: Py<PyAny>,
     load: Py<PyAny>,
     invoke: Py<PyAny>,
+    next_piece: Py<PyAny>,
 }
 
 impl Python {
@@ -174,12 +177,19 @@ impl Adapter for Python {
     }
 
     fn invoke(&mut self, invocation: &Invocation) -> Result<Box<RawValue>, Exception> {
+        match self.answer(invocation)? {
+            Answer::Whole(value) => Ok(value),
+            Answer::Streamed(_) => Err(plain("TypeError", "the result comes in pieces")),
+        }
+    }
+
+    fn answer(&mut self, invocation: &Invocation) -> Result<Answer, Exception> {
         let Some(booted) = &self.booted else {
             return Err(not_booted());
         };
         let outcome = pyo3::Python::attach(|py| {
             let env = variables(py, &invocation.env)?;
-            let client = invocation.client_context.as_ref().map(|it| it.get());
+            let caller = invocation.caller.told();
             let answer = booted
                 .invoke
                 .call1(
@@ -189,17 +199,34 @@ impl Adapter for Python {
                         invocation.deadline_unix_ms,
                         invocation.data.get(),
                         env,
-                        client,
+                        caller,
                     ),
                 )
                 .map_err(|error| ours(py, &error))?;
             let answer = answer.bind(py);
             match answer.cast::<PyString>() {
-                Ok(text) => result(text),
-                Err(_) => Err(answer.cast::<PyTuple>().map_or_else(
-                    |_| plain("SystemError", "the adapter gave no answer"),
-                    exception,
-                )),
+                Ok(text) => result(text).map(Answer::Whole),
+                Err(_) => match answer.extract() {
+                    Ok((status, headers)) => Ok(Answer::Streamed(Head { status, headers })),
+                    Err(_) => Err(failure(answer)),
+                },
+            }
+        });
+        embed::flush_c_streams();
+        outcome
+    }
+
+    fn next_piece(&mut self) -> Result<Option<Vec<u8>>, Exception> {
+        let Some(booted) = &self.booted else {
+            return Err(not_booted());
+        };
+        let outcome = pyo3::Python::attach(|py| {
+            let piece = booted.next_piece.call0(py);
+            let piece = piece.map_err(|error| ours(py, &error))?.into_bound(py);
+            match piece.cast::<PyBytes>() {
+                Ok(bytes) => Ok(Some(bytes.as_bytes().to_vec())),
+                Err(_) if piece.is_none() => Ok(None),
+                Err(_) => Err(failure(&piece)),
             }
         });
         embed::flush_c_streams();
@@ -218,6 +245,10 @@ fn bootstrap(py: pyo3::Python<'_>, root: Option<std::ffi::OsString>) -> PyResult
     let source = BOOTSTRAP;
     let code = builtins.call_method1("compile", (source, BOOTSTRAP_FILE, "exec"))?;
     builtins.call_method1("exec", (code, &globals))?;
+    for part in PARTS {
+        let code = builtins.call_method1("compile", (part, BOOTSTRAP_FILE, "exec"))?;
+        builtins.call_method1("exec", (code, &globals))?;
+    }
     let hook =
         |name: &str| -> PyResult<Py<PyAny>> { Ok(globals.as_any().get_item(name)?.unbind()) };
     hook("boot")?.call1(py, (root,))?;
@@ -232,6 +263,7 @@ fn bootstrap(py: pyo3::Python<'_>, root: Option<std::ffi::OsString>) -> PyResult
         after_restore: hook("after_restore")?,
         load: hook("load")?,
         invoke: hook("invoke")?,
+        next_piece: hook("next_piece")?,
     })
 }
 
@@ -261,6 +293,14 @@ fn result(text: &Bound<'_, PyString>) -> Result<Box<RawValue>, Exception> {
     let text = text.to_str().map_err(|error| ours(text.py(), &error))?;
     RawValue::from_string(text.to_owned())
         .map_err(|error| plain("ValueError", &format!("the result is not JSON: {error}")))
+}
+
+/// What `bootstrap.py` answers where it could not do what it was to.
+fn failure(answer: &Bound<'_, PyAny>) -> Exception {
+    answer.cast::<PyTuple>().map_or_else(
+        |_| plain("SystemError", "the adapter gave no answer"),
+        exception,
+    )
 }
 
 /// What `bootstrap.py` made of a tenant's exception: type, message and stack.

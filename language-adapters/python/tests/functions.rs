@@ -355,9 +355,9 @@ fn results_that_are_not_json(python: &mut Python) {
             "result['a'][1] is of type set",
         ),
         (
-            "(x for x in [1])",
+            "[x for x in [(y for y in [1])]]",
             "TypeError",
-            "result is of type generator",
+            "result[0] is of type generator",
         ),
         ("b'x'", "TypeError", "result is of type bytes"),
         ("float('nan')", "ValueError", "result is nan"),

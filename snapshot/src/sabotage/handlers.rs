@@ -56,6 +56,10 @@ fn row_of(call: &str) -> &'static str {
             "memory policy (NUMA), protection keys",
         ),
         (&["mmap", "mprotect"], "memory locks"),
+        (&["rt_sigaction"], "signal dispositions"),
+        (&["tkill", "tgkill", "rt_tgsig", "pidfd_send"], SLEEPERS),
+        (&["setrlimit", "prlimit"], "resource limits"),
+        (&["alarm", "setitimer"], "interval timers"),
         (&["futex"], SLEEPERS),
         (
             &["restart"],
@@ -70,6 +74,7 @@ fn row_of(call: &str) -> &'static str {
         (&["seccomp"], "more seccomp filters"),
         (&["landlock"], "more Landlock rules"),
         (&["timer_"], "POSIX timers"),
+        (&["flock"], "… `flock` locks"),
         (&["fcntl"], "… leases, directory notifications"),
         (&["ioctl"], "what `ioctl` sets"),
         (
@@ -209,6 +214,7 @@ const NAMED: &[(&str, &str)] = &[
     ("signals:standard-dispositions", "signal dispositions"),
     ("signals:real-time-dispositions", "signal dispositions"),
     ("signals:alternate-stack", "alternate signal stack"),
+    ("signals:taken", "signal dispositions"),
     ("signals:pending", "pending signals"),
     ("signals:stopped-when-held", "stopped by a signal"),
     ("signals:stopped-meanwhile", "stopped by a signal"),

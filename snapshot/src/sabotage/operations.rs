@@ -112,8 +112,6 @@ fn called(row: Row, number: c_long, step: &Step) -> Option<&'static [&'static st
             libc::F_SETFL => &["descriptors:flags"],
             libc::F_GETFL => &["descriptors:direction"],
             libc::F_SETFD => &["descriptors:close-on-exec"],
-            // Nothing sets them but what is recorded.
-            libc::F_GETOWN | F_GETSIG => &[],
             libc::F_SETLK => &["descriptors:posix-locks"],
             libc::F_OFD_SETLK => &["descriptors:description-locks"],
             _ => return None,
@@ -138,5 +136,3 @@ fn called(row: Row, number: c_long, step: &Step) -> Option<&'static [&'static st
 }
 
 const RSEQ_FLAG_UNREGISTER: u64 = 1;
-/// `asm-generic/fcntl.h`.
-const F_GETSIG: i32 = 11;

@@ -1,8 +1,8 @@
 //! What the arguments of a call can say about it: for calls that are many in one.
 //! The values are the same on every architecture of the table.
 
-/// A condition on one argument's low 32 bits, which are all that the kernel itself
-/// looks at in those that are asked about here.
+/// A condition on arguments. But for pointers it is on their low 32 bits, which are all
+/// that the kernel itself looks at in those that are asked about here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum When {
     /// The argument of this index is one of these.
@@ -13,6 +13,10 @@ pub(super) enum When {
     Lacks(u8, u32),
     /// The argument of this index is that, and the other's that.
     IsAnd(u8, u32, u8, u32),
+    /// Some of the first bits are set, and none of the second.
+    HasBut(u8, u32, u32),
+    /// The argument of this index, all 64 bits of it, is not null.
+    Given(u8),
 }
 
 /// New namespaces, and a child that nobody would see.
@@ -24,6 +28,10 @@ pub(super) const CLONE_NEW: u32 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWPID
     | libc::CLONE_NEWNET
     | libc::CLONE_UNTRACED) as u32;
+
+/// A process that shares its parent's dispositions of signals, and is not a thread.
+pub(super) const CLONE_SIGHAND: u32 = libc::CLONE_SIGHAND as u32;
+pub(super) const CLONE_THREAD: u32 = libc::CLONE_THREAD as u32;
 
 /// Rights to write of others than the owner.
 pub(super) const WRITABLE_BY_OTHERS: u32 = libc::S_IWGRP | libc::S_IWOTH;
@@ -129,6 +137,14 @@ pub(super) const PROT_MTE: u32 = 0x20;
 pub(super) const SOL_SOCKET: u32 = libc::SOL_SOCKET as u32;
 pub(super) const SO_ZEROCOPY: u32 = libc::SO_ZEROCOPY as u32;
 
+/// Commands of fcntl(2) that take and release locks.
+pub(super) const LOCKING_FCNTL: &[u32] = &[
+    libc::F_SETLK as u32,
+    libc::F_SETLKW as u32,
+    libc::F_OFD_SETLK as u32,
+    libc::F_OFD_SETLKW as u32,
+];
+
 /// Commands of fcntl(2) that only read, or change what is compared at every rewind or
 /// goes with the descriptor. What does not: leases, notifications and hints on files
 /// that outlive the tenant; seals; the owner, signal or capacity of a pipe of the
@@ -140,15 +156,11 @@ pub(super) const FREE_FCNTL: &[u32] = &[
     libc::F_GETFL as u32,
     libc::F_SETFL as u32,
     libc::F_GETLK as u32,
-    libc::F_SETLK as u32,
-    libc::F_SETLKW as u32,
     libc::F_GETOWN as u32,
     F_GETSIG,
     F_GETOWN_EX,
     F_GETOWNER_UIDS,
     libc::F_OFD_GETLK as u32,
-    libc::F_OFD_SETLK as u32,
-    libc::F_OFD_SETLKW as u32,
     libc::F_GETLEASE as u32,
     F_DUPFD_QUERY,
     F_CREATED_QUERY,

@@ -9,15 +9,19 @@ use std::collections::BTreeMap;
 
 use seccompiler::{BpfProgram, sock_filter};
 
+use super::Note;
 use super::architecture::{Architecture, NATIVE};
 use super::arguments::When;
-use super::table::{DENIED, DENIED_WHEN, FREE, FREE_WHEN, OPENING, RECORDED_WHEN};
+use super::table::{
+    DENIED, DENIED_WHEN, FREE, FREE_WHEN, NOTED, NOTED_WHEN, OPENING, RECORDED_WHEN,
+};
 use crate::sabotage::leaves_out;
 
 /// What the kernel does with a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
     Free,
+    Noted(Note),
     Recorded,
     Denied(u16),
 }
@@ -26,6 +30,7 @@ impl Verdict {
     fn code(self) -> u32 {
         match self {
             Self::Free => libc::SECCOMP_RET_ALLOW,
+            Self::Noted(note) => libc::SECCOMP_RET_TRACE | u32::from(note.message()),
             Self::Recorded => libc::SECCOMP_RET_TRACE,
             Self::Denied(errno) => libc::SECCOMP_RET_ERRNO | u32::from(errno),
         }
@@ -122,6 +127,14 @@ fn rules() -> BTreeMap<&'static str, Rule> {
             .or_insert_with(|| UNKNOWN.clone())
             .otherwise = Verdict::Free;
     }
+    for (note, names) in NOTED {
+        for name in *names {
+            rules
+                .entry(*name)
+                .or_insert_with(|| UNKNOWN.clone())
+                .otherwise = Verdict::Noted(*note);
+        }
+    }
     for (errno, names) in DENIED {
         for name in *names {
             rules
@@ -141,6 +154,9 @@ fn rules() -> BTreeMap<&'static str, Rule> {
     for (name, when, _) in RECORDED_WHEN {
         except(*name, *when, Verdict::Recorded);
     }
+    for (name, when, note) in NOTED_WHEN {
+        except(*name, *when, Verdict::Noted(*note));
+    }
     for (name, when) in FREE_WHEN {
         except(*name, *when, Verdict::Free);
     }
@@ -158,7 +174,7 @@ fn rules_among_others() -> BTreeMap<&'static str, Rule> {
     rules
 }
 
-/// Makes free what the chosen handler denies or records.
+/// Makes free what the chosen handler denies, records or notes.
 #[cfg(feature = "sabotage")]
 fn leave_out(rules: &mut BTreeMap<&'static str, Rule>) {
     use crate::sabotage::is_chosen;
@@ -171,6 +187,7 @@ fn leave_out(rules: &mut BTreeMap<&'static str, Rule>) {
     for (name, rule) in rules {
         let otherwise = match rule.otherwise {
             Verdict::Free => None,
+            Verdict::Noted(_) => Some("noted"),
             Verdict::Recorded => Some("recorded"),
             Verdict::Denied(_) => Some("denied"),
         };
@@ -179,6 +196,7 @@ fn leave_out(rules: &mut BTreeMap<&'static str, Rule>) {
         }
         rule.exceptions.retain(|(_, verdict)| match verdict {
             Verdict::Free => true,
+            Verdict::Noted(_) => !is_chosen(&format!("noted-when:{name}")),
             Verdict::Recorded => !is_chosen(&format!("recorded-when:{name}")),
             Verdict::Denied(_) => !is_chosen(&format!("denied-when:{name}")),
         });
@@ -238,6 +256,19 @@ fn search(segments: &[Segment]) -> BpfProgram {
                 program.push(branch(EQUAL, other_value, 0, 1));
                 program.push(instruction(RETURN, verdict.code()));
             }
+            When::HasBut(index, bits, others) => {
+                program.push(load_argument(index));
+                program.push(branch(ANY_BIT, bits, 0, 2));
+                program.push(branch(ANY_BIT, others, 1, 0));
+                program.push(instruction(RETURN, verdict.code()));
+            }
+            When::Given(index) => {
+                program.push(load_argument(index));
+                program.push(branch(EQUAL, 0, 0, 2));
+                program.push(load_upper_half(index));
+                program.push(branch(EQUAL, 0, 1, 0));
+                program.push(instruction(RETURN, verdict.code()));
+            }
         }
     }
     program.push(instruction(RETURN, segment.rule.otherwise.code()));
@@ -283,6 +314,10 @@ fn load_argument(index: u8) -> sock_filter {
     instruction(LOAD, ARGUMENTS + 8 * u32::from(index))
 }
 
+fn load_upper_half(index: u8) -> sock_filter {
+    instruction(LOAD, ARGUMENTS + 8 * u32::from(index) + 4)
+}
+
 fn instruction(code: u16, k: u32) -> sock_filter {
     branch(code, k, 0, 0)
 }
@@ -312,7 +347,10 @@ mod tests {
                     accumulator = match it.k {
                         NUMBER => number,
                         ARCHITECTURE => architecture,
-                        offset => args[((offset - ARGUMENTS) / 8) as usize] as u32,
+                        offset => {
+                            let argument = args[((offset - ARGUMENTS) / 8) as usize];
+                            (argument >> (8 * (offset % 8))) as u32
+                        }
                     };
                 }
                 JUMP => at += it.k as usize,
@@ -338,7 +376,7 @@ mod tests {
 
     impl Filter {
         fn of(architecture: &'static Architecture) -> Self {
-            let program = program(architecture);
+            let program = program(architecture, &rules());
             Self {
                 architecture,
                 program,
@@ -565,7 +603,7 @@ mod tests {
         const AUDIT_ARCH_I386: u32 = 0x4000_0003;
         const AUDIT_ARCH_ARM: u32 = 0x4000_0028;
         for architecture in BOTH {
-            let program = program(architecture);
+            let program = program(architecture, &rules());
             let others = BOTH.map(|it| it.audit).into_iter();
             for audit in others.chain([AUDIT_ARCH_I386, AUDIT_ARCH_ARM]) {
                 if audit != architecture.audit {
@@ -588,7 +626,7 @@ mod tests {
     #[test]
     fn a_verdict_takes_few_steps() {
         for architecture in BOTH {
-            let program = program(architecture);
+            let program = program(architecture, &rules());
             for (number, name) in architecture.calls() {
                 let (_, steps) = run(&program, architecture.audit, number, [0; 6]);
                 assert!(steps < 40, "{name}: {steps}");

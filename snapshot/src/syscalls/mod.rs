@@ -1,8 +1,9 @@
-//! What a worker's system calls mean for a rewind: three classes, as data.
+//! What a worker's system calls mean for a rewind: four classes, as data.
 //!
 //! - *free*: whatever it changes, the rewind covers, or nothing outlives the call;
-//! - *recorded*: allowed, and the engine hears of it (`SECCOMP_RET_TRACE`); the
-//!   worker is then not rewound, for the reason that stands in the table;
+//! - *noted*: allowed, and the engine hears of it (`SECCOMP_RET_TRACE`): the rewind puts
+//!   back, or compares, what it concerns, and need not where there was none;
+//! - *recorded*: allowed, and the engine hears of it in the same way; the worker is then not rewound, for the reason that stands in the table;
 //! - *denied*, with an error that programs live with.
 //!
 //! A call that is in no list is recorded: a new kernel can make workers refork
@@ -11,22 +12,24 @@
 mod architecture;
 mod arguments;
 mod filter;
+mod note;
 mod table;
 
 use std::collections::BTreeSet;
 
 pub use filter::{filter, filter_among_others};
+pub(crate) use note::Note;
 
 use crate::row::{Row, Taint};
 use crate::tracer::Recorded;
 use architecture::NATIVE;
 use table::{OPENING, RECORDED, RECORDED_WHEN, SETS_ATTRIBUTES};
 
-/// Every entry of the table that denies or records a call of this architecture: its
+/// Every entry of the table that denies, records or notes a call of this architecture: its
 /// class, and the call.
 #[cfg(feature = "sabotage")]
 pub(crate) fn entries() -> impl Iterator<Item = (&'static str, &'static str)> {
-    use table::{DENIED, DENIED_WHEN};
+    use table::{DENIED, DENIED_WHEN, NOTED, NOTED_WHEN};
 
     let is_here = |name: &str| (0..NATIVE.end).any(|number| (NATIVE.name)(number) == Some(name));
     let denied = DENIED.iter().flat_map(|(_, names)| *names);
@@ -41,6 +44,8 @@ pub(crate) fn entries() -> impl Iterator<Item = (&'static str, &'static str)> {
                 .into_iter()
                 .map(|name| ("recorded-when", name)),
         )
+        .chain((NOTED.iter().flat_map(|(_, names)| *names)).map(|name| ("noted", *name)))
+        .chain(NOTED_WHEN.iter().map(|(name, ..)| ("noted-when", *name)))
         .filter(move |(_, name)| is_here(name))
 }
 
@@ -100,7 +105,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::architecture::{AARCH64, X86_64};
-    use super::table::{DENIED, DENIED_WHEN, FREE, FREE_WHEN, OPENING};
+    use super::table::{DENIED, DENIED_WHEN, FREE, FREE_WHEN, NOTED, NOTED_WHEN, OPENING};
     use super::*;
 
     fn known() -> BTreeSet<&'static str> {
@@ -114,7 +119,9 @@ mod tests {
         let free = FREE.iter().map(|name| (*name, "free"));
         let recorded = RECORDED.iter().flat_map(|(_, names)| *names);
         let denied = DENIED.iter().flat_map(|(_, names)| *names);
+        let noted = NOTED.iter().flat_map(|(_, names)| *names);
         for (name, class) in free
+            .chain(noted.map(|name| (*name, "noted")))
             .chain(recorded.map(|name| (*name, "recorded")))
             .chain(denied.map(|name| (*name, "denied")))
         {
@@ -155,6 +162,9 @@ mod tests {
         }
         for (name, _) in OPENING {
             assert_eq!(classes[name], ["free"], "{name}");
+        }
+        for (name, ..) in NOTED_WHEN {
+            assert_ne!(classes[name], ["denied"], "{name}");
         }
         for (name, ..) in DENIED_WHEN {
             assert_ne!(classes[name], ["denied"], "{name}");

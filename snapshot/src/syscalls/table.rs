@@ -4,11 +4,12 @@
 
 use libc::c_int;
 
-use super::arguments::When::{self, Has, Is, IsAnd, Lacks};
+use super::Note;
+use super::arguments::When::{self, Given, Has, HasBut, Is, IsAnd, Lacks};
 use super::arguments::{
-    CLONE_NEW, DENIED_ADVICE, DENIED_IOCTL, FREE_ADVICE, FREE_ARCH_PRCTL, FREE_FCNTL, FREE_IOCTL,
-    FREE_PRCTL, PR_SET_DUMPABLE, PROT_MTE, RECORDED_FUTEX, RECORDED_MMAP, SO_ZEROCOPY, SOL_SOCKET,
-    WRITABLE_BY_OTHERS,
+    CLONE_NEW, CLONE_SIGHAND, CLONE_THREAD, DENIED_ADVICE, DENIED_IOCTL, FREE_ADVICE,
+    FREE_ARCH_PRCTL, FREE_FCNTL, FREE_IOCTL, FREE_PRCTL, LOCKING_FCNTL, PR_SET_DUMPABLE, PROT_MTE,
+    RECORDED_FUTEX, RECORDED_MMAP, SO_ZEROCOPY, SOL_SOCKET, WRITABLE_BY_OTHERS,
 };
 use crate::row::Row;
 
@@ -70,7 +71,6 @@ pub(super) const FREE: &[&str] = &[
     "dup",
     "dup2",
     "dup3",
-    "flock",
     "fsync",
     "fdatasync",
     "sync_file_range",
@@ -172,29 +172,24 @@ pub(super) const FREE: &[&str] = &[
     "times",
     "clock_gettime",
     "clock_getres",
-    // Timers that every rewind disarms.
-    "alarm",
+    // Timers: what arms one is noted.
     "getitimer",
-    "setitimer",
     // POSIX timers are recorded when they are made.
     "timer_gettime",
     "timer_getoverrun",
-    // Signals: dispositions, mask, alternate stack and pending ones are restored.
+    // Signals: mask, alternate stack and pending ones are restored, and dispositions when
+    // one was set, which is noted.
     "rt_sigaction",
     "rt_sigprocmask",
     "rt_sigreturn",
     "rt_sigpending",
     "rt_sigtimedwait",
     "rt_sigqueueinfo",
-    "rt_tgsigqueueinfo",
     "rt_sigsuspend",
     "sigaltstack",
     "pause",
     "kill",
-    "tkill",
-    "tgkill",
     "pidfd_open",
-    "pidfd_send_signal",
     // Threads and processes: both are traced, and ended.
     "fork",
     "vfork",
@@ -215,9 +210,8 @@ pub(super) const FREE: &[&str] = &[
     // An exec in the worker itself is seen as one; its children may.
     "execve",
     "execveat",
-    // Compared at every rewind.
+    // Compared at every rewind; limits when one was set, which is noted.
     "getrlimit",
-    "setrlimit",
     "prlimit64",
     "getpriority",
     "setpriority",
@@ -270,6 +264,31 @@ pub(super) const FREE: &[&str] = &[
     // A ruleset is a descriptor; to put it on oneself is recorded.
     "landlock_create_ruleset",
     "landlock_add_rule",
+];
+
+/// Noted: few functions make these calls, and to look after what they change takes long
+/// when none did.
+pub(super) const NOTED: &[(Note, &[&str])] = &[
+    (Note::Limits, &["setrlimit"]),
+    (Note::Timers, &["alarm", "setitimer"]),
+    (Note::Locks, &["flock"]),
+    // What waits for a thread that is left asleep cannot be read.
+    (
+        Note::ThreadSignals,
+        &["tkill", "tgkill", "rt_tgsigqueueinfo", "pidfd_send_signal"],
+    ),
+];
+
+/// Noted because of its arguments.
+pub(super) const NOTED_WHEN: &[(&str, When, Note)] = &[
+    ("rt_sigaction", Given(1), Note::Disposition),
+    ("prlimit64", Given(2), Note::Limits),
+    ("fcntl", Is(1, LOCKING_FCNTL), Note::Locks),
+    (
+        "clone",
+        HasBut(0, CLONE_SIGHAND, CLONE_THREAD),
+        Note::SharedDispositions,
+    ),
 ];
 
 /// Free if the arguments say so; recorded otherwise.

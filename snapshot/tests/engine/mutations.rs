@@ -176,6 +176,7 @@ mutations! {
     hide_from_the_tracer => Refused(Row::Attributes),
     start_a_session => Refused(Row::Attributes),
     lower_a_limit => Refused(Row::Limits),
+    have_a_child_lower_a_limit => Refused(Row::Limits),
     be_nice => Refused(Row::Scheduling),
     pin_to_a_processor => Refused(Row::Scheduling),
     change_io_priority => Refused(Row::Scheduling),
@@ -939,6 +940,31 @@ fn lower_a_limit() -> i64 {
         libc::SYS_setrlimit,
         [libc::RLIMIT_NOFILE.into(), &raw const limit as i64, 0, 0],
     ))
+}
+
+/// Whose processes may do that, too.
+fn have_a_child_lower_a_limit() -> i64 {
+    let limit = libc::rlimit {
+        rlim_cur: 100,
+        rlim_max: 100,
+    };
+    let own = std::process::id() as i32;
+    // SAFETY: the child makes one call, and ends.
+    unsafe {
+        let child = libc::fork();
+        if child == 0 {
+            let none = std::ptr::null_mut();
+            libc::_exit(libc::prlimit(
+                own,
+                libc::RLIMIT_NOFILE,
+                &raw const limit,
+                none,
+            ));
+        }
+        let mut status = 0;
+        must(libc::waitpid(child, &raw mut status, 0).into());
+        status.into()
+    }
 }
 
 fn be_nice() -> i64 {

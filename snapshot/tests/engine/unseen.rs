@@ -32,6 +32,12 @@ pub const ALL: &[(&str, fn())] = &[
     ),
     ("timers_that_do_not_fire", timers_that_do_not_fire),
     ("every_disposition", every_disposition),
+    ("a_handler_for_one_signal_only", || {
+        is_undone("take_a_signal_once", "dispositions");
+    }),
+    ("an_alarm_in_an_hour", || {
+        is_undone("set_an_alarm", "timers")
+    }),
     ("times_of_a_pipe", times_of_a_pipe),
     ("another_pipe_just_like_it", another_pipe_just_like_it),
     ("the_peak_of_memory", the_peak_of_memory),
@@ -67,7 +73,17 @@ pub fn act(what: &str) -> Option<String> {
         "attributes" => attributes(),
         "set_timers" => set_timers(),
         "timers" => timers(),
+        "set_an_alarm" => {
+            // SAFETY: it ends this worker in an hour.
+            unsafe { libc::alarm(3600) };
+            "done".into()
+        }
         "handle_all_signals" => handle_all_signals(),
+        "take_a_signal_once" => {
+            // SAFETY: it is handled, by what does nothing.
+            assert_eq!(unsafe { libc::raise(libc::SIGWINCH) }, 0);
+            "done".into()
+        }
         "dispositions" => dispositions(),
         "age_a_pipe" => age_a_pipe(),
         "pipe" => pipe_times(),
@@ -108,10 +124,24 @@ pub fn in_template() {
 
 /// In a worker, before its ready point.
 pub fn before_ready_point() {
+    handle_one_signal_once();
     let at = *CLOSED_PAGE.get().expect("made by the template");
     // SAFETY: a page of its own.
     unsafe { (at as *mut u8).write_bytes(0x2b, PAGE) };
     give_rights(at, libc::PROT_READ);
+}
+
+/// By a handler that the kernel takes away when it is called.
+fn handle_one_signal_once() {
+    extern "C" fn do_nothing(_: i32) {}
+    // SAFETY: plain data, and a handler that does nothing.
+    unsafe {
+        let mut once: libc::sigaction = std::mem::zeroed();
+        once.sa_sigaction = do_nothing as *const () as usize;
+        once.sa_flags = libc::SA_RESETHAND;
+        let set = libc::sigaction(libc::SIGWINCH, &raw const once, std::ptr::null_mut());
+        assert_eq!(set, 0);
+    }
 }
 
 /// A worker that did this and was put back, and what it answers then; before, it

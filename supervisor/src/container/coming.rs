@@ -3,14 +3,15 @@
 use std::os::fd::BorrowedFd;
 use std::process::{Command, Stdio};
 
+use clap::ValueEnum;
 use nix::unistd::{Gid, Pid, Uid};
 use refunction_snapshot::{Booting, Engine};
 
 use super::ContainerError;
 use crate::pipes::Pipes;
-use crate::private::PrivateDirectory;
+use crate::private::Grounds;
 use crate::sabotage::leaves_out;
-use crate::settings::{ROOT_VARIABLES, Settings};
+use crate::settings::{INTERFACE_VARIABLE, ROOT_VARIABLES, Settings};
 use crate::staff::Candidate;
 
 /// Something that boots.
@@ -42,7 +43,7 @@ pub(super) fn start(
     engine: &mut Engine,
     settings: &Settings,
     owner: (Uid, Gid),
-    private: Option<&PrivateDirectory>,
+    grounds: Option<&Grounds>,
 ) -> Result<Coming, ContainerError> {
     let (ours, theirs) = Engine::conversation()?;
     let mut command = Command::new("/proc/self/exe");
@@ -50,11 +51,11 @@ pub(super) fn start(
         .args(settings.template_arguments())
         .stdin(Stdio::from(theirs))
         .stdout(Stdio::null());
-    if let Some(private) = private {
-        command
-            .arg("--private-directory")
-            .arg(private.path())
-            .env("TMPDIR", private.path());
+    for place in grounds.iter().flat_map(|grounds| grounds.places()) {
+        command.arg("--files-in").arg(place);
+    }
+    if let Some(temporary) = grounds.and_then(Grounds::temporary) {
+        command.env("TMPDIR", temporary);
     }
     if let Some(handler) = &settings.handler {
         // Last: a name may begin like an option.
@@ -79,6 +80,9 @@ pub(super) fn start(
         if name.to_string_lossy().starts_with("REFUNCTION_") && !leaves_out("template:settings") {
             command.env_remove(name);
         }
+    }
+    if let Some(interface) = settings.interface.and_then(|it| it.to_possible_value()) {
+        command.env(INTERFACE_VARIABLE, interface.get_name());
     }
     let io = |doing| move |cause| ContainerError::Io { doing, cause };
     let child = command.spawn().map_err(io("starting the template"))?;

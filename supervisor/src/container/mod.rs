@@ -10,21 +10,23 @@ mod users;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
-use nix::unistd::{Pid, Uid, geteuid, getpid};
-use refunction_adapter::Runtime;
+use nix::unistd::{Pid, Uid, geteuid};
 use refunction_adapter::channel::REQUEST_FD;
-use refunction_protocol::Stream;
+use refunction_adapter::{Exception, Runtime};
+use refunction_protocol::{Failure, FailureKind, Stream};
 use refunction_snapshot::{Booting, Engine, EngineError, News};
 
+use crate::authority::{self, Authority, Place};
+use crate::cause;
 use crate::logs::Line;
 use crate::memory;
 use crate::pipes::Pipes;
-use crate::private::PrivateDirectory;
-use crate::sandbox;
+use crate::private::Grounds;
+use crate::sandbox::{self, ATTRIBUTES};
 use crate::settings::{MethodChoice, Settings};
 use crate::staff::{Candidate, Source, Staff, Standing, Word};
 use crate::sweep::{Handover, Scope, Sweep, SweepError, USUAL};
-use crate::template::Description;
+use crate::template::{self, Description};
 
 use coming::{Coming, start};
 use serving::{Retired, Serving};
@@ -49,6 +51,15 @@ pub(crate) enum ContainerError {
     Description(#[from] serde_json::Error),
     #[error("the directory of the function's files, {}, is not there", .0.display())]
     NoRoot(PathBuf),
+    #[error(
+        "root without {0} can give workers no user of their own, and they would have its other capabilities: add {needed}, or drop all, or start it as another user",
+        needed = authority::needed()
+    )]
+    Authority(String),
+    #[error(
+        "told that all files are a container's own, and among the processes of the host: what others make would be removed"
+    )]
+    NoContainer,
     #[error("there is no template")]
     NoTemplate,
     #[error("the template did not say which runtime it is")]
@@ -59,6 +70,36 @@ pub(crate) enum ContainerError {
         "{0} is to be a worker's user, and is another's already: choose others by --worker-uid"
     )]
     Taken(Uid),
+    #[error("the runtime did not start: {}", .0.told())]
+    Raised(Exception),
+    #[error("{handler} cannot be imported: {}", exception.told())]
+    Import {
+        handler: String,
+        exception: Exception,
+    },
+}
+
+impl ContainerError {
+    /// A template that did not come about, with what its function raised if that was why.
+    fn of_template(error: EngineError, settings: &Settings) -> Self {
+        if let (EngineError::Template(words), Some(handler)) = (&error, &settings.handler)
+            && let Some(exception) = template::raised(words)
+        {
+            let handler = handler.clone();
+            return Self::Import { handler, exception };
+        }
+        Self::Engine(error)
+    }
+
+    /// The same, as a call's failure is told.
+    pub(crate) fn as_failure(&self) -> Failure {
+        match self {
+            Self::Raised(exception) | Self::Import { exception, .. } => {
+                cause::raised(exception.clone())
+            }
+            other => cause::failure(FailureKind::Crashed, other.to_string()),
+        }
+    }
 }
 
 /// One function container.
@@ -70,8 +111,9 @@ pub(crate) struct Container {
     sweep: Option<Sweep>,
     /// Of what the function of the command makes while it is imported for the first time.
     handover: Option<Handover>,
-    /// Where workers make files that have the supervisor's user; not read, but dropped.
-    private: Option<PrivateDirectory>,
+    /// Where workers make files that have the supervisor's user.
+    grounds: Option<Grounds>,
+    place: Place,
     /// A template to come: the first, or one that is to take over. Or a spare.
     booting: Option<Coming>,
     template: Option<Serving>,
@@ -119,28 +161,38 @@ impl Container {
         let users = Users::new(users, slots.len());
         let owner = slots[0].owner;
         let mut engine = Engine::new(settings.scan.into())?.verifying(settings.verify);
-        let (scope, private) = if owner.0 == geteuid() {
-            let private = PrivateDirectory::make().map_err(|cause| ContainerError::Io {
-                doing: "making a directory for workers of the supervisor's own user",
-                cause,
-            })?;
-            (Scope::Private(private.path().to_owned()), Some(private))
-        } else if getpid().as_raw() == 1 {
-            (Scope::Container, None)
-        } else {
-            (Scope::Shared, None)
+        if let Authority::Partial(missing) = Authority::own() {
+            return Err(ContainerError::Authority(missing));
+        }
+        let place = Place::own(settings.own_container).ok_or(ContainerError::NoContainer)?;
+        let has_our_user = owner.0 == geteuid();
+        let (scope, grounds) = match place {
+            Place::Container if has_our_user => {
+                let usual = Grounds::usual();
+                (Scope::Own(usual.places().to_owned()), Some(usual))
+            }
+            Place::Container => (Scope::Container, None),
+            Place::BesideOthers | Place::Host if has_our_user => {
+                let private = Grounds::private().map_err(|cause| ContainerError::Io {
+                    doing: "making a directory for workers of the supervisor's own user",
+                    cause,
+                })?;
+                (Scope::Private(private.places().to_owned()), Some(private))
+            }
+            Place::BesideOthers | Place::Host => (Scope::Shared, None),
         };
         let handover = (scope == Scope::Container && settings.handler.is_some())
             .then(|| Handover::prepare(USUAL))
             .transpose()?;
-        let booting = start(&mut engine, &settings, owner, private.as_ref())?;
+        let booting = start(&mut engine, &settings, owner, grounds.as_ref())?;
         Ok(Self {
             handover,
             settings,
             engine,
             scope,
             sweep: None,
-            private,
+            grounds,
+            place,
             booting: Some(booting),
             template: None,
             retired: Vec::new(),
@@ -233,7 +285,9 @@ impl Container {
     }
 
     fn freeze_template(&mut self, booting: Booting) -> Result<Arrival, ContainerError> {
-        let template = self.engine.freeze(booting)?;
+        let template = self.engine.freeze(booting);
+        let template =
+            template.map_err(|error| ContainerError::of_template(error, &self.settings))?;
         let description: Description = serde_json::from_slice(&template.description)?;
         self.take_description(&description)?;
         let runtime = description.runtime.ok_or(ContainerError::Nameless)?;
@@ -259,6 +313,10 @@ impl Container {
             Word::Failed(reason) => {
                 self.engine.discard_starting(candidate.starting)?;
                 return Err(ContainerError::Runtime(reason));
+            }
+            Word::Raised(exception) => {
+                self.engine.discard_starting(candidate.starting)?;
+                return Err(ContainerError::Raised(exception));
             }
             Word::Ended => {
                 let reason = self.engine.last_words(candidate.starting)?;
@@ -300,12 +358,9 @@ impl Container {
             self.settings.method = MethodChoice::Refork;
         }
         if self.sweep.is_none() {
-            if let Some(private) = &self.private {
-                eprintln!(
-                    "refunction-supervisor: not started as root: workers run as this very user, make files in {} only, and can {}",
-                    private.path().display(),
-                    description.leaves_open.join(", ")
-                );
+            let lost = self.lost(description);
+            if !lost.is_empty() {
+                eprintln!("refunction-supervisor: {}", lost.join("; "));
             }
             let owner = self.slots[0].owner;
             let users = (self.slots.len() > 1).then(|| self.settings.users());
@@ -318,6 +373,32 @@ impl Container {
             self.sweep = Some(Sweep::prepare(&self.scope, owner, users)?);
         }
         Ok(())
+    }
+
+    /// What this container does without that others have, for the person who restricted it.
+    fn lost(&self, description: &Description) -> Vec<String> {
+        let mut lost = Vec::new();
+        if let (Some(grounds), Authority::None(why)) = (&self.grounds, Authority::own()) {
+            let is_put_back = matches!(self.scope, Scope::Own(_));
+            let open: Vec<&str> = description
+                .leaves_open
+                .iter()
+                .map(String::as_str)
+                .filter(|what| !(is_put_back && *what == ATTRIBUTES))
+                .collect();
+            lost.push(format!(
+                "{why}: workers run as this very user, {}, and can {}",
+                grounds.words(),
+                open.join(", ")
+            ));
+        }
+        if self.place == Place::BesideOthers && self.scope == Scope::Shared {
+            lost.push(format!(
+                "not PID 1 of its container: of files only those are removed that workers own in {}; REFUNCTION_OWN_CONTAINER=1 has all removed that were not there at boot",
+                USUAL.join(", ")
+            ));
+        }
+        lost
     }
 
     /// The worker in reserve is gone: another is to come.
@@ -339,8 +420,8 @@ impl Container {
     }
 
     fn start(&mut self) -> Result<Coming, ContainerError> {
-        let (owner, private) = (self.slots[0].owner, self.private.as_ref());
-        start(&mut self.engine, &self.settings, owner, private)
+        let (owner, grounds) = (self.slots[0].owner, self.grounds.as_ref());
+        start(&mut self.engine, &self.settings, owner, grounds)
     }
 
     /// Starts another template in the place of one that ended.

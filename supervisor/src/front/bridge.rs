@@ -9,11 +9,19 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
+use hyper::body::Bytes;
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use refunction_adapter::Caller;
 use refunction_protocol::{Failure, Function, Request};
 use serde_json::value::RawValue;
-use tokio::sync::oneshot;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::oneshot::{self, error::RecvError};
+
+use super::head::Head;
+use super::pieces::Pieces;
+
+use super::runtime_api::RuntimeApiError;
 
 /// Which of the front's requests.
 pub(crate) type CallId = u64;
@@ -23,8 +31,8 @@ pub(crate) type CallId = u64;
 pub(crate) struct Extras {
     /// Variables for this call.
     pub(crate) env: BTreeMap<String, String>,
-    /// What Lambda's clients say of themselves.
-    pub(crate) client_context: Option<Box<RawValue>>,
+    /// Who calls, as Lambda tells it.
+    pub(crate) caller: Caller,
     /// Which conventions its log lines follow.
     pub(crate) contract: Contract,
 }
@@ -35,7 +43,18 @@ pub(crate) enum Contract {
     #[default]
     Plain,
     Lambda,
+    /// The same, and nobody waits for what becomes of it.
+    LambdaEvent,
     OpenWhisk,
+    /// Whole HTTP requests, to an application that answers them.
+    Application,
+}
+
+impl Contract {
+    /// True if its log has a line for each stage of a call.
+    pub(crate) fn is_lambda(self) -> bool {
+        matches!(self, Self::Lambda | Self::LambdaEvent)
+    }
 }
 
 /// What became of a call.
@@ -46,6 +65,21 @@ pub(crate) struct Outcome {
     pub(crate) spent: Duration,
 }
 
+/// An answer that has begun, and what comes of it; how it ends is its outcome.
+#[derive(Debug)]
+pub(crate) struct Streamed {
+    pub(crate) head: Head,
+    pub(crate) pieces: UnboundedReceiver<Bytes>,
+}
+
+/// What a call has come to.
+pub(super) enum Answered {
+    /// Its end.
+    Whole(Outcome),
+    /// The beginning of an answer, and the rest of it.
+    Streamed(Head, Pieces),
+}
+
 /// What the main thread is asked for.
 pub(crate) enum Message {
     /// Call the function.
@@ -53,8 +87,14 @@ pub(crate) enum Message {
         id: CallId,
         request: Request,
         extras: Extras,
+        /// Told once it waits its turn, which it then gets: even of a container that stops.
+        queued: oneshot::Sender<()>,
         answer: oneshot::Sender<Outcome>,
+        /// Where an answer begins that comes in pieces; without it they are joined.
+        stream: Option<oneshot::Sender<Streamed>>,
     },
+    /// So many bytes of an answer in pieces have left, and one piece.
+    Took(CallId, usize),
     /// Load this function, as the first.
     Init {
         id: CallId,
@@ -65,6 +105,8 @@ pub(crate) enum Message {
     GaveUp(CallId),
     /// Tell how it goes.
     Look(oneshot::Sender<Picture>),
+    /// Lambda's runtime API is gone, or will have nothing to do with this container.
+    Lost(RuntimeApiError),
 }
 
 /// How it goes.
@@ -170,14 +212,19 @@ impl Bridge {
         if self.is_full() {
             return Err(NoRoom::Busy);
         }
+        Ok(self.place_beyond())
+    }
+
+    /// A place, however many wait.
+    fn place_beyond(self: &Rc<Self>) -> Place {
         self.waiting.set(self.waiting.get() + 1);
         let id = self.next.get();
         self.next.set(id + 1);
-        Ok(Place {
+        Place {
             bridge: Rc::clone(self),
             id,
             is_answered: false,
-        })
+        }
     }
 
     /// Calls the function. A future that is dropped, because the client left, gives the
@@ -187,16 +234,46 @@ impl Bridge {
         request: Request,
         extras: Extras,
     ) -> Result<Outcome, NoRoom> {
-        let place = self.place()?;
-        let (answer, answered) = oneshot::channel();
-        let id = place.id;
-        self.send(Message::Call {
-            id,
-            request,
-            extras,
-            answer,
-        });
-        place.wait(answered).await
+        self.place()?.ask(request, extras).answer().await
+    }
+
+    /// Calls the function for somebody who was promised that it will be, however many wait.
+    pub(super) async fn call_as_promised(
+        self: &Rc<Self>,
+        request: Request,
+        extras: Extras,
+    ) -> Result<Outcome, NoRoom> {
+        self.place_beyond().ask(request, extras).answer().await
+    }
+
+    /// Has the function called once it is its turn, and waits for that to be sure.
+    pub(super) async fn enqueue(
+        self: &Rc<Self>,
+        request: Request,
+        extras: Extras,
+    ) -> Result<Asked, NoRoom> {
+        let mut asked = self.place()?.ask(request, extras);
+        match (&mut asked.queued).await {
+            Ok(()) => Ok(asked),
+            Err(_) => Err(NoRoom::Ending),
+        }
+    }
+
+    /// As [`call`](Self::call), for a client that takes an answer in pieces.
+    pub(super) async fn stream(
+        self: &Rc<Self>,
+        request: Request,
+        extras: Extras,
+    ) -> Result<Answered, NoRoom> {
+        let (stream, begun) = oneshot::channel();
+        let asked = self.place()?.ask_for(request, extras, Some(stream));
+        // Where it does not begin this is closed, and the answer is whole.
+        let Ok(Streamed { head, pieces }) = begun.await else {
+            return asked.answer().await.map(Answered::Whole);
+        };
+        let length = head.length();
+        let pieces = Pieces::new(asked.place, pieces, asked.answered, length);
+        Ok(Answered::Streamed(head, pieces))
     }
 
     /// Loads the one function.
@@ -221,20 +298,77 @@ impl Bridge {
         self.send(Message::Look(answer));
         tokio::time::timeout(patience, answered).await.ok()?.ok()
     }
+
+    /// Says that no more calls come from Lambda.
+    pub(super) fn lose(&self, error: RuntimeApiError) {
+        self.send(Message::Lost(error));
+    }
 }
 
 /// A call that is in the main thread's hands.
-struct Place {
+pub(super) struct Place {
     bridge: Rc<Bridge>,
     id: CallId,
-    is_answered: bool,
+    /// There is nothing to give up any more.
+    pub(super) is_answered: bool,
+}
+
+/// A call that was sent, and is given up by dropping it.
+pub(super) struct Asked {
+    place: Place,
+    queued: oneshot::Receiver<()>,
+    answered: oneshot::Receiver<Outcome>,
+}
+
+impl Asked {
+    /// What became of it.
+    pub(super) async fn answer(self) -> Result<Outcome, NoRoom> {
+        self.place.wait(self.answered).await
+    }
 }
 
 impl Place {
-    async fn wait<T>(mut self, answered: oneshot::Receiver<T>) -> Result<T, NoRoom> {
+    fn ask(self, request: Request, extras: Extras) -> Asked {
+        self.ask_for(request, extras, None)
+    }
+
+    /// Sends the call, whose answer begins there if it comes in pieces.
+    fn ask_for(
+        self,
+        request: Request,
+        extras: Extras,
+        stream: Option<oneshot::Sender<Streamed>>,
+    ) -> Asked {
+        let (answer, answered) = oneshot::channel();
+        let (queue, queued) = oneshot::channel();
+        self.bridge.send(Message::Call {
+            id: self.id,
+            request,
+            extras,
+            queued: queue,
+            answer,
+            stream,
+        });
+        Asked {
+            place: self,
+            queued,
+            answered,
+        }
+    }
+
+    async fn wait<T>(self, answered: oneshot::Receiver<T>) -> Result<T, NoRoom> {
         let answer = answered.await;
+        self.settled(answer)
+    }
+
+    fn settled<T>(mut self, answer: Result<T, RecvError>) -> Result<T, NoRoom> {
         self.is_answered = true;
         answer.map_err(|_| NoRoom::Ending)
+    }
+
+    /// Says that a piece of so many bytes has left.
+    pub(super) fn took(&self, bytes: usize) {
+        self.bridge.send(Message::Took(self.id, bytes));
     }
 }
 

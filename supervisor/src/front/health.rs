@@ -14,6 +14,9 @@ use super::route::Site;
 /// How long the main thread may be busy: with a restore, or in between two events.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Where that is asked.
+pub(super) const PATHS: [&str; 3] = ["/_/health", "/_/ready", "/_/metrics"];
+
 async fn look(site: &Rc<Site>) -> Result<Picture, Reply> {
     let message = "the supervisor does not answer";
     let silent = || reply::refusal(StatusCode::SERVICE_UNAVAILABLE, "silent", message);

@@ -8,12 +8,13 @@ use base64::engine::general_purpose::STANDARD;
 use hyper::StatusCode;
 use hyper::body::Incoming;
 use hyper::header::HeaderMap;
+use refunction_adapter::Caller;
 use refunction_protocol::{Failure, FailureKind, Request};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::body::BadBody;
-use super::bridge::{Contract, Extras, NoRoom};
+use super::bridge::{Answered, Contract, Extras, NoRoom};
 use super::moment::now_in_words;
 use super::plain::{in_text, raw};
 use super::reply::{self, Reply};
@@ -27,6 +28,17 @@ const SUFFIX: &str = "/invocations";
 
 /// The name by which a local function goes, whatever it is called.
 const LOCAL: &str = "function";
+
+/// How an invocation wants to be answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// With what the function gives.
+    Request,
+    /// At once, before the function has it.
+    Event,
+    /// Without the function: it is only looked at.
+    DryRun,
+}
 
 /// The function that a path is for.
 pub(super) fn function_of(path: &str) -> Option<&str> {
@@ -54,12 +66,13 @@ async fn try_invoke(
     body: Incoming,
     id: &str,
 ) -> Result<Reply, Reply> {
-    let is_dry = match header(headers, "x-amz-invocation-type") {
-        None | Some("RequestResponse") => false,
-        Some("DryRun") => true,
+    let kind = match header(headers, "x-amz-invocation-type") {
+        None | Some("RequestResponse") => Kind::Request,
+        Some("Event") => Kind::Event,
+        Some("DryRun") => Kind::DryRun,
         Some(other) => {
             let message = format!(
-                "the invocation type {other} is not offered here: RequestResponse and DryRun are"
+                "the invocation type {other} is not offered here: RequestResponse, Event and DryRun are"
             );
             return Err(refusal(
                 StatusCode::BAD_REQUEST,
@@ -95,9 +108,11 @@ async fn try_invoke(
     let data: Box<RawValue> = serde_json::from_slice(event)
         .map_err(|error| invalid(&format!("Could not parse request body into json: {error}")))?;
     drop(text);
-    if is_dry {
-        return Ok(reply::empty(StatusCode::NO_CONTENT));
-    }
+    let contract = match kind {
+        Kind::Request => Contract::Lambda,
+        Kind::Event => Contract::LambdaEvent,
+        Kind::DryRun => return Ok(reply::empty(StatusCode::NO_CONTENT)),
+    };
     let trace = header(headers, "x-amzn-trace-id")
         .map(|trace| ("_X_AMZN_TRACE_ID".to_string(), trace.to_string()));
     let request = Request {
@@ -107,20 +122,31 @@ async fn try_invoke(
     };
     let extras = Extras {
         env: BTreeMap::from_iter(trace),
-        client_context,
-        contract: Contract::Lambda,
+        caller: Caller {
+            client_context,
+            ..Caller::default()
+        },
+        contract,
     };
+    if kind == Kind::Event {
+        let asked = site.bridge.enqueue(request, extras).await;
+        let asked = asked.map_err(|reason| no_room(&reason))?;
+        // It is the container's from here on: whoever sent it may leave.
+        tokio::task::spawn_local(asked.answer());
+        return Ok(reply::empty(StatusCode::ACCEPTED));
+    }
     let is_python = site.is_python;
-    let outcome = match site.bridge.call(request, extras).await {
-        Ok(outcome) => outcome,
+    let outcome = match site.bridge.stream(request, extras).await {
+        Ok(Answered::Whole(outcome)) => outcome,
+        Ok(Answered::Streamed(head, pieces)) => {
+            let reply = reply::streamed_or_failure(head, pieces).await;
+            return Ok(reply::with(reply, "x-amz-executed-version", "$LATEST"));
+        }
         Err(reason) => return Err(no_room(&reason)),
     };
     let seconds = in_text(outcome.spent);
     let answered = match outcome.result {
-        Ok(data) if data.get().len() > MOST_PAYLOAD => function_error(&json!({
-            "errorMessage": format!("Response payload size exceeded maximum allowed payload size ({MOST_PAYLOAD} bytes)."),
-            "errorType": "Function.ResponseSizeTooLarge",
-        })),
+        Ok(data) if data.get().len() > MOST_PAYLOAD => function_error(&too_large()),
         Ok(data) => reply::of_type(
             StatusCode::OK,
             "application/json",
@@ -151,7 +177,16 @@ fn function_error(error: &Value) -> Reply {
     reply::with(reply, "x-amz-function-error", "Unhandled")
 }
 
-fn shape(failure: &Failure, id: &str, is_python: bool) -> Value {
+/// What is said of a result that is larger than Lambda takes.
+pub(super) fn too_large() -> Value {
+    json!({
+        "errorMessage": format!("Response payload size exceeded maximum allowed payload size ({MOST_PAYLOAD} bytes)."),
+        "errorType": "Function.ResponseSizeTooLarge",
+    })
+}
+
+/// A failure in the words of Lambda's.
+pub(super) fn shape(failure: &Failure, id: &str, is_python: bool) -> Value {
     let own = |kind: &str| {
         json!({
             "errorMessage": format!("RequestId: {id} Error: {}", failure.message),
@@ -162,6 +197,7 @@ fn shape(failure: &Failure, id: &str, is_python: bool) -> Value {
         FailureKind::Exception => json!({
             "errorMessage": failure.message,
             "errorType": name_of(failure, is_python),
+            "requestId": id,
             "stackTrace": failure.stack.as_deref().map(frames).unwrap_or_default(),
         }),
         FailureKind::Timeout => json!({
@@ -198,14 +234,24 @@ fn timed_out(failure: &Failure) -> String {
 
 /// A stack, frame by frame: Python's have two lines each, others one.
 fn frames(stack: &str) -> Vec<String> {
-    let lines = stack.lines().filter(|line| !line.trim().is_empty());
-    if !stack.starts_with("Traceback (most recent call last):") {
-        return lines.map(str::to_string).collect();
-    }
+    let lines: Vec<&str> = stack
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .collect();
+    // What led to an exception stands before it, below a heading of its own.
+    let is_heading = |line: &&str| *line == "Traceback (most recent call last):";
+    let Some(heading) = lines.iter().rposition(is_heading) else {
+        return lines.into_iter().map(str::to_string).collect();
+    };
+    let is_marks = |line: &str| line.bytes().all(|byte| b" ~^".contains(&byte));
     let mut frames: Vec<String> = Vec::new();
-    for line in lines.filter(|line| line.starts_with("  ")) {
+    for line in &lines[heading + 1..] {
         match frames.last_mut() {
-            Some(frame) if !line.starts_with("  File ") => {
+            // The exception itself, whose words may have any form.
+            _ if !line.starts_with("  ") => break,
+            _ if is_marks(line) => {}
+            // A line of the source.
+            Some(frame) if line.starts_with("   ") => {
                 frame.push_str(line);
                 frame.push('\n');
             }
@@ -264,12 +310,25 @@ mod tests {
 
     #[test]
     fn pythons_frames_have_their_lines_together() {
-        let stack = "Traceback (most recent call last):\n  File \"a.py\", line 1, in f\n    g()\n    ~^^\n  File \"a.py\", line 2, in g\n    raise ValueError(\"no\\n  File\")\nValueError: no\n";
+        let stack = "Traceback (most recent call last):\n  File \"a.py\", line 1, in f\n    g()\n    ~^^\n  File \"a.py\", line 2, in g\n    raise ValueError(\"no\\n  File\")\nValueError: no\n  File\n";
         let expected = [
-            "  File \"a.py\", line 1, in f\n    g()\n    ~^^\n",
+            "  File \"a.py\", line 1, in f\n    g()\n",
             "  File \"a.py\", line 2, in g\n    raise ValueError(\"no\\n  File\")\n",
         ];
         assert_eq!(frames(stack), expected);
+        let repeated = "Traceback (most recent call last):\n  File \"a.py\", line 1, in f\n    f()\n  [Previous line repeated 9 more times]\nRecursionError: no\n";
+        assert_eq!(
+            frames(repeated),
+            [
+                "  File \"a.py\", line 1, in f\n    f()\n",
+                "  [Previous line repeated 9 more times]\n",
+            ]
+        );
+        // Of what led to it nothing is said.
+        let both = format!(
+            "{repeated}\nDuring handling of the above exception, another exception occurred:\n\n{stack}"
+        );
+        assert_eq!(frames(&both), expected);
         assert_eq!(
             frames("Error: no\n    at f (a.js:1:2)\n"),
             ["Error: no", "    at f (a.js:1:2)"]

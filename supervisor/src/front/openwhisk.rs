@@ -167,8 +167,8 @@ fn activation(body: &[u8]) -> Result<(Request, Extras), String> {
     };
     let extras = Extras {
         env,
-        client_context: None,
         contract: Contract::OpenWhisk,
+        ..Extras::default()
     };
     Ok((request, extras))
 }
@@ -180,7 +180,7 @@ fn is_name(name: &str) -> bool {
 
 /// Milliseconds until this moment, which is in milliseconds since 1970, as a number or as
 /// text.
-fn left_until(deadline: &str) -> Option<u64> {
+pub(super) fn left_until(deadline: &str) -> Option<u64> {
     let deadline: u64 = deadline.parse().ok()?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
     Some(deadline.saturating_sub(u64::try_from(now.as_millis()).ok()?))

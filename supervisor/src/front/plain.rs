@@ -10,7 +10,7 @@ use refunction_protocol::Request;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::bridge::{Contract, Extras};
+use super::bridge::{Answered, Contract, Extras};
 use super::cloudevents;
 use super::reply::{self, Reply};
 use super::route::{MOST_BODY, Site, request_id};
@@ -56,8 +56,13 @@ async fn try_call(
         contract: Contract::Plain,
         ..Extras::default()
     };
-    let outcome = site.bridge.call(request, extras).await;
-    let outcome = outcome.map_err(|reason| reply::no_room(&reason))?;
+    let answered = site.bridge.stream(request, extras).await;
+    let outcome = match answered.map_err(|reason| reply::no_room(&reason))? {
+        Answered::Whole(outcome) => outcome,
+        Answered::Streamed(head, pieces) => {
+            return Ok(reply::streamed_or_failure(head, pieces).await);
+        }
+    };
     let answered = match outcome.result {
         Ok(data) if mode.is_some() => cloudevents::reply(data),
         Ok(data) => value(data),

@@ -2,7 +2,9 @@
 
 use http_body_util::Full;
 use hyper::body::Bytes;
-use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::header::{
+    ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER,
+};
 use hyper::{Response, StatusCode};
 use refunction_protocol::{Failure, FailureKind};
 use serde::Serialize;
@@ -10,15 +12,17 @@ use serde_json::json;
 
 use super::body::BadBody;
 use super::bridge::NoRoom;
+use super::head::Head;
+use super::pieces::{Broken, Content, Pieces};
 
-pub(super) type Reply = Response<Full<Bytes>>;
+pub(super) type Reply = Response<Content>;
 
 /// How long a client is asked to wait when there is no room.
 const RETRY_SECONDS: u16 = 1;
 
 /// An answer of this type.
 pub(super) fn of_type(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Reply {
-    let mut reply = Response::new(Full::new(body.into()));
+    let mut reply = Response::new(Content::Whole(Full::new(body.into())));
     *reply.status_mut() = status;
     let headers = reply.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -33,9 +37,36 @@ pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Reply {
 
 /// An answer without a body.
 pub(super) fn empty(status: StatusCode) -> Reply {
-    let mut reply = Response::new(Full::default());
+    let mut reply = Response::new(Content::Whole(Full::default()));
     *reply.status_mut() = status;
     reply
+}
+
+/// An answer that a function gives piece by piece; to `HEAD`, if that was asked. Why there is
+/// none, if that is known before it is sent, and if anybody knows.
+pub(super) async fn streamed(
+    head: Head,
+    pieces: Pieces,
+    is_head: bool,
+) -> Result<Reply, Option<Failure>> {
+    let is_all = head.is_all(is_head);
+    let Head {
+        status,
+        mut headers,
+    } = head;
+    let mut reply = if is_all {
+        // Nothing is sent that could be held back: the end is waited for.
+        pieces.end().await.map_err(|Broken(failure)| failure)?;
+        if !is_head && status != StatusCode::NOT_MODIFIED {
+            headers.remove(CONTENT_LENGTH);
+        }
+        empty(status)
+    } else {
+        Response::new(Content::Pieces(pieces))
+    };
+    *reply.status_mut() = status;
+    *reply.headers_mut() = headers;
+    Ok(reply)
 }
 
 /// A refusal of the front's own.
@@ -55,6 +86,15 @@ pub(super) fn status_of(kind: FailureKind) -> StatusCode {
         FailureKind::Crashed => StatusCode::BAD_GATEWAY,
         FailureKind::BadRequest => StatusCode::BAD_REQUEST,
         FailureKind::NotLoaded => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+/// An answer to a client of a function's, or the failure in its place.
+pub(super) async fn streamed_or_failure(head: Head, pieces: Pieces) -> Reply {
+    match streamed(head, pieces, false).await {
+        Ok(reply) => reply,
+        Err(Some(failed)) => failure(&failed),
+        Err(None) => no_room(&NoRoom::Ending),
     }
 }
 

@@ -11,7 +11,7 @@ use super::body::{self, BadBody, InHand, Text};
 use super::bridge::Bridge;
 use super::listener::Manners;
 use super::reply::{self, Reply};
-use super::{health, lambda, openwhisk, plain};
+use super::{application, health, lambda, openwhisk, plain};
 
 /// Bytes of a body where a contract names no limit of its own.
 pub(super) const MOST_BODY: usize = 32 * 1024 * 1024;
@@ -25,6 +25,8 @@ pub(super) struct Site {
     pub(super) handler: Option<String>,
     /// Functions are written in Python, and told of as Lambda tells of Python's.
     pub(super) is_python: bool,
+    /// It is an application, which answers whole requests.
+    pub(super) is_application: bool,
 }
 
 impl Site {
@@ -34,7 +36,8 @@ impl Site {
             in_hand: InHand::default(),
             patience: manners.patience,
             handler: manners.handler.clone(),
-            is_python: manners.is_python,
+            is_python: manners.runtime == "python",
+            is_application: manners.is_application,
         }
     }
 
@@ -47,6 +50,9 @@ impl Site {
 pub(super) async fn answer(site: &Rc<Site>, request: Request<Incoming>) -> Reply {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path();
+    if site.is_application && !health::PATHS.contains(&path) {
+        return application::call(site, parts, body).await;
+    }
     let is_get = parts.method == Method::GET || parts.method == Method::HEAD;
     let is_post = parts.method == Method::POST;
     match path {

@@ -25,7 +25,7 @@ impl Supervisor {
     }
 
     fn take_answer(&mut self, slot: SlotId, ready: &Ready) -> Result<(), Fatal> {
-        let is_awaited = self.duties[slot].is_awaiting();
+        let is_awaited = self.has_room_for_answers(slot);
         let Some(pipes) = self.container.pipes_mut(slot) else {
             return Ok(());
         };
@@ -42,22 +42,27 @@ impl Supervisor {
         }
         match frame {
             None | Some(Ok(None)) => Ok(()),
-            Some(Ok(Some((kind, payload)))) => self.take_frame(slot, kind, &payload),
-            Some(Err(bad)) => {
-                self.take_news()?;
-                if self.duties[slot].in_flight.is_none() {
-                    return Ok(());
-                }
-                let message = format!("the worker broke its channel: {bad}");
-                if matches!(bad, BadFrame::Closed) {
-                    // A worker that is ending closes its pipes a moment before its end
-                    // can be seen, and its end says more.
-                    self.duties[slot].broken = Some((Instant::now() + END_FOLLOWS, message));
-                    return Ok(());
-                }
-                self.give_up(slot, cause::failure(FailureKind::Crashed, message))
+            Some(Ok(Some((kind, payload)))) => {
+                self.take_frame(slot, kind, &payload)?;
+                self.take_rest(slot)
             }
+            Some(Err(bad)) => self.take_bad(slot, &bad),
         }
+    }
+
+    pub(super) fn take_bad(&mut self, slot: SlotId, bad: &BadFrame) -> Result<(), Fatal> {
+        self.take_news()?;
+        if self.duties[slot].in_flight.is_none() {
+            return Ok(());
+        }
+        if matches!(bad, BadFrame::Closed) {
+            // A worker that is ending closes its pipes a moment before its end
+            // can be seen, and its end says more.
+            let message = format!("the worker broke its channel: {bad}");
+            self.duties[slot].broken = Some((Instant::now() + END_FOLLOWS, message));
+            return Ok(());
+        }
+        self.give_up(slot, cause::broken_channel(bad))
     }
 
     pub(super) fn take_logs(&mut self, slot: SlotId) {
@@ -126,16 +131,14 @@ impl Supervisor {
         kind: Kind,
         payload: &[u8],
     ) -> Result<(), Fatal> {
+        if matches!(kind, Kind::Head | Kind::Piece | Kind::End) {
+            return self.take_part(slot, kind, payload);
+        }
         self.end_lines(slot);
         let Some(in_flight) = self.duties[slot].in_flight.take() else {
             return Ok(());
         };
-        let broken = |what: &str| {
-            cause::failure(
-                FailureKind::Crashed,
-                format!("the worker broke its channel: {what}"),
-            )
-        };
+        let broken = cause::broken_channel::<&str>;
         let InFlight {
             client,
             awaited,
@@ -151,7 +154,9 @@ impl Supervisor {
                             None => self.tell(slot, client, Report::FunctionLoaded(Ok(()))),
                         }
                     }
-                    Ok(Some(exception)) => self.fail_load(slot, client, then, raised(exception)),
+                    Ok(Some(exception)) => {
+                        self.fail_load(slot, client, then, cause::raised(exception));
+                    }
                     Err(_) => {
                         let awaited = Awaited::Load { then };
                         self.duties[slot].in_flight = Some(InFlight {
@@ -170,7 +175,7 @@ impl Supervisor {
                 self.tell(slot, client, Report::Response { id, data });
                 self.call_is_over(slot);
             }
-            (Awaited::Value(call), Kind::Exception) => {
+            (Awaited::Value(call) | Awaited::Rest { call, .. }, Kind::Exception) => {
                 match serde_json::from_slice::<Exception>(payload) {
                     Ok(exception) => {
                         let awaited = Awaited::Value(call);
@@ -181,7 +186,7 @@ impl Supervisor {
                                 awaited,
                                 limit,
                             },
-                            raised(exception),
+                            cause::raised(exception),
                         );
                         self.call_is_over(slot);
                     }
@@ -234,7 +239,7 @@ impl Supervisor {
     pub(super) fn fail(&mut self, slot: SlotId, in_flight: InFlight, failure: Failure) {
         match in_flight.awaited {
             Awaited::Load { then } => self.fail_load(slot, in_flight.client, then, failure),
-            Awaited::Value(call) => {
+            Awaited::Value(call) | Awaited::Rest { call, .. } => {
                 self.counts.requests += 1;
                 let id = call.request.id;
                 self.tell(slot, in_flight.client, Report::Error { id, failure });
@@ -243,7 +248,7 @@ impl Supervisor {
     }
 
     /// Has what a call left put back, where that is to be.
-    fn call_is_over(&mut self, slot: SlotId) {
+    pub(super) fn call_is_over(&mut self, slot: SlotId) {
         self.duties[slot].restore_due = self.restores_each().then(Instant::now);
     }
 
@@ -324,15 +329,6 @@ impl Supervisor {
             }
         }
         Ok(())
-    }
-}
-
-fn raised(exception: Exception) -> Failure {
-    Failure {
-        kind: FailureKind::Exception,
-        message: exception.message,
-        error_type: Some(exception.error_type),
-        stack: (!exception.stack.is_empty()).then_some(exception.stack),
     }
 }
 

@@ -348,7 +348,7 @@ impl Supervisor {
                 u64::try_from((now + left).as_millis()).unwrap_or(u64::MAX)
             }),
             env: call.extras.env.clone(),
-            client_context: call.extras.client_context.clone(),
+            caller: call.extras.caller.clone(),
             data: call.request.data.clone(),
         };
         let payload = serde_json::to_vec(&invocation)

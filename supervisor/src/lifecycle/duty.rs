@@ -6,6 +6,7 @@ use refunction_protocol::{Request, RequestId};
 
 use super::Client;
 use super::front::Ended;
+use super::streams::Joined;
 use crate::front::{CallId, Extras};
 
 /// What a worker was asked and has not answered.
@@ -14,6 +15,12 @@ pub(super) enum Awaited {
     Load { then: Option<Box<Call>> },
     /// The call.
     Value(Box<Call>),
+    /// The rest of its answer, which comes in pieces: joined here, if its client does not
+    /// take them one by one.
+    Rest {
+        call: Box<Call>,
+        joined: Option<Joined>,
+    },
 }
 
 pub(super) struct Call {
@@ -34,7 +41,7 @@ impl InFlight {
     pub(super) fn request_id(&self) -> Option<RequestId> {
         match &self.awaited {
             Awaited::Load { then } => then.as_ref()?.request.id.clone(),
-            Awaited::Value(call) => call.request.id.clone(),
+            Awaited::Value(call) | Awaited::Rest { call, .. } => call.request.id.clone(),
         }
     }
 
@@ -42,7 +49,7 @@ impl InFlight {
     pub(super) fn is_call(&self) -> bool {
         match &self.awaited {
             Awaited::Load { then } => then.is_some(),
-            Awaited::Value(_) => true,
+            Awaited::Value(_) | Awaited::Rest { .. } => true,
         }
     }
 }

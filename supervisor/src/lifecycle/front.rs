@@ -10,15 +10,21 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::duty::Duty;
-use super::{Client, Fatal, Ready, Supervisor, Wanted};
+use super::streams::Pieces;
+use super::{Client, Fatal, Ready, Supervisor, Wanted, manners};
 use crate::cause;
-use crate::container::SlotId;
+use crate::container::{ContainerError, SlotId};
 use crate::front::{
-    CallId, Contract, Counts, Extras, Front, Message, ONCE, Outcome, Picture, SENTINEL,
+    CallId, Contract, Counts, Extras, Front, FrontError, Head, Message, ONCE, Outcome, Picture,
+    SENTINEL, Streamed,
 };
 use crate::logs::Line;
 use crate::memory;
 use crate::output::Output;
+use crate::settings::Settings;
+
+/// How long the last lines may take to be written.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// The front, what it waits for, and where what functions print goes.
 pub(super) struct Http {
@@ -32,6 +38,10 @@ pub(super) struct Http {
 enum Waiting {
     Call {
         answer: oneshot::Sender<Outcome>,
+        /// Where an answer in pieces begins, until it does.
+        stream: Option<oneshot::Sender<Streamed>>,
+        /// Where its pieces go, once it has.
+        pieces: Option<Pieces>,
         name: String,
         contract: Contract,
         /// When the function had it.
@@ -58,8 +68,40 @@ impl Http {
         }
     }
 
+    /// There is a worker from now on.
+    pub(super) fn open(&self) {
+        self.front.open();
+    }
+
+    /// Nothing more is taken up.
+    pub(super) fn drain(&self) {
+        self.front.drain();
+    }
+
+    /// There will be no worker, or none any more, for this reason.
+    pub(super) fn fail(&mut self, error: &ContainerError) {
+        self.front.fail(error.as_failure());
+    }
+
     /// Ends it: what was answered goes out, and who waits hears that there is no answer.
     pub(super) fn finish(&mut self) {
+        for waiting in self.waiting.values() {
+            // Of the others those hear it who wait.
+            if let Waiting::Call {
+                name,
+                contract: Contract::LambdaEvent,
+                ..
+            } = waiting
+            {
+                let message = "the container was stopped before its turn had come";
+                self.output.note(
+                    &format!("RequestId: {name} Error: {message}"),
+                    "platform.fault",
+                    &json!({"requestId": name, "kind": "crashed", "message": message}),
+                );
+            }
+        }
+        self.output.flush(Instant::now() + LAST_LINES);
         self.waiting.clear();
         self.front.finish();
     }
@@ -85,7 +127,7 @@ impl Http {
             return;
         };
         *since = Some(Instant::now());
-        if *contract == Contract::Lambda {
+        if contract.is_lambda() {
             let words = format!("START RequestId: {name} Version: $LATEST");
             let record = json!({"requestId": name, "version": "$LATEST"});
             self.output.note(&words, "platform.start", &record);
@@ -101,7 +143,7 @@ impl Http {
         peak_bytes: impl Fn() -> Option<u64>,
     ) -> Option<Ended> {
         let waiting = self.waiting.remove(&id)?;
-        let (answer, name, contract, since) = match waiting {
+        let (answer, pieces, name, contract, since) = match waiting {
             Waiting::Init(answer) => {
                 if let Report::FunctionLoaded(loaded) = report {
                     // Its client may have left.
@@ -111,10 +153,12 @@ impl Http {
             }
             Waiting::Call {
                 answer,
+                pieces,
                 name,
                 contract,
                 since,
-            } => (answer, name, contract, since),
+                ..
+            } => (answer, pieces, name, contract, since),
         };
         let result = match report {
             Report::Response { data, .. } => Ok(data),
@@ -128,12 +172,18 @@ impl Http {
         };
         *self.counts.outcomes.entry(outcome).or_default() += 1;
         self.counts.seconds += spent.as_secs_f64();
+        // An exception is told to the client, and by the function's own lines or by nobody;
+        // unless the client has an answer that says nothing of it, or wants none.
+        let has_words = ![Contract::Application, Contract::LambdaEvent].contains(&contract);
+        let is_told = pieces.is_none() && has_words;
         if let Err(failure) = &result
-            && failure.kind != FailureKind::Exception
+            && (failure.kind != FailureKind::Exception || !is_told)
         {
-            // An exception is told by the function's own lines, or by nobody.
+            let stack = failure.stack.as_deref();
+            let what = stack.filter(|_| contract != Contract::LambdaEvent);
+            let what = what.unwrap_or(&failure.message);
             self.output.note(
-                &format!("RequestId: {name} Error: {}", failure.message),
+                &format!("RequestId: {name} Error: {}", what.trim_end()),
                 "platform.fault",
                 &json!({"requestId": name, "kind": outcome, "message": failure.message}),
             );
@@ -141,7 +191,7 @@ impl Http {
         if contract == Contract::OpenWhisk {
             self.output.end_activation(SENTINEL);
         }
-        let is_reported = contract == Contract::Lambda && since.is_some();
+        let is_reported = contract.is_lambda() && since.is_some();
         let ended = is_reported.then(|| {
             let words = format!("END RequestId: {name}");
             let record = json!({"requestId": name});
@@ -153,9 +203,45 @@ impl Http {
                 outcome,
             }
         });
+        // After its last piece.
+        drop(pieces);
         // Its client may have left.
         let _ = answer.send(Outcome { result, spent });
         ended
+    }
+
+    /// Begins an answer in pieces; false if its client does not take them.
+    pub(super) fn begin_pieces(&mut self, id: CallId, head: Head) -> bool {
+        let Some(Waiting::Call { stream, pieces, .. }) = self.waiting.get_mut(&id) else {
+            return false;
+        };
+        let Some(stream) = stream.take() else {
+            return false;
+        };
+        let (begun, given) = Pieces::begin(head);
+        // Its client may have left.
+        let _ = stream.send(given);
+        *pieces = Some(begun);
+        true
+    }
+
+    /// Where the pieces of this answer go, if it has any.
+    pub(super) fn pieces(&mut self, id: CallId) -> Option<&mut Pieces> {
+        match self.waiting.get_mut(&id) {
+            Some(Waiting::Call { pieces, .. }) => pieces.as_mut(),
+            _ => None,
+        }
+    }
+
+    /// False while more of this answer waits for its client than should.
+    pub(super) fn has_room(&self, id: CallId) -> bool {
+        match self.waiting.get(&id) {
+            Some(Waiting::Call {
+                pieces: Some(pieces),
+                ..
+            }) => pieces.have_room(),
+            _ => true,
+        }
     }
 
     /// Says what is to be said of a call, now that its restore is over, if there was to be
@@ -253,18 +339,32 @@ impl Supervisor {
                 let _ = answer.send(self.picture());
             }
             Message::GaveUp(id) => self.cancel(id)?,
+            Message::Took(id, bytes) => {
+                if let Some(pieces) = self.http.as_mut().and_then(|http| http.pieces(id)) {
+                    pieces.took(bytes);
+                }
+                // Of what was read already nothing else would tell.
+                let is_its = |duty: &Duty| duty.front_call() == Some(id);
+                if let Some(slot) = self.duties.iter().position(is_its) {
+                    self.take_rest(slot)?;
+                }
+            }
             // Dropping what the answer is to go through says that the container ends.
             Message::Call { .. } | Message::Init { .. } if self.draining.is_some() => {}
             Message::Call {
                 id,
                 request,
                 extras,
+                queued,
                 answer,
+                stream,
             } => {
                 let given = request.id.as_ref();
                 let name = given.and_then(|id| serde_json::from_str(id.get()).ok());
                 let waiting = Waiting::Call {
                     answer,
+                    stream,
+                    pieces: None,
                     name: name.unwrap_or_default(),
                     contract: extras.contract,
                     since: None,
@@ -276,7 +376,10 @@ impl Supervisor {
                     extras,
                     arrived,
                 });
+                // Its client may have left, which says so itself.
+                let _ = queued.send(());
             }
+            Message::Lost(error) => return Err(FrontError::from(error).into()),
             Message::Init {
                 id,
                 function,
@@ -354,5 +457,19 @@ impl Supervisor {
             runtime: status.runtime,
             counts,
         }
+    }
+}
+
+/// Tells Lambda that there is nothing that could be started, if it is Lambda that waits.
+pub(super) fn tell_failed_start(settings: &Settings, error: &ContainerError) {
+    if settings.runtime_api().is_none() {
+        return;
+    }
+    match Front::start(manners(settings, None)) {
+        Ok(mut front) => {
+            front.fail(error.as_failure());
+            front.finish();
+        }
+        Err(error) => eprintln!("refunction-supervisor: {error}"),
     }
 }

@@ -9,6 +9,7 @@ mod answers;
 mod commands;
 mod duty;
 mod front;
+mod streams;
 mod turns;
 
 use std::collections::VecDeque;
@@ -16,13 +17,15 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll, ppoll};
 use nix::sys::time::TimeSpec;
+use nix::unistd::read;
 use refunction_protocol::{Command, FailureKind, Function};
 
 use crate::cause::{self, MemoryWatch};
 use crate::container::{Arrival, Container, ContainerError};
-use crate::front::{CallId, Extras, Front, FrontError, Manners};
+use crate::front::{CallId, Extras, Front, FrontError, Manners, Place};
 use crate::init::{self, Asked, Signals};
 use crate::output::Output;
 use crate::peers::{PeerId, Peers};
@@ -108,7 +111,13 @@ struct Supervisor {
 pub(crate) fn run(settings: Settings, started: Instant) -> Result<u8, Fatal> {
     settings.check().map_err(Fatal::Settings)?;
     // Before anything else: the template is to be on its way.
-    let container = Container::boot(settings.clone())?;
+    let container = match Container::boot(settings.clone()) {
+        Ok(container) => container,
+        Err(error) => {
+            front::tell_failed_start(&settings, &error);
+            return Err(error.into());
+        }
+    };
     let signals = Signals::take().map_err(io_error("taking signals"))?;
     // Orphans of a tenant's processes come to us even where we are not PID 1.
     nix::sys::prctl::set_child_subreaper(true)
@@ -142,6 +151,9 @@ pub(crate) fn run(settings: Settings, started: Instant) -> Result<u8, Fatal> {
     // Whatever the reason: nothing that was started here outlives it.
     let dismissed = supervisor.container.dismiss_all();
     if let Some(http) = &mut supervisor.http {
+        if let Err(Fatal::Container(error)) = &status {
+            http.fail(error);
+        }
         http.finish();
     }
     let status = status?;
@@ -151,23 +163,29 @@ pub(crate) fn run(settings: Settings, started: Instant) -> Result<u8, Fatal> {
 
 /// The front, if there is to be one.
 fn http(settings: &Settings) -> Result<Option<Http>, Fatal> {
-    let Some(port) = settings.http_port() else {
+    let place = settings.http_place();
+    if place.is_none() && settings.runtime_api().is_none() {
         return Ok(None);
-    };
-    let front = Front::start(Manners {
-        port,
+    }
+    let front = Front::start(manners(settings, place))?;
+    if let Some(address) = front.address() {
+        eprintln!("refunction-supervisor: listening for HTTP on {address}");
+    }
+    let output = Output::open(settings.log).map_err(io_error("opening stdout and stderr"))?;
+    Ok(Some(Http::new(front, output)))
+}
+
+fn manners(settings: &Settings, place: Option<Place>) -> Manners {
+    Manners {
+        place,
+        runtime_api: settings.runtime_api().map(str::to_owned),
         queue: settings.queue,
         concurrency: settings.concurrency(),
         patience: Duration::from_millis(settings.http_patience_ms),
         handler: settings.handler.clone(),
-        is_python: settings.runtime.name() == "python",
-    })?;
-    eprintln!(
-        "refunction-supervisor: listening for HTTP on {}",
-        front.address()
-    );
-    let output = Output::open(settings.log).map_err(io_error("opening stdout and stderr"))?;
-    Ok(Some(Http::new(front, output)))
+        runtime: settings.runtime.name(),
+        is_application: settings.is_application(),
+    }
 }
 
 /// The function that the container's command names, which is in the snapshot.
@@ -202,6 +220,7 @@ impl Supervisor {
             }
             let ready = self.wait()?;
             self.take_signals(&ready);
+            self.take_input(&ready);
             self.take_boot(&ready)?;
             self.take_answers(&ready)?;
             self.take_deadlines()?;
@@ -218,6 +237,10 @@ impl Supervisor {
             PollFd::new(self.signals.arrivals(), PollFlags::POLLIN),
             PollFd::new(self.signals.children(), PollFlags::POLLIN),
         ];
+        let input = io::stdin();
+        if self.awaits_end_of_input() {
+            fds.push(PollFd::new(input.as_fd(), PollFlags::POLLIN));
+        }
         if let Some(listener) = self.peers.listener() {
             fds.push(PollFd::new(listener, PollFlags::POLLIN));
         }
@@ -246,13 +269,13 @@ impl Supervisor {
             if pipes.is_sending() {
                 fds.push(PollFd::new(pipes.request(), PollFlags::POLLOUT));
             }
-            if self.duties[slot].is_awaiting() {
+            if self.has_room_for_answers(slot) {
                 fds.push(PollFd::new(pipes.response(), PollFlags::POLLIN));
             }
             fds.extend(pipes.logs().map(|log| PollFd::new(log, PollFlags::POLLIN)));
         }
         match ppoll(&mut fds, timeout, None) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(io_error("waiting for events")(errno.into())),
         }
         Ok(Ready(
@@ -314,9 +337,27 @@ impl Supervisor {
         }
     }
 
+    fn awaits_end_of_input(&self) -> bool {
+        self.settings.end_with_input && self.draining.is_none()
+    }
+
+    /// Nothing is said there: it is there for its end.
+    fn take_input(&mut self, ready: &Ready) {
+        let input = io::stdin();
+        if self.awaits_end_of_input()
+            && ready.has(input.as_fd(), PollFlags::POLLIN)
+            && !matches!(read(&input, &mut [0; 512]), Ok(1..) | Err(Errno::EINTR))
+        {
+            self.drain();
+        }
+    }
+
     fn drain(&mut self) {
         let grace = Duration::from_millis(self.settings.grace_ms);
         self.draining = Some(Instant::now() + grace);
+        if let Some(http) = &self.http {
+            http.drain();
+        }
     }
 
     fn end_if_due(&mut self) -> Option<u8> {
@@ -389,6 +430,9 @@ impl Supervisor {
                     self.boot_us = u64::try_from(boot).unwrap_or(u64::MAX);
                 }
                 self.greet();
+                if let Some(http) = &self.http {
+                    http.open();
+                }
             }
             Ok(Arrival::Successor) => {
                 for slot in self.container.slots() {

@@ -1,8 +1,8 @@
 //! A file of the container's own that workers can write to.
 
-use std::fs::File;
+use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
@@ -15,6 +15,10 @@ use super::{SweepError, at};
 /// Bytes of a file that are kept to be written again. What a container gets as a
 /// single file (Kubernetes' `/dev/termination-log`) is smaller.
 pub(super) const KEPT: u64 = 64 * 1024;
+
+/// Bits of a mode that chmod(2) sets, and those that its owner needs.
+const RIGHTS: u32 = 0o7777;
+const OWNERS: u32 = 0o600;
 
 pub(super) struct WritableFile {
     path: PathBuf,
@@ -60,18 +64,32 @@ impl WritableFile {
                 "a file that was there at boot {what}"
             )))
         };
-        let Some(contents) = self.contents.as_ref().filter(|_| self.known.is(&now)) else {
+        let is_same = self.known.is_but_for_rights(&now);
+        let Some(contents) = self.contents.as_ref().filter(|_| is_same) else {
             return Err(differs("was changed"));
         };
-        let mut file = open(path, true).map_err(at(path))?;
+        let rights = |more| Permissions::from_mode(self.known.mode & RIGHTS | more);
+        let mut file = match open(path, true) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                // No capability opens it for us: its owner's rights do.
+                let opened = fs::set_permissions(path, rights(OWNERS));
+                opened.and_then(|()| open(path, true))
+            }
+            opened => opened,
+        }
+        .map_err(at(path))?;
         let opened = fstat(&file).map_err(|errno| at(path)(errno.into()))?;
-        if !self.known.is(&opened) {
+        if !self.known.is_but_for_rights(&opened) {
             return Err(differs("was replaced"));
         }
         // What was allocated behind its end goes, too.
         file.set_len(0)
             .and_then(|()| file.write_all(contents))
             .and_then(|()| attributes::put_back(&file, &self.extended))
+            .and_then(|()| match self.known.is(&opened) {
+                true => Ok(()),
+                false => file.set_permissions(rights(0)),
+            })
             .and_then(|()| self.times.put_back(&file))
             .map_err(at(path))?;
         let now = fstat(&file).map_err(|errno| at(path)(errno.into()))?;

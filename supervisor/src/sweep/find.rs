@@ -14,6 +14,7 @@ use nix::unistd::{
 use super::directory::WritableDirectory;
 use super::file::WritableFile;
 use super::known::{Known, is_directory, is_file};
+use super::owned::Owned;
 use super::{SweepError, at};
 
 /// File systems in which no file of a tenant's can be.
@@ -53,17 +54,62 @@ pub(super) fn below(roots: &[PathBuf], owner: (Uid, Gid)) -> Result<Found, Sweep
     let asked = asking_for(owner, || {
         roots
             .iter()
-            .try_for_each(|root| find(root, owner.0, &mut found))
+            .try_for_each(|root| find(root, owner.0, roots, &mut found))
     });
     asked.map_err(|errno| at(Path::new("asking what workers can write to"))(errno.into()))??;
     Ok(found)
 }
 
-/// Searches a directory of this process's own user, who is the workers' user, too.
-pub(super) fn below_own(root: &Path) -> Result<Found, SweepError> {
+/// Searches directories for a process of whose own user the workers are.
+pub(super) fn below_own(roots: &[PathBuf]) -> Result<Found, SweepError> {
     let mut found = Found::default();
-    find(root, geteuid(), &mut found)?;
+    let mounts = writable_mounts()?;
+    for root in roots {
+        find(root, geteuid(), &mounts, &mut found)?;
+    }
     Ok(found)
+}
+
+/// What is this process's user's on any mount that can be written to, but not in these places.
+pub(super) fn owned_outside(places: &[PathBuf]) -> Result<Vec<Owned>, SweepError> {
+    let own = geteuid().as_raw();
+    let mut owned = Vec::new();
+    for mount in writable_mounts()? {
+        let root = Place::new(mount, false)?;
+        let device = root.status.st_dev;
+        let mut waiting = vec![root];
+        while let Some(place) = waiting.pop() {
+            let is_own = place.status.st_uid == own;
+            if is_directory(&place.status) {
+                if places.contains(&place.path) || place.status.st_dev != device {
+                    continue;
+                }
+                match std::fs::read_dir(&place.path) {
+                    Ok(entries) => {
+                        for entry in entries {
+                            let entry = entry.map_err(at(&place.path))?;
+                            waiting.push(Place::new(entry.path(), false)?);
+                        }
+                    }
+                    Err(error) if is_denied(&error) && !is_own && is_closed(&place.path) => {}
+                    Err(error) => return Err(at(&place.path)(error)),
+                }
+            }
+            if is_own {
+                owned.extend(Owned::remember(place.path, &place.status)?);
+            }
+        }
+    }
+    Ok(owned)
+}
+
+fn is_denied(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::PermissionDenied
+}
+
+/// True if no worker can enter this directory, and so get at what is in it.
+fn is_closed(path: &Path) -> bool {
+    access(path, AccessFlags::X_OK).is_err()
 }
 
 /// Calls with the workers' user and group as the real ones of this process, and no other
@@ -149,7 +195,8 @@ impl Place {
     }
 }
 
-fn find(root: &Path, worker: Uid, found: &mut Found) -> Result<(), SweepError> {
+/// Searches a directory; what is one of these mounts is searched by itself.
+fn find(root: &Path, worker: Uid, mounts: &[PathBuf], found: &mut Found) -> Result<(), SweepError> {
     let root = Place::new(root.to_owned(), false)?;
     let device = root.status.st_dev;
     let mut waiting = vec![root];
@@ -164,7 +211,13 @@ fn find(root: &Path, worker: Uid, found: &mut Found) -> Result<(), SweepError> {
         }
         let is_workers_own = place.is_in_workers_own || place.status.st_uid == worker.as_raw();
         let mut entries = BTreeMap::new();
-        for entry in std::fs::read_dir(&place.path).map_err(at(&place.path))? {
+        let listed = match std::fs::read_dir(&place.path) {
+            Err(error) if is_denied(&error) && !is_workers_own && is_closed(&place.path) => {
+                continue;
+            }
+            listed => listed.map_err(at(&place.path))?,
+        };
+        for entry in listed {
             let entry = entry.map_err(at(&place.path))?;
             let kind = entry.file_type().map_err(at(&place.path))?;
             if !is_writable && !kind.is_dir() && !kind.is_file() {
@@ -173,7 +226,11 @@ fn find(root: &Path, worker: Uid, found: &mut Found) -> Result<(), SweepError> {
             let below = Place::new(entry.path(), is_workers_own)?;
             // What is mounted there has a life of its own, and what can be written to
             // is looked at by itself.
-            let is_another_mount = below.status.st_dev != device;
+            let is_another_mount = match is_directory(&below.status) {
+                true => below.status.st_dev != device,
+                // Layers of an overlay may give files devices of their own.
+                false => mounts.contains(&below.path),
+            };
             if is_writable {
                 let changes = kind.is_dir() || is_another_mount || below.is_writable(worker);
                 let known = if changes {

@@ -8,6 +8,7 @@ mod file;
 mod find;
 mod handover;
 mod known;
+mod owned;
 mod remove;
 mod shared;
 #[cfg(test)]
@@ -27,6 +28,7 @@ pub(crate) use handover::Handover;
 use directory::WritableDirectory;
 use file::WritableFile;
 use find::Found;
+use owned::Owned;
 use remove::Budget;
 use shared::SharedDirectory;
 
@@ -39,9 +41,12 @@ pub(crate) enum Scope {
     /// Only what workers own in the usual directories, and what came after boot:
     /// others use them too.
     Shared,
-    /// This directory, the one place where workers can make files: they run as the
-    /// supervisor's own user, whose other files are not ours to tell apart.
-    Private(PathBuf),
+    /// These directories, where alone workers can make files: they run as the supervisor's
+    /// own user, whose other files are not ours to tell apart.
+    Private(Vec<PathBuf>),
+    /// All of it, and these directories are where alone workers can make files: they run as
+    /// the supervisor's own user, in a container of its own.
+    Own(Vec<PathBuf>),
 }
 
 /// Where everybody makes files: where a hand-started supervisor looks, and where a function
@@ -58,6 +63,8 @@ pub(crate) struct Sweep {
     directories: Vec<WritableDirectory>,
     /// After the directories, which may hold other names of them.
     files: Vec<WritableFile>,
+    /// Of which only rights, times and attributes can be changed.
+    owned: Vec<Owned>,
 }
 
 /// What a sweep did.
@@ -112,8 +119,12 @@ impl Sweep {
         }
         let found = match scope {
             Scope::Container => find::everywhere(owner)?,
-            Scope::Private(directory) => find::below_own(directory)?,
+            Scope::Private(places) | Scope::Own(places) => find::below_own(places)?,
             Scope::Shared => Found::default(),
+        };
+        let owned = match scope {
+            Scope::Own(places) => find::owned_outside(places)?,
+            _ => Vec::new(),
         };
         let usual = match scope {
             Scope::Shared => USUAL,
@@ -130,6 +141,7 @@ impl Sweep {
             shared,
             directories: found.directories,
             files: found.files,
+            owned,
         })
     }
 
@@ -154,6 +166,9 @@ impl Sweep {
         }
         for file in &mut self.files {
             file.put_back()?;
+        }
+        for owned in &mut self.owned {
+            owned.put_back()?;
         }
         swept.is_complete = true;
         Ok(swept)

@@ -58,6 +58,7 @@ impl Root {
             shared: Vec::new(),
             directories: found.directories,
             files: found.files,
+            owned: Vec::new(),
         }
     }
 
@@ -326,10 +327,12 @@ fn small_files_that_workers_can_write_to_are_written_again() {
     let before = fs::metadata(root.at("small")).unwrap();
     for _ in 0..2 {
         fs::write(root.at("small"), "a message, longer than it was").unwrap();
+        fs::set_permissions(root.at("small"), Permissions::from_mode(0o000)).unwrap();
         removes(&mut sweep, 0);
         assert_eq!(fs::read(root.at("small")).unwrap(), b"as it was");
         let after = fs::metadata(root.at("small")).unwrap();
         assert_eq!(after.modified().unwrap(), before.modified().unwrap());
+        assert_eq!(after.permissions(), before.permissions());
     }
     let attribute = File::open(root.at("small")).unwrap();
     attribute.set_xattr("user.message", b"hello").unwrap();

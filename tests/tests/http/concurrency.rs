@@ -276,7 +276,7 @@ fn secrets(language: &Language) {
         let found = guest.ask(&json!({
             "do": "find",
             "others": people,
-            "secrets": names.map(|name| secret(name)),
+            "secrets": names.map(secret),
         }));
         assert_eq!(found, json!([]));
         guest.answer(&json!(null));

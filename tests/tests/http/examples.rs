@@ -12,10 +12,14 @@ use crate::language::Language;
 
 pub const CASES: &[Case] = &[("the_example_does_what_its_readme_says", example)];
 
+/// What there is for Python besides.
+pub const ONCE: &[Case] = &[("the_other_examples_do_what_their_readme_says", others)];
+
 const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples");
 
-fn example(language: &Language) {
-    let directory = Path::new(EXAMPLES).join(language.name);
+/// A container of this example, as its Dockerfile has it.
+fn site(language: &Language, name: &str) -> Site {
+    let directory = Path::new(EXAMPLES).join(name);
     let directory = directory.canonicalize().expect("an example");
     let dockerfile = fs::read_to_string(directory.join("Dockerfile")).expect("a Dockerfile");
     assert!(dockerfile.contains(&format!("FROM refunction/{}\n", language.name)));
@@ -29,12 +33,45 @@ fn example(language: &Language) {
         "java" => java::compile(&java::sources_under(&directory.join("src"))),
         _ => directory,
     };
-    let site = Site::start(&[&language.arguments()[..], &words].concat(), |command| {
+    Site::start(&[&language.arguments()[..], &words].concat(), |command| {
         language.furnish(command);
         command.env("LAMBDA_TASK_ROOT", root);
-    });
+    })
+}
+
+fn readme() -> String {
+    fs::read_to_string(Path::new(EXAMPLES).join("README.md")).expect("a README")
+}
+
+fn others(language: &Language) {
+    let readme = readme();
+    for name in ["streaming", "wsgi", "asgi"] {
+        let directory = format!("examples/python/{name}");
+        let site = site(language, &format!("python/{name}"));
+        let mut lines = readme.lines().skip_while(|line| !line.contains(&directory));
+        let asked = lines.find(|line| line.contains("curl")).expect("a request");
+        let (_, path) = asked.split_once(":8080").expect("a port");
+        let path = path.split(' ').next().filter(|path| !path.is_empty());
+        let (method, body) = match asked.split('\'').nth(1) {
+            Some(body) => ("POST", body),
+            None => ("GET", ""),
+        };
+        let expected: Vec<&str> = lines
+            .take_while(|line| line.is_empty() || line.starts_with("    "))
+            .take_while(|line| !line.contains("docker"))
+            .map(str::trim)
+            .collect();
+        for _ in 0..3 {
+            let answer = site.send(method, path.unwrap_or("/"), &[], body.as_bytes());
+            assert_eq!(answer.text().trim(), expected.join("\n").trim(), "{name}");
+        }
+    }
+}
+
+fn example(language: &Language) {
+    let site = site(language, language.name);
     // The request of the README, its answer, and the claim that goes with them.
-    let readme = fs::read_to_string(Path::new(EXAMPLES).join("README.md")).expect("a README");
+    let readme = readme();
     let mut lines = readme.lines().skip_while(|line| !line.contains("curl"));
     let asked = lines.next().and_then(|line| line.split('\'').nth(1));
     let asked: Value = serde_json::from_str(asked.expect("a request")).expect("JSON");

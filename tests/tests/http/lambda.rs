@@ -2,11 +2,13 @@
 
 use std::process::Command;
 
+use nix::sys::signal::Signal;
 use refunction_tests::eventually;
 use refunction_tests::http::{LAMBDA, Site};
 use serde_json::{Value, json};
 
 use crate::Case;
+use crate::context::Caller;
 use crate::language::Language;
 
 pub const CASES: &[Case] = &[
@@ -26,6 +28,19 @@ pub const CASES: &[Case] = &[
         log_lines_in_json,
     ),
     ("lambda_has_its_whole_context", context),
+    ("lambda_takes_an_event_and_runs_it_by_itself", events),
+];
+
+/// What can be tried with one runtime for all.
+pub const ONCE: &[Case] = &[
+    (
+        "lambda_takes_no_more_events_than_may_wait",
+        events_are_bounded,
+    ),
+    (
+        "lambda_says_which_events_were_not_run",
+        events_are_given_up_with_a_line,
+    ),
 ];
 
 fn start(language: &Language, set: impl FnOnce(&mut Command)) -> Site {
@@ -165,9 +180,9 @@ fn refusals(language: &Language) {
         refused(&[], &other, b"{}"),
         (404, "ResourceNotFoundException".to_owned())
     );
-    let event = [("x-amz-invocation-type", "Event")];
+    let unknown = [("x-amz-invocation-type", "Whatever")];
     assert_eq!(
-        refused(&event, LAMBDA, b"{}"),
+        refused(&unknown, LAMBDA, b"{}"),
         (400, "InvalidParameterValueException".to_owned())
     );
     let dry = [("x-amz-invocation-type", "DryRun")];
@@ -298,41 +313,9 @@ fn log_lines_in_json(language: &Language) {
 }
 
 fn context(language: &Language) {
-    let expected = match language.name {
-        "python" => json!({
-            "aws_request_id": "the-call",
-            "log_group_name": "/aws/lambda/mine",
-            "log_stream_name": "$LATEST",
-            "function_name": "mine",
-            "memory_limit_in_mb": "512",
-            "function_version": "$LATEST",
-            "invoked_function_arn": "arn:aws:lambda:eu-west-3:012345678912:function:mine",
-            "client": ["an-installation", {"a": 1}, {"locale": "de"}],
-            "identity": [null, null],
-        }),
-        "node" => json!({
-            "awsRequestId": "the-call",
-            "logGroupName": "/aws/lambda/mine",
-            "logStreamName": "$LATEST",
-            "functionName": "mine",
-            "memoryLimitInMB": "512",
-            "functionVersion": "$LATEST",
-            "invokedFunctionArn": "arn:aws:lambda:eu-west-3:012345678912:function:mine",
-            "callbackWaitsForEmptyEventLoop": true,
-            "clientContext": {
-                "client": {"installation_id": "an-installation"},
-                "custom": {"a": 1},
-                "env": {"locale": "de"},
-            },
-        }),
-        _ => return,
-    };
     let site = start(language, |command| {
-        command
-            .env("AWS_LAMBDA_FUNCTION_NAME", "mine")
-            .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "512")
-            .env("AWS_REGION", "eu-west-3")
-            .env("REFUNCTION_DEADLINE_MS", "20000");
+        language.describe(command);
+        command.env("REFUNCTION_DEADLINE_MS", "20000");
     });
     // {"client":{"installation_id":"an-installation"},"custom":{"a":1},"env":{"locale":"de"}}
     let client = "eyJjbGllbnQiOnsiaW5zdGFsbGF0aW9uX2lkIjoiYW4taW5zdGFsbGF0aW9uIn0sImN1c3RvbSI6eyJhIjoxfSwiZW52Ijp7ImxvY2FsZSI6ImRlIn19";
@@ -345,17 +328,110 @@ fn context(language: &Language) {
         .json();
     let remaining = found["remaining"].take().as_u64().expect("milliseconds");
     assert!((15_000..=20_000).contains(&remaining), "{remaining}");
-    found
-        .as_object_mut()
-        .expect("an object")
-        .remove("remaining");
-    assert_eq!(found, expected);
-    let without = site.post(LAMBDA, &json!({"op": "context"})).json();
-    assert_eq!(without.get("client").unwrap_or(&Value::Null), &Value::Null);
-    if language.name == "node" {
+    assert_eq!(found, language.context(&Caller::of_local_client()));
+    // Nobody said anything of themselves.
+    let mut without = site
+        .send("POST", LAMBDA, &headers[..1], br#"{"op":"context"}"#)
+        .json();
+    without["remaining"].take();
+    assert_eq!(without, language.context(&Caller::unknown()));
+    if ["node", "javascript"].contains(&language.name) {
         let site = language.named_site("app.done", |_| {});
         assert_eq!(site.call(&json!({"a": 1})), json!(["done", {"a": 1}]));
         let site = language.named_site("app.fail", |_| {});
         assert_eq!(site.post("/", &json!({})).status, 500);
+    }
+}
+
+fn events(language: &Language) {
+    // Another runtime boots, in the place of what a call's end leaves, in its deadline.
+    let site = start(language, |command| {
+        command.env("AWS_LAMBDA_FUNCTION_TIMEOUT", "6");
+    });
+    let send = |id: &str, event: Value| {
+        let headers = [("x-amz-invocation-type", "Event"), ("x-amzn-requestid", id)];
+        let answer = site.send("POST", LAMBDA, &headers, event.to_string().as_bytes());
+        assert_eq!(answer.status, 202, "{}", answer.text());
+        assert_eq!(
+            (answer.body.len(), answer.header("x-amzn-requestid")),
+            (0, id)
+        );
+    };
+    send("good", json!({"op": "print", "text": "said by it"}));
+    eventually("it is run", || {
+        site.output().contains("REPORT RequestId: good")
+    });
+    assert!(site.output().contains("said by it\nEND RequestId: good\n"));
+    // Nobody waits for these failures: they are in the log.
+    send("bad", json!({"op": "raise"}));
+    eventually("its failure is told", || {
+        let output = site.output();
+        let mut lines = output.lines();
+        lines.any(|line| line.starts_with("RequestId: bad Error: ") && line.ends_with("no good"))
+    });
+    send("late", json!({"op": "sleep", "seconds": 100}));
+    eventually("that it took too long is told", || {
+        let output = site.output();
+        output.contains("RequestId: late Error: the call took longer than its deadline of 6000 ms")
+    });
+    assert_eq!(site.call(&json!({"op": "count"}))["count"], 1);
+}
+
+fn events_are_bounded(language: &Language) {
+    let mut site = start(language, |command| {
+        command
+            .env("REFUNCTION_QUEUE", "2")
+            .env("REFUNCTION_GRACE_MS", "60000");
+    });
+    let send = |site: &Site, id: &str, event: Value| {
+        let headers = [("x-amz-invocation-type", "Event"), ("x-amzn-requestid", id)];
+        let body = event.to_string();
+        let answer = site.send("POST", LAMBDA, &headers, body.as_bytes());
+        (answer.status, answer.header("x-amzn-errortype").to_owned())
+    };
+    let taken = (202, String::new());
+    let sleep = json!({"op": "sleep", "seconds": 1});
+    assert_eq!(send(&site, "first", sleep), taken);
+    eventually("it is begun", || site.output().contains("asleep\n"));
+    let print = |text: &str| json!({"op": "print", "text": text});
+    assert_eq!(send(&site, "second", print("the second")), taken);
+    assert_eq!(send(&site, "third", print("the third")), taken);
+    assert_eq!(
+        send(&site, "fourth", print("the fourth")),
+        (429, "TooManyRequestsException".to_owned())
+    );
+    // What was taken is finished.
+    site.supervisor.signal(Signal::SIGTERM);
+    assert_eq!(site.supervisor.wait(), 0);
+    eventually("all lines are read", || {
+        site.output().contains("END RequestId: third")
+    });
+    let output = site.output();
+    assert!(
+        output.contains("the second\n") && output.contains("the third\n"),
+        "{output}"
+    );
+    assert!(!output.contains("the fourth"), "{output}");
+}
+
+fn events_are_given_up_with_a_line(language: &Language) {
+    let mut site = start(language, |command| {
+        command.env("REFUNCTION_GRACE_MS", "100");
+    });
+    for (id, event) in [
+        ("first", json!({"op": "sleep", "seconds": 100})),
+        ("second", json!({"op": "print", "text": "the second"})),
+    ] {
+        let headers = [("x-amz-invocation-type", "Event"), ("x-amzn-requestid", id)];
+        let answer = site.send("POST", LAMBDA, &headers, event.to_string().as_bytes());
+        assert_eq!(answer.status, 202, "{}", answer.text());
+    }
+    site.supervisor.signal(Signal::SIGTERM);
+    assert_eq!(site.supervisor.wait(), 0);
+    for line in [
+        "RequestId: first Error: the container was stopped, and the call did not end",
+        "RequestId: second Error: the container was stopped before its turn had come",
+    ] {
+        eventually(line, || site.output().contains(line));
     }
 }

@@ -29,6 +29,8 @@ pub struct Language {
     pub others: &'static [&'static str],
     /// True if a function can end its process by itself.
     pub can_exit: bool,
+    /// True if a function can answer in pieces.
+    pub streams: bool,
 }
 
 /// All of them.
@@ -42,6 +44,7 @@ pub static LANGUAGES: &[Language] = &[
         missing: ("app.nothing", &["nothing", "it has NoGood, handler"]),
         others: &["dir/app.handler", "dir.app.handler"],
         can_exit: true,
+        streams: true,
     },
     Language {
         name: "node",
@@ -52,6 +55,7 @@ pub static LANGUAGES: &[Language] = &[
         missing: ("app.nothing", &["nothing", "it exports handler"]),
         others: &["dir/app.handler"],
         can_exit: true,
+        streams: true,
     },
     Language {
         name: "javascript",
@@ -62,6 +66,7 @@ pub static LANGUAGES: &[Language] = &[
         missing: ("app.nothing", &["nothing", "it has handler"]),
         others: &[],
         can_exit: false,
+        streams: true,
     },
     Language {
         name: "java",
@@ -75,6 +80,7 @@ pub static LANGUAGES: &[Language] = &[
         missing: ("shop.App::nothing", &["nothing", "it has", "handle"]),
         others: &["shop.App::main"],
         can_exit: true,
+        streams: false,
     },
     Language {
         name: "lua",
@@ -85,6 +91,7 @@ pub static LANGUAGES: &[Language] = &[
         missing: ("app.nothing", &["nothing", "it has handler"]),
         others: &["app.main"],
         can_exit: false,
+        streams: true,
     },
 ];
 

@@ -4,7 +4,9 @@
 
 #![forbid(unsafe_code)]
 
+mod applications;
 mod concurrency;
+mod context;
 mod examples;
 mod isolation;
 mod lambda;
@@ -13,6 +15,9 @@ mod manners;
 mod named;
 mod openwhisk;
 mod plain;
+mod published_client;
+mod runtime_api;
+mod streaming;
 
 use std::process::ExitCode;
 
@@ -31,12 +36,18 @@ fn main() -> ExitCode {
         plain::CASES,
         isolation::CASES,
         examples::CASES,
+        runtime_api::CASES,
     ];
     let once = [
         manners::CASES,
         isolation::ONCE,
         named::ONCE,
         concurrency::CASES,
+        lambda::ONCE,
+        runtime_api::ONCE,
+        streaming::ONCE,
+        applications::CASES,
+        examples::ONCE,
     ];
     let trial = |language: &'static Language, (name, run): &Case| {
         let run = *run;
@@ -53,6 +64,15 @@ fn main() -> ExitCode {
                 .flatten()
                 .map(|case| trial(language, case)),
         );
+        if language.streams {
+            trials.extend(streaming::CASES.iter().map(|case| trial(language, case)));
+        }
+        let more: &[Case] = match language.name {
+            "node" => &[streaming::SCRIPTS, streaming::NODE].concat(),
+            "javascript" => streaming::SCRIPTS,
+            _ => &[],
+        };
+        trials.extend(more.iter().map(|case| trial(language, case)));
     }
     trials.extend(
         once.iter()
@@ -62,5 +82,15 @@ fn main() -> ExitCode {
     );
     let (name, long) = concurrency::LONG;
     trials.push(trial(&LANGUAGES[0], &(name, long)).with_ignored_flag(true));
+    let is_installed = published_client::installed().is_some();
+    if !is_installed {
+        eprintln!(
+            "not compared with the published client of Lambda's runtime API: it is not installed; `cargo xtask test` does it where there is a package index"
+        );
+    }
+    let compared = published_client::CASES
+        .iter()
+        .map(|case| trial(&LANGUAGES[0], case).with_ignored_flag(!is_installed));
+    trials.extend(compared);
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

@@ -2,8 +2,8 @@
 (function (natives, own, tools) {
   "use strict";
   const {
-    ArrayPrototype, ObjectPrototype, String, TypeError, apply, errorStack, getPrototypeOf, isArray, keys, slice,
-    stringify, tagOf, toWellFormed,
+    ArrayPrototype, Error, ObjectPrototype, String, TypeError, apply, asyncIterator, errorStack, getPrototypeOf,
+    isArray, isView, iterator, keys, slice, stringify, tagOf, toWellFormed,
   } = own;
 
   // No text here is a template: QuickJS makes it by calling `String.prototype.concat`.
@@ -60,8 +60,9 @@
   // What a handler is given beside the event, as Lambda has it.
   class Context {
     #deadline;
+    #callback;
 
-    constructor(requestId, deadline) {
+    constructor(requestId, deadline, caller, callback) {
       const name = environment("AWS_LAMBDA_FUNCTION_NAME") ?? "function";
       const region = environment("AWS_REGION") ?? environment("AWS_DEFAULT_REGION") ?? "us-east-1";
       const account = environment("AWS_ACCOUNT_ID") ?? "012345678912";
@@ -69,17 +70,28 @@
       this.functionName = name;
       this.functionVersion = environment("AWS_LAMBDA_FUNCTION_VERSION") ?? "$LATEST";
       this.memoryLimitInMB = environment("AWS_LAMBDA_FUNCTION_MEMORY_SIZE") ?? "128";
-      this.invokedFunctionArn = "arn:aws:lambda:" + region + ":" + account + ":function:" + name;
+      this.invokedFunctionArn = caller?.invoked_function_arn ?? "arn:aws:lambda:" + region + ":" + account + ":function:" + name;
       this.logGroupName = environment("AWS_LAMBDA_LOG_GROUP_NAME") ?? "/aws/lambda/" + name;
       this.logStreamName = environment("AWS_LAMBDA_LOG_STREAM_NAME") ?? "$LATEST";
       this.callbackWaitsForEmptyEventLoop = true;
-      this.clientContext = undefined;
-      this.identity = undefined;
+      this.clientContext = caller?.client_context;
+      this.identity = caller?.cognito_identity;
+      this.tenantId = caller?.tenant_id;
       if (deadline === undefined) {
         const seconds = +(environment("AWS_LAMBDA_FUNCTION_TIMEOUT") ?? 900);
         deadline = natives.wallClock() + (seconds > 0 ? seconds : 900) * 1000;
       }
       this.#deadline = deadline;
+      this.#callback = callback;
+    }
+    done(error, result) {
+      this.#callback(error, result);
+    }
+    fail(error) {
+      this.#callback(error ?? new Error("the function failed and gave no error"));
+    }
+    succeed(result) {
+      this.#callback(null, result);
     }
     getRemainingTimeInMillis() {
       const left = this.#deadline - natives.wallClock();
@@ -216,20 +228,53 @@
     return text.length <= 80 ? text : slice(text, 0, 77) + '..."';
   }
 
+  // What gives the pieces of a result, if that is what it is.
+  function piecesOf(result) {
+    if (typeof result !== "object" || result === null) {
+      return undefined;
+    }
+    const later = result[asyncIterator];
+    if (typeof later === "function") {
+      return apply(later, result, []);
+    }
+    if (typeof result.getReader === "function") {
+      const reader = result.getReader();
+      return { __proto__: null, next: () => reader.read(), return: () => reader.cancel() };
+    }
+    return typeof result[iterator] === "function" && typeof result.next === "function" ? result : undefined;
+  }
+
+  // An item's bytes, and the type of media that is made of such; nothing after the last.
+  function pieceOf(step) {
+    if (step.done) {
+      return undefined;
+    }
+    const item = step.value;
+    if (typeof item === "string") {
+      return { __proto__: null, kind: "text/plain; charset=utf-8", bytes: natives.encodeUtf8(toWellFormed(item)) };
+    }
+    if (isView(item) || (typeof item === "object" && item !== null && tagOf(item) === "[object ArrayBuffer]")) {
+      return { __proto__: null, kind: "application/octet-stream", bytes: tools.bytesOf(item) };
+    }
+    const line = toWellFormed(encode(item) + "\n");
+    return { __proto__: null, kind: "application/x-ndjson", bytes: natives.encodeUtf8(line) };
+  }
+
   return {
     __proto__: null,
     watch,
+    piecesOf,
+    pieceOf,
+    // Asks for the next item, and says that none is asked for any more.
+    nextStep: (pieces) => watch(() => pieces.next()),
+    lastStep: (pieces) => watch(() => (typeof pieces.return === "function" ? pieces.return() : undefined)),
     encode,
     // Begins a call; what comes of it shows in the token.
-    begin(entry, isHandler, argument, requestId, deadline) {
+    begin(entry, isHandler, argument, requestId, deadline, caller) {
       return watch((token) => {
         const wants = entry.length;
         if (!isHandler && !(wants >= 2)) {
           return apply(entry, undefined, [argument]);
-        }
-        const context = new Context(requestId, deadline);
-        if (!(wants >= 3)) {
-          return apply(entry, undefined, [argument, context]);
         }
         const callback = (error, result) => {
           if (error !== undefined && error !== null) {
@@ -238,6 +283,10 @@
             settle(token, FULFILLED, result);
           }
         };
+        const context = new Context(requestId, deadline, caller, callback);
+        if (!(wants >= 3)) {
+          return apply(entry, undefined, [argument, context]);
+        }
         const result = apply(entry, undefined, [argument, context, callback]);
         return result === undefined ? WAITING : result;
       });

@@ -108,6 +108,7 @@
       Float64Array,
     },
     iterator: Symbol.iterator,
+    asyncIterator: Symbol.asyncIterator,
     toStringTag: Symbol.toStringTag,
     toPrimitive: Symbol.toPrimitive,
   };

@@ -1,6 +1,8 @@
 package shop;
 
 import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Random;
@@ -11,6 +13,51 @@ public class App {
         NoGood(String message) {
             super(message);
         }
+    }
+
+    /** As in aws-lambda-java-core, without what logs. */
+    public interface Context {
+        String getAwsRequestId();
+
+        String getLogGroupName();
+
+        String getLogStreamName();
+
+        String getFunctionName();
+
+        String getFunctionVersion();
+
+        String getInvokedFunctionArn();
+
+        Identity getIdentity();
+
+        ClientContext getClientContext();
+
+        int getRemainingTimeInMillis();
+
+        int getMemoryLimitInMB();
+
+        String getTenantId();
+    }
+
+    public interface Identity {
+        String getIdentityId();
+
+        String getIdentityPoolId();
+    }
+
+    public interface ClientContext {
+        Client getClient();
+
+        Map<String, Object> getCustom();
+
+        Map<String, String> getEnvironment();
+    }
+
+    public interface Client {
+        String getInstallationId();
+
+        String getAppTitle();
     }
 
     /** To be looked at by nobody before it is asked for. */
@@ -31,7 +78,7 @@ public class App {
         System.out.println("imported");
     }
 
-    public Object handle(Object argument) throws Exception {
+    public Object handle(Object argument, Context context) throws Exception {
         count++;
         if (!(argument instanceof Map<?, ?> event) || event.get("op") == null) return argument;
         switch (event.get("op").toString()) {
@@ -55,8 +102,33 @@ public class App {
                 return before;
             }
             case "large": return "x".repeat(((Number) event.get("bytes")).intValue());
+            case "context": return told(context);
             default: return event;
         }
+    }
+
+    private static Map<String, Object> told(Context context) {
+        Map<String, Object> told = new HashMap<>();
+        told.put("awsRequestId", context.getAwsRequestId());
+        told.put("logGroupName", context.getLogGroupName());
+        told.put("logStreamName", context.getLogStreamName());
+        told.put("functionName", context.getFunctionName());
+        told.put("functionVersion", context.getFunctionVersion());
+        told.put("invokedFunctionArn", context.getInvokedFunctionArn());
+        told.put("memoryLimitInMB", context.getMemoryLimitInMB());
+        told.put("remaining", context.getRemainingTimeInMillis());
+        told.put("tenantId", context.getTenantId());
+        ClientContext client = context.getClientContext();
+        if (client != null) {
+            told.put("client", Arrays.asList(
+                    client.getClient().getInstallationId(),
+                    client.getClient().getAppTitle(),
+                    client.getCustom(),
+                    client.getEnvironment()));
+        }
+        Identity identity = context.getIdentity();
+        if (identity != null) told.put("identity", List.of(identity.getIdentityId(), identity.getIdentityPoolId()));
+        return told;
     }
 
     public static Object main(Object args) {

@@ -29,8 +29,11 @@ exports.handler = async (event, context) => {
       return before;
     }
     case 'large': return 'x'.repeat(event.bytes);
+    case 'context': return { ...context, remaining: context.getRemainingTimeInMillis() };
     default: return event;
   }
 };
 
+exports.done = (event, context) => context.done(null, ['done', event]);
+exports.fail = (event, context) => context.fail(new NoGood('no good'));
 exports.main = (args) => args;

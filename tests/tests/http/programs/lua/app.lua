@@ -46,11 +46,22 @@ function operations.large(event)
   return ("x"):rep(event.bytes)
 end
 
+function operations.context(_, context)
+  local found = { remaining = context.get_remaining_time_in_millis() }
+  for name, value in pairs(context) do
+    if type(value) ~= "function" then
+      found[name] = value
+    end
+  end
+  context.log("logged")
+  return found
+end
+
 local function handler(event, context)
   count = count + 1
   local operation = type(event) == "table" and operations[event.op]
   if operation then
-    return operation(event)
+    return operation(event, context)
   end
   return event
 end

@@ -58,6 +58,7 @@ def handler(event, context):
             "invoked_function_arn": context.invoked_function_arn,
             "client": client and [client.client.installation_id, client.custom, client.env],
             "identity": [identity.cognito_identity_id, identity.cognito_identity_pool_id],
+            "tenant_id": context.tenant_id,
             "remaining": context.get_remaining_time_in_millis(),
         }
     return event

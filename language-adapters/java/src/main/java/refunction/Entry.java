@@ -14,6 +14,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Comparator;
 import java.util.List;
+import java.util.Map;
 import java.util.TreeSet;
 
 /** The method that is a function, and how it wants to be called. */
@@ -116,12 +117,12 @@ final class Entry {
     }
 
     /** Calls it with this argument, as JSON text; gives the result as JSON text. */
-    String call(Object argument, String id, Long deadline) throws Throwable {
+    String call(Object argument, String id, Long deadline, Map<?, ?> caller) throws Throwable {
         Object[] arguments = new Object[types.length];
         int given = types.length;
         if (takesContext) {
             given--;
-            arguments[given] = Context.of(types[given], id, deadline);
+            arguments[given] = Context.of(types[given], id, deadline, caller);
         }
         ByteArrayOutputStream output = new ByteArrayOutputStream();
         if (isStream) {

@@ -122,7 +122,8 @@ final class Worker {
             Number deadline = (Number) invocation.get("deadline_unix_ms");
             Object argument = invocation.get("data");
             String id = (String) invocation.get("id");
-            return new Outcome('v', entry.call(argument, id, deadline == null ? null : deadline.longValue()));
+            Map<?, ?> caller = invocation.get("caller") instanceof Map<?, ?> said ? said : Map.of();
+            return new Outcome('v', entry.call(argument, id, deadline == null ? null : deadline.longValue(), caller));
         } catch (Throwable thrown) {
             return new Outcome('x', Failure.describe(thrown));
         }
