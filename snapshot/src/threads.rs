@@ -38,7 +38,7 @@ impl ReadyRegisters {
 
     /// What shows that a thread that has `now` did more than sleep since it had these.
     pub(crate) fn moved_since(&self, now: &Self) -> Option<String> {
-        let general = now.general.as_if_not_stepped();
+        let general = now.general.as_if_not_stepped().as_if_still_waiting();
         if !general.is_same(&self.general) {
             return Some(format!("{general:?} instead of {:?}", self.general));
         }

@@ -2,6 +2,8 @@
 //! lists the tests that notice. One that nobody misses is a test that is missing, or
 //! a handler that is one too many.
 
+mod record;
+
 use std::collections::VecDeque;
 use std::fs::{self, File, Permissions};
 use std::io::{BufRead, BufReader};
@@ -21,6 +23,8 @@ use crate::shell;
 use crate::terminal::{seconds, step};
 use crate::workspace::Workspace;
 
+use record::Record;
+
 /// Which handlers, and what of them.
 #[derive(Args)]
 pub(crate) struct Options {
@@ -35,10 +39,14 @@ pub(crate) struct Options {
     /// Write the table to docs/mutants.md
     #[arg(long)]
     write: bool,
+
+    /// Go on with a run that was interrupted
+    #[arg(long)]
+    resume: bool,
 }
 
-/// Handlers tried at once: each waits about as long as it works.
-const AT_ONCE: usize = 2;
+/// Handlers tried at once: each waits longer than it works.
+const AT_ONCE: usize = 3;
 
 /// Failures after which a suite has shown enough.
 const ENOUGH: usize = 3;
@@ -49,6 +57,7 @@ const PATIENCE: Duration = Duration::from_secs(400);
 /// Names a handler to the program that is to leave it out.
 const VARIABLE: &str = "REFUNCTION_SABOTAGE";
 
+#[derive(Clone)]
 struct Handler {
     /// Which part of the program it belongs to.
     part: String,
@@ -137,9 +146,52 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         return Ok(());
     }
     let notes = &Notes::create()?;
-    step("every suite with nothing left out", || {
-        for suite in suites(&built, None) {
-            let outcome = try_suite(&suite, &built, None, notes)?;
+    let programs = [&built.supervisor, &built.engine].map(PathBuf::as_path);
+    let record = workspace.mutants().join("tried.jsonl");
+    let record = match options.resume {
+        true => Record::resume(record, &programs)?,
+        false => {
+            all_hold(&built, notes)?;
+            Record::begin(record, &programs)?
+        }
+    };
+    let began = Instant::now();
+    let tried = try_all(handlers, &built, notes, &record)?;
+    let table = table(&tried);
+    println!("{table}");
+    let took = began.elapsed();
+    let uncaught = tried.iter().filter(|it| !it.is_caught()).count();
+    let summary = format!(
+        "{} handlers left out in turn, {} noticed, in {}{}.",
+        tried.len(),
+        tried.len() - uncaught,
+        seconds(took),
+        if options.resume {
+            " for the last of them"
+        } else {
+            ""
+        }
+    );
+    println!("{summary}");
+    if options.write {
+        write(workspace, &format!("{summary}\n\n{table}"))?;
+    }
+    ensure!(uncaught == 0, "{uncaught} handlers that nobody would miss");
+    Ok(())
+}
+
+/// True of an entry of the table of system calls.
+fn is_of_table(name: &str) -> bool {
+    ["denied", "recorded", "noted"]
+        .iter()
+        .any(|class| name.starts_with(class))
+}
+
+/// What fails anyway shows nothing.
+fn all_hold(built: &Built, notes: &Notes) -> Result<()> {
+    let ((), _) = step("every suite with nothing left out", || {
+        for suite in suites(built, None) {
+            let outcome = try_suite(&suite, built, None, notes)?;
             ensure!(
                 outcome.failed.is_empty() && !outcome.hung,
                 "{} fails as it is: {:?}",
@@ -149,23 +201,6 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         }
         Ok(())
     })?;
-    let began = Instant::now();
-    let tried = try_all(handlers, &built, notes)?;
-    let table = table(&tried);
-    println!("{table}");
-    let took = began.elapsed();
-    let uncaught = tried.iter().filter(|it| !it.is_caught()).count();
-    let summary = format!(
-        "{} handlers left out in turn, {} noticed, in {}.",
-        tried.len(),
-        tried.len() - uncaught,
-        seconds(took)
-    );
-    println!("{summary}");
-    if options.write {
-        write(workspace, &format!("{summary}\n\n{table}"))?;
-    }
-    ensure!(uncaught == 0, "{uncaught} handlers that nobody would miss");
     Ok(())
 }
 
@@ -326,8 +361,6 @@ fn suites(built: &Built, handler: Option<&Handler>) -> Vec<Suite> {
         starts_supervisor: true,
         ends_early: false,
     });
-    let classes = ["denied", "recorded", "noted"];
-    let is_of_table = |name: &str| classes.iter().any(|class| name.starts_with(class));
     let first = match handler.map(|it| it.part.as_str()) {
         Some("engine") if handler.is_some_and(|it| is_of_table(&it.name)) => {
             vec![verdicts, engine, random]
@@ -340,9 +373,18 @@ fn suites(built: &Built, handler: Option<&Handler>) -> Vec<Suite> {
     first.into_iter().chain(end_to_end).collect()
 }
 
-fn try_all(handlers: Vec<Handler>, built: &Built, notes: &Notes) -> Result<Vec<Tried>> {
+fn try_all(
+    handlers: Vec<Handler>,
+    built: &Built,
+    notes: &Notes,
+    record: &Record,
+) -> Result<Vec<Tried>> {
     let count = handlers.len();
-    let waiting = Mutex::new(handlers.into_iter().enumerate().collect::<VecDeque<_>>());
+    let mut waiting: VecDeque<_> = handlers.into_iter().enumerate().collect();
+    // Those that one look decides, so that most of it is known soon.
+    let takes_long = |(_, handler): &(usize, Handler)| !is_of_table(&handler.name);
+    waiting.make_contiguous().sort_by_key(takes_long);
+    let waiting = Mutex::new(waiting);
     let tried = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..AT_ONCE)
@@ -353,7 +395,18 @@ fn try_all(handlers: Vec<Handler>, built: &Built, notes: &Notes) -> Result<Vec<T
                         let Some((index, handler)) = next else {
                             return Ok(());
                         };
-                        let it = try_one(handler, built, notes)?;
+                        let suites: Vec<_> = suites(built, Some(&handler))
+                            .iter()
+                            .map(|suite| suite.name)
+                            .collect();
+                        let it = match record.find(&handler, &suites)? {
+                            Some(tried) => tried,
+                            None => {
+                                let tried = try_one(handler, built, notes)?;
+                                record.add(&tried)?;
+                                tried
+                            }
+                        };
                         eprintln!("[{}/{count}] {}: {}", index + 1, it.handler.name, it.by());
                         tried.lock().expect("no holder panics").push((index, it));
                     }

@@ -79,6 +79,19 @@ impl Registers {
         Self(regs)
     }
 
+    /// The same in front of the wait whose time was over, if that is where it comes from:
+    /// it has not executed anything since.
+    pub(crate) fn as_if_still_waiting(&self) -> Self {
+        let mut regs = self.0;
+        let came_from = regs.orig_rax.cast_signed();
+        if came_from == libc::SYS_futex && self.returned() == -i64::from(libc::ETIMEDOUT) {
+            regs.rip -= SYSCALL_BYTES;
+            regs.rax = regs.orig_rax;
+            regs.orig_rax = u64::MAX;
+        }
+        Self(regs)
+    }
+
     /// True if every register is the same.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         // The struct is plain words, and Debug prints each of them by name.

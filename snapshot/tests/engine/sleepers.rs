@@ -34,6 +34,12 @@ pub const ALL: &[(&str, fn())] = &[
         is_undone("keep_waking_a_sleeper");
     }),
     ("a_woken_sleeper_has_not_run_yet", woken_but_not_run),
+    ("a_sleepers_time_is_over", || {
+        let mut host = Host::start_runtime(Scan::Auto, "ticking");
+        for _ in 0..300 {
+            host.rewind().expect("rewound, whenever its time was over");
+        }
+    }),
 ];
 
 /// What a worker does when asked, if it is one of these; runs in the worker.

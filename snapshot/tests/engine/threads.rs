@@ -190,6 +190,7 @@ pub fn runtime(how: &str) -> ! {
         },
         "ends" => std::process::exit(0),
         "sluggish" => let_the_sleeper_run_last(),
+        "ticking" => drop(std::thread::spawn(tick)),
         "faults" => fault(|page| {
             // SAFETY: the page is there; its handler makes it writable.
             unsafe { page.write_volatile(1) };
@@ -318,6 +319,28 @@ static SLEEPER: AtomicI32 = AtomicI32::new(0);
 /// The thread that waits on [`SLEEPS_ON`].
 pub fn sleeper() -> i32 {
     SLEEPER.load(Ordering::Relaxed)
+}
+
+/// Waits for two milliseconds, again and again.
+fn tick() {
+    static NOBODY: AtomicI32 = AtomicI32::new(0);
+    let moment = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 2_000_000,
+    };
+    loop {
+        // SAFETY: waits on a static for a time that stands on this stack.
+        unsafe {
+            let word = &raw const NOBODY;
+            libc::syscall(
+                libc::SYS_futex,
+                word,
+                libc::FUTEX_WAIT,
+                0,
+                &raw const moment,
+            );
+        }
+    }
 }
 
 /// As sched_setaffinity(2), for a thread of this process.

@@ -45,7 +45,10 @@ fn a_thousand_alternations(language: &Language) {
     let early = Sizes::most(&mut supervisor, |it| some(it, 7));
     some(&mut supervisor, 600);
     let late = Sizes::least(&mut supervisor, |it| some(it, 7));
-    late.assert_no_more_than(&early, 1024);
+    // Pages that are written now and then, as by a collection of garbage, are kept at hand
+    // in the end; there are never more of them than the snapshot has.
+    let snapshot = supervisor.started["data"]["snapshot_bytes"].as_u64();
+    late.assert_within(&early, 1024, snapshot.expect("a size") / 1024);
     some(&mut supervisor, usize::MAX);
     print_times(language.name, &mut times);
     assert_eq!(supervisor.worker(), worker);
