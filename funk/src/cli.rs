@@ -164,8 +164,9 @@ pub(crate) struct Run {
     /// Milliseconds after which the call is given up.
     #[arg(long, value_name = "MS")]
     pub(crate) deadline_ms: Option<u64>,
-    /// Have refunctiond make a container of this image for the call.
-    #[arg(long, conflicts_with_all = ["runtime", "supervisor"])]
+    /// Have refunctiond make a container of this image for the call, which has a supervisor
+    /// of its own.
+    #[arg(long, conflicts_with = "runtime")]
     pub(crate) image: Option<String>,
     /// Bytes the container may hold, such as 256M.
     #[arg(long, value_name = "SIZE", requires = "image")]

@@ -22,6 +22,9 @@ use crate::tracer::Noted;
 const SIGACTION_BYTES: u64 = 32;
 const STACK_T_BYTES: u64 = 24;
 const RLIMIT_BYTES: u64 = 16;
+/// Limits on time. Where one is over, the kernel sends a signal and raises it by a second
+/// (`posix_cpu_timers_work`), with no call of the process's.
+const RISING: [libc::__rlimit_resource_t; 2] = [libc::RLIMIT_CPU, libc::RLIMIT_RTTIME];
 const RLIMITS: u64 = 16;
 const SCHED_ATTR_BYTES: u64 = 56;
 const AFFINITY_BYTES: u64 = 128;
@@ -260,6 +263,8 @@ pub(crate) struct KernelState {
     pub(crate) checks: Program,
     /// The same, of limits.
     limits: Program,
+    /// True if there is one that the kernel raises with each signal that tells of it.
+    limits_rise: bool,
     /// After mappings are as they were, before pages are copied.
     pub(crate) before_pages: Program,
     /// After pages are copied.
@@ -473,6 +478,10 @@ impl KernelState {
                 reading_limits(program, annex);
             }),
         );
+        let limits_rise = RISING.iter().any(|resource| {
+            let soft = captured.piece(LIMITS + u64::from(*resource) * RLIMIT_BYTES, 8);
+            soft != libc::RLIM_INFINITY.to_ne_bytes()
+        });
         let mut checks = Program::default();
         let room = annex.scratch.start + SCHED_ATTR;
         thread_checks(&captured, SELF, (annex, &mut *constants), room, &mut checks)?;
@@ -524,6 +533,7 @@ impl KernelState {
             disarming,
             checks,
             limits,
+            limits_rise,
             before_pages,
             after_pages: after,
             actions,
@@ -587,9 +597,9 @@ impl KernelState {
         dispositions
     }
 
-    /// Compares limits, if any was set.
+    /// Compares limits, if any was set, or may have been raised by the kernel.
     pub(crate) fn check_limits(&self, noted: Noted, program: &mut Program) {
-        if noted.limits {
+        if noted.limits || (self.limits_rise && !leaves_out("limits:rising")) {
             program.append(&self.limits);
         }
     }

@@ -36,6 +36,10 @@ pub(crate) struct Spared {
     period: u64,
 }
 
+/// Rewinds that such a page is left alone for, at most: so many copies cost more than the
+/// fault, and those of a page that is written once in a thousand turns would never end.
+const LONGEST_SPARED: u64 = 32;
+
 /// Pages that are remembered as dropped; beyond it, memory counts for more.
 const MAX_SPARED: usize = 32 * 1024;
 
@@ -184,7 +188,7 @@ impl Worker {
             }
             let period = match self.spared.get(page) {
                 Some(spared) if spared.until > self.rewinds => continue,
-                Some(spared) => spared.period * 2,
+                Some(spared) => (spared.period * 2).min(LONGEST_SPARED),
                 None => AGING_PERIOD * 2,
             };
             let until = self.rewinds + period;

@@ -5,23 +5,45 @@
 //! mprotect(2) there and back, or through `/proc/self/mem`. So every rewind would have to
 //! look at each of them, and a runtime has tens of megabytes of code. Mapped shared from
 //! a descriptor that was opened to read, the kernel lets nobody write to them, by no way
-//! (mmap(2), `EACCES`), and there is nothing to look for.
+//! (mmap(2), `EACCES`), and there is nothing to look for. A library's constants and code
+//! become one mapping by the way, where there were three to compare at each rewind.
 
 use std::os::unix::fs::FileExt;
 
 use crate::image::{ImageError, StoppedCalls, io_error};
-use crate::maps::{self, Backing, Mapping};
+use crate::maps::{self, Backing, Mapping, Protection};
 use crate::process::Process;
 use crate::span::Span;
 
 /// Longer names stay mapped as they are.
 const MAX_NAME: usize = 2048;
 
-/// A mapping of a file, and another mapping of what has its name now.
-struct Pair<'a> {
-    was: &'a Mapping,
+/// Texts that lie next to each other as they do in their file, to be mapped as one.
+struct Run<'a> {
+    first: &'a Mapping,
+    span: Span,
+    protection: Protection,
     /// Where it was mapped for a trial.
     trial: u64,
+}
+
+impl Run<'_> {
+    /// Has `next` be of it, if it is what follows in the file. Constants that code is next
+    /// to can be executed then, as they could before linkers laid them out by themselves; a
+    /// tenant, who runs what it likes, is no mightier for it.
+    fn takes(&mut self, next: &Mapping) -> bool {
+        let distance = self.span.len();
+        let together = self.protection | next.protection;
+        let joins = self.span.end == next.span.start
+            && self.first.name == next.name
+            && self.first.backing.advanced(distance) == next.backing
+            && (together & libc::PROT_EXEC != 0 || self.protection == next.protection);
+        if joins {
+            self.span.end = next.span.end;
+            self.protection = together;
+        }
+        joins
+    }
 }
 
 /// True if it is a file's whose pages are all still the file's, and nobody is meant to
@@ -47,12 +69,23 @@ pub(crate) fn share(
     room: Span,
 ) -> Result<(), ImageError> {
     const DOING: &str = "sharing the runtime's code";
-    let mut pairs = Vec::with_capacity(texts.len());
-    for was in texts {
-        let Backing::File { offset, .. } = was.backing else {
+    let mut runs: Vec<Run<'_>> = Vec::with_capacity(texts.len());
+    for text in texts {
+        if !runs.last_mut().is_some_and(|run| run.takes(text)) {
+            runs.push(Run {
+                first: text,
+                span: text.span,
+                protection: text.protection,
+                trial: 0,
+            });
+        }
+    }
+    let mut tried = Vec::with_capacity(runs.len());
+    for mut run in runs {
+        let Backing::File { offset, .. } = run.first.backing else {
             continue;
         };
-        let mut name = was.name.clone().into_bytes();
+        let mut name = run.first.name.clone().into_bytes();
         name.push(0);
         process
             .memory
@@ -74,14 +107,13 @@ pub(crate) fn share(
             // It may be gone, or not the template's to read.
             continue;
         };
-        let length = was.span.len();
         let mapped = calls.call(
             DOING,
             libc::SYS_mmap,
             [
                 0,
-                length,
-                was.protection as u64,
+                run.span.len(),
+                run.protection as u64,
                 libc::MAP_SHARED as u64,
                 descriptor,
                 offset,
@@ -89,7 +121,8 @@ pub(crate) fn share(
         );
         calls.call(DOING, libc::SYS_close, [descriptor, 0, 0, 0, 0, 0])?;
         if let Ok(trial) = mapped {
-            pairs.push(Pair { was, trial });
+            run.trial = trial;
+            tried.push(run);
         }
     }
     let mut text = Vec::new();
@@ -97,14 +130,14 @@ pub(crate) fn share(
         .read_maps(&mut text)
         .map_err(io_error("reading the template's mappings"))?;
     let now = maps::parse(&text)?;
-    for Pair { was, trial } in pairs {
-        let length = was.span.len();
-        if is_another(&now, trial, was) {
-            calls.call(DOING, libc::SYS_munmap, [trial, length, 0, 0, 0, 0])?;
+    for run in tried {
+        let length = run.span.len();
+        if is_another(&now, &run) {
+            calls.call(DOING, libc::SYS_munmap, [run.trial, length, 0, 0, 0, 0])?;
             continue;
         }
         let flags = (libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED) as u64;
-        let args = [trial, length, length, flags, was.span.start, 0];
+        let args = [run.trial, length, length, flags, run.span.start, 0];
         calls.call(DOING, libc::SYS_mremap, args)?;
     }
     let length = room.len();
@@ -113,10 +146,12 @@ pub(crate) fn share(
     Ok(())
 }
 
-/// True if what is mapped at `trial` is not the file that it was mapped for: a name can
+/// True if what is mapped for a trial is not the file that it was mapped for: a name can
 /// come to mean something else while a runtime runs.
-fn is_another(now: &[Mapping], trial: u64, was: &Mapping) -> bool {
-    let found = now.iter().find(|mapping| mapping.span.contains(trial));
+fn is_another(now: &[Mapping], run: &Run<'_>) -> bool {
+    let found = now.iter().find(|mapping| mapping.span.contains(run.trial));
     // Neighbours of one file may have become one mapping.
-    found.is_none_or(|mapping| mapping.backing.advanced(trial - mapping.span.start) != was.backing)
+    found.is_none_or(|mapping| {
+        mapping.backing.advanced(run.trial - mapping.span.start) != run.first.backing
+    })
 }

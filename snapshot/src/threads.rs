@@ -97,8 +97,8 @@ pub(crate) struct ReadyThread {
     pub(crate) state: ThreadState,
 }
 
-/// Has each thread that does not sleep put back what only it can, as many at a time as there is room for:
-/// pages and mappings are as they were.
+/// Has each thread that does not sleep put back what only it can, as many at a time as there
+/// is room for: pages and mappings are as they were.
 pub(crate) fn put_back(
     pid: Pid,
     threads: &[ReadyThread],

@@ -1,6 +1,24 @@
-//! What `cargo xtask test` tells the tests.
+//! What `cargo xtask test` tells the tests, and where they may keep what is made once.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Where the tests may keep what takes long to make: compiled functions, installed libraries.
+/// The path is the one that the kernel would give for it, as functions that ask for their
+/// working directory get it.
+///
+/// # Panics
+/// It cannot be made.
+#[must_use]
+pub fn kept() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"),
+        PathBuf::from,
+    );
+    let kept = target.join("tmp");
+    fs::create_dir_all(&kept).expect("a directory to keep things in");
+    kept.canonicalize().expect("its own path")
+}
 
 /// A program or archive that is to be tested.
 ///

@@ -12,6 +12,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::environment;
 use crate::supervisor::Supervisor;
 
 /// The adapter's sources.
@@ -26,11 +27,7 @@ const GSON: &str = "/usr/share/java/gson.jar";
 /// Where the compiled things are kept, and files that more than one test process writes are
 /// moved to when they are whole.
 fn kept() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"),
-        PathBuf::from,
-    );
-    target.join("tmp/java")
+    environment::kept().join("java")
 }
 
 /// A name for what is to become `path` when it is whole, which no other test uses.

@@ -250,6 +250,7 @@ const NAMED: &[(&str, &str)] = &[
     ("attributes:session-and-group", "session"),
     ("attributes:process-group", "process group"),
     ("limits", "resource limits"),
+    ("limits:rising", "resource limits"),
     ("scheduling:policy", "nice value, scheduling policy"),
     ("scheduling:affinity", "affinity"),
     ("scheduling:io-priority", "I/O priority"),

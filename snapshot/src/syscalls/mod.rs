@@ -3,7 +3,8 @@
 //! - *free*: whatever it changes, the rewind covers, or nothing outlives the call;
 //! - *noted*: allowed, and the engine hears of it (`SECCOMP_RET_TRACE`): the rewind puts
 //!   back, or compares, what it concerns, and need not where there was none;
-//! - *recorded*: allowed, and the engine hears of it in the same way; the worker is then not rewound, for the reason that stands in the table;
+//! - *recorded*: allowed, and the engine hears of it in the same way; the worker is then
+//!   not rewound, for the reason that stands in the table;
 //! - *denied*, with an error that programs live with.
 //!
 //! A call that is in no list is recorded: a new kernel can make workers refork

@@ -268,8 +268,7 @@ fn move_the_break_up() -> i64 {
 }
 
 fn move_the_break_down() -> i64 {
-    // Beyond what the template had, so the end of its heap goes. The heap's top is
-    // free space that only malloc would miss, and it is put back first.
+    // Beyond what the template had, so the end of its heap goes, which is nobody's.
     // SAFETY: as in `call`.
     unsafe { libc::sbrk(-(64 << 10)) };
     0

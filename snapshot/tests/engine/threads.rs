@@ -191,6 +191,7 @@ pub fn runtime(how: &str) -> ! {
         "ends" => std::process::exit(0),
         "sluggish" => let_the_sleeper_run_last(),
         "ticking" => drop(std::thread::spawn(tick)),
+        "short-of-time" => unseen::limit_its_time(),
         "faults" => fault(|page| {
             // SAFETY: the page is there; its handler makes it writable.
             unsafe { page.write_volatile(1) };

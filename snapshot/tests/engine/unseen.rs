@@ -38,6 +38,7 @@ pub const ALL: &[(&str, fn())] = &[
     ("an_alarm_in_an_hour", || {
         is_undone("set_an_alarm", "timers")
     }),
+    ("the_kernel_raises_a_limit", the_kernel_raises_a_limit),
     ("times_of_a_pipe", times_of_a_pipe),
     ("another_pipe_just_like_it", another_pipe_just_like_it),
     ("the_peak_of_memory", the_peak_of_memory),
@@ -71,6 +72,7 @@ pub fn act(what: &str) -> Option<String> {
     Some(match name {
         "set_attributes" => set_attributes(),
         "attributes" => attributes(),
+        "use_up_its_time" => use_up_its_time(),
         "set_timers" => set_timers(),
         "timers" => timers(),
         "set_an_alarm" => {
@@ -111,6 +113,9 @@ pub fn act(what: &str) -> Option<String> {
 
 /// In the template, before it is frozen.
 pub fn in_template() {
+    // The end of the heap is nobody's: tenants may take it away.
+    // SAFETY: grows it; malloc sees that somebody did.
+    unsafe { libc::sbrk(128 << 10) };
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
     // Between two that nobody may touch, so that it is no part of its neighbours.
     // SAFETY: new memory.
@@ -225,6 +230,43 @@ fn timers() -> String {
         }
     });
     format!("{is_set:?}")
+}
+
+/// Has the kernel send a signal to this program each second that it has run.
+pub fn limit_its_time() {
+    let limit = libc::rlimit {
+        rlim_cur: 1,
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    // SAFETY: an attribute of this process, and a signal that is ignored.
+    unsafe {
+        libc::signal(libc::SIGXCPU, libc::SIG_IGN);
+        assert_eq!(libc::setrlimit(libc::RLIMIT_CPU, &raw const limit), 0);
+    }
+}
+
+/// Runs until there is another limit.
+fn use_up_its_time() -> String {
+    loop {
+        // SAFETY: plain data, and a call that writes it.
+        let limit = unsafe {
+            let mut limit: libc::rlimit = std::mem::zeroed();
+            assert_eq!(libc::getrlimit(libc::RLIMIT_CPU, &raw mut limit), 0);
+            limit.rlim_cur
+        };
+        if limit != 1 {
+            return "done".into();
+        }
+    }
+}
+
+fn the_kernel_raises_a_limit() {
+    let mut host = Host::start_runtime(Scan::Auto, "short-of-time").unverified();
+    host.rewind().expect("nothing happened");
+    assert_eq!(host.ask("use_up_its_time"), "done");
+    let refused = host.rewind().expect_err("a limit is another");
+    let limits = |it: &refunction_snapshot::Taint| it.row == Row::Limits;
+    assert!(refused.taints.iter().any(limits), "{refused}");
 }
 
 fn every_disposition() {

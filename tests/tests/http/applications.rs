@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use refunction_tests::eventually;
 use refunction_tests::http::{Chunk, LAMBDA, Site};
+use refunction_tests::{environment, eventually};
 use serde_json::{Value, json};
 
 use crate::Case;
@@ -337,11 +337,7 @@ fn libraries(language: &Language) -> Option<&'static Path> {
         let requirements = language.root().join("frameworks/requirements.txt");
         let wanted = std::fs::read_to_string(&requirements).expect("requirements");
         let name: String = wanted.chars().filter(char::is_ascii_alphanumeric).collect();
-        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
-            || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"),
-            PathBuf::from,
-        );
-        let kept = target.join(format!("tmp/python-{version}-{name}"));
+        let kept = environment::kept().join(format!("python-{version}-{name}"));
         if kept.is_dir() {
             return Some(kept);
         }

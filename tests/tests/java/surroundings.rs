@@ -1,8 +1,9 @@
 //! What is around a function: its output, its environment, its resources.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 
-use refunction_tests::java;
+use refunction_tests::{eventually, java};
 use serde_json::{Value, json};
 
 use crate::program::{class, classes, function, jar, load};
@@ -111,4 +112,23 @@ fn what_an_image_has_installed_and_preloaded() {
         }
     }
     fs::remove_dir_all(&root).expect("removing it");
+}
+
+#[test]
+fn nothing_of_the_warm_up_is_left_on_the_disk() {
+    let directory = std::env::temp_dir().join(format!("warm-up-{}", std::process::id()));
+    fs::create_dir(&directory).expect("a directory");
+    fs::set_permissions(&directory, Permissions::from_mode(0o1777)).expect("open to workers");
+    let mut supervisor = java::start_with(&[], |command| {
+        command.env("TMPDIR", &directory);
+    });
+    let left = || fs::read_dir(&directory).expect("listed").count();
+    // A spare may be about to remove its own.
+    eventually("nothing is left of the boot", || left() == 0);
+    // It is this directory that archives are unpacked to.
+    let archive = function(&jar(&["Surroundings"], &[]));
+    load(&mut supervisor, archive, "main", "Surroundings");
+    assert!(left() > 0, "nothing was unpacked here");
+    drop(supervisor);
+    fs::remove_dir_all(&directory).expect("removed");
 }

@@ -26,10 +26,28 @@ final class Program {
     private final FunctionLoader loader;
     /** The class to be taken where none is named. */
     private final String usual;
+    /** What it was unpacked to; nothing if its files are somebody else's. */
+    private final File directory;
 
-    private Program(FunctionLoader loader, String usual) {
+    private Program(FunctionLoader loader, String usual, File directory) {
         this.loader = loader;
         this.usual = usual;
+        this.directory = directory;
+    }
+
+    /** Closes what it was loaded from, and removes what was made for it. */
+    void discard() throws IOException {
+        loader.close();
+        if (directory != null) remove(directory);
+    }
+
+    /** With what is in it; some of it may be gone already. */
+    private static void remove(File entry) {
+        File[] inside = Files.isSymbolicLink(entry.toPath()) ? null : entry.listFiles();
+        if (inside != null) {
+            for (File file : inside) remove(file);
+        }
+        entry.delete();
     }
 
     FunctionLoader loader() {
@@ -50,7 +68,7 @@ final class Program {
         }
         if (startsWith(bytes, 0xca, 0xfe, 0xba, 0xbe)) {
             FunctionLoader loader = new FunctionLoader(new URL[0], parent);
-            return new Program(loader, loader.define(bytes).getName());
+            return new Program(loader, loader.define(bytes).getName(), null);
         }
         if (startsWith(bytes, 'P', 'K')) {
             return ofArchive(bytes, parent);
@@ -79,9 +97,10 @@ final class Program {
             String main = manifest == null ? null : manifest.getMainAttributes().getValue(Attributes.Name.MAIN_CLASS);
             usual = main == null ? "Main" : main.strip();
         } catch (ZipException error) {
+            remove(directory.toFile());
             throw new Refusal("BadArchive", "the code is not a usable archive: " + error.getMessage());
         }
-        return new Program(new FunctionLoader(places.toArray(URL[]::new), parent), usual);
+        return new Program(new FunctionLoader(places.toArray(URL[]::new), parent), usual, directory.toFile());
     }
 
     /** Jars in a jar, as Lambda's archives have them. */
@@ -112,7 +131,7 @@ final class Program {
         List<URL> places = new ArrayList<>(List.of(root.toUri().toURL()));
         places.addAll(jarsIn(root));
         places.addAll(jarsIn(root.resolve(LIBRARIES)));
-        return new Program(new FunctionLoader(places.toArray(URL[]::new), parent), "Main");
+        return new Program(new FunctionLoader(places.toArray(URL[]::new), parent), "Main", null);
     }
 
     private static List<URL> jarsIn(Path directory) throws MalformedURLException {

@@ -111,7 +111,7 @@ final class Worker {
         program = null;
         entry = null;
         Thread.currentThread().setContextClassLoader(parent);
-        if (before != null) before.loader().close();
+        if (before != null) before.discard();
     }
 
     Outcome invoke(String text) {
