@@ -10,6 +10,7 @@ pub mod fork_server;
 pub mod guest;
 pub mod outside;
 pub mod runtime;
+pub mod server;
 pub mod stage;
 pub mod table;
 

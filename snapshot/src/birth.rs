@@ -175,6 +175,9 @@ impl Worker {
             image,
             bytes: &mut bytes,
         };
+        if let Some(masking) = kernel.masking() {
+            runner.run(&masking).map_err(BirthError::State)?;
+        }
         if runner.run(&stack).is_err() {
             // It did not grow before any tenant came, and is not asked again.
             stack.clear();

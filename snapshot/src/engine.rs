@@ -204,7 +204,12 @@ impl Engine {
             .map_err(io_error("opening the image for a worker"))?;
         numbers.push(image.as_raw_fd());
         let address = template.image.annex.table.start.to_le_bytes();
-        inside::send(template.socket.as_fd(), &[&[FORK], &address], &numbers)
+        let (uid, gid) = (
+            owner.0.as_raw().to_le_bytes(),
+            owner.1.as_raw().to_le_bytes(),
+        );
+        let parts: [&[u8]; 4] = [&[FORK], &address, &uid, &gid];
+        inside::send(template.socket.as_fd(), &parts, &numbers)
             .map_err(io_error("telling the template to fork"))?;
         let pid = self
             .tracer
@@ -231,6 +236,7 @@ impl Engine {
         self.tracer
             .run_until_trap(pid, "bringing a worker to its ready point")
             .map_err(failed)?;
+        self.tracer.is_of_user(pid, owner.0);
         let candidate = Candidate {
             process,
             owner,
@@ -247,6 +253,13 @@ impl Engine {
         self.tracer.take_evidence(pid);
         self.tracer.release(pid).map_err(failed)?;
         Ok(worker)
+    }
+
+    /// True if this worker may have let others write to files that it owns, since its last
+    /// restore: told of workers with the filter that is for several beside one another.
+    #[must_use]
+    pub fn has_opened(&self, worker: Pid) -> bool {
+        self.tracer.has_opened(worker)
     }
 
     /// Stops a worker and kills everything that it started. Whatever is to be

@@ -11,6 +11,7 @@ use nix::cmsg_space;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use nix::unistd::{Gid, Uid};
 
 use crate::arch;
 use crate::sabotage::leaves_out;
@@ -54,6 +55,8 @@ pub struct Newborn {
     /// image's memfd, from which its mappings can be remade, has the next number;
     /// nothing else is open.
     pub descriptors: Vec<OwnedFd>,
+    /// The user and group that it is to run as.
+    pub owner: (Uid, Gid),
 }
 
 /// Rust's start-up installs handlers that tell a stack overflow from other faults;
@@ -120,24 +123,35 @@ impl Template {
         send(self.socket.as_fd(), &[&[READY], &image, description], &[])?;
         arch::park();
         loop {
-            let mut message = [0; 9];
+            let mut message = [0; 17];
             let (length, descriptors) = receive(self.socket.as_fd(), &mut message)?;
             if length == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            let [FORK, address @ ..] = message else {
+            let [FORK, rest @ ..] = message else {
                 return Err(io::Error::other("the engine broke the conversation"));
             };
+            let [a, b, c, d, e, f, g, h, uid @ .., i, j, k, l] = rest;
+            let owner = (
+                Uid::from_raw(u32::from_le_bytes(uid)),
+                Gid::from_raw(u32::from_le_bytes([i, j, k, l])),
+            );
             if length != message.len() || descriptors.is_empty() {
                 return Err(io::Error::other("the engine broke the conversation"));
             }
             if areas.fork()? {
-                return self.be_born(u64::from_le_bytes(address), descriptors);
+                let address = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+                return self.be_born(address, owner, descriptors);
             }
         }
     }
 
-    fn be_born(self, table_address: u64, descriptors: Vec<OwnedFd>) -> io::Result<Newborn> {
+    fn be_born(
+        self,
+        table_address: u64,
+        owner: (Uid, Gid),
+        descriptors: Vec<OwnedFd>,
+    ) -> io::Result<Newborn> {
         let mut descriptors = descriptors.into_iter();
         let table = descriptors.next().ok_or(io::ErrorKind::InvalidData)?;
         map_table(table.as_fd(), table_address)?;
@@ -176,7 +190,7 @@ impl Template {
             // SAFETY: placed above, and owned by nobody else.
             .map(|number| unsafe { OwnedFd::from_raw_fd(number as RawFd) })
             .collect();
-        Ok(Newborn { descriptors })
+        Ok(Newborn { descriptors, owner })
     }
 }
 

@@ -31,7 +31,8 @@ const AFFINITY_BYTES: u64 = 128;
 const COMM_BYTES: u64 = 16;
 const CWD_BYTES: u64 = 4096;
 
-/// The mask that workers start with; the usual one.
+/// The mask that is set where it is read, which cannot be done without setting one: the
+/// usual one.
 const UMASK: u64 = 0o022;
 
 const RSEQ_FLAG_UNREGISTER: u64 = 1;
@@ -519,7 +520,11 @@ impl KernelState {
             );
         }
         thread_attributes(&captured, process.pid, annex, constants, &mut after);
-        after.call(Row::Attributes, libc::SYS_umask, &[UMASK]);
+        after.call(
+            Row::Attributes,
+            libc::SYS_umask,
+            &[captured.number(OLD_UMASK)],
+        );
         let cwd = constants.add(annex, captured.piece(CWD, cwd_length));
         after.checked_call(Row::Attributes, libc::SYS_chdir, &[cwd], 0);
         set_attribute(&mut after, libc::PR_SET_CHILD_SUBREAPER, 0);
@@ -535,6 +540,16 @@ impl KernelState {
             program_break: captured.number(BREAK),
             ignoring,
             captured,
+        })
+    }
+
+    /// Sets the mask that [`capturing`] read, if that has set another.
+    pub(crate) fn masking(&self) -> Option<Program> {
+        let mask = self.captured.number(OLD_UMASK);
+        (mask != UMASK).then(|| {
+            let mut program = Program::default();
+            program.call(Row::Attributes, libc::SYS_umask, &[mask]);
+            program
         })
     }
 

@@ -10,13 +10,13 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, Uid, geteuid};
 
 use crate::ptrace::{self, PtraceError};
 use crate::row::{Row, Taint};
 use crate::sabotage::leaves_out;
 use crate::sleeper::Sleeper;
-use crate::syscalls::Note;
+use crate::syscalls::{self, Note};
 use crate::wait::{self, Change};
 
 /// How long a stop, a fork or a death may take before the worker is given up.
@@ -156,6 +156,8 @@ struct Subject {
     mode: Mode,
     kind: Kind,
     evidence: Evidence,
+    /// Whose processes are its own, if none of another subject's are of that user.
+    user: Option<Uid>,
 }
 
 struct Task {
@@ -259,6 +261,7 @@ impl Tracer {
                 mode,
                 kind,
                 evidence: Evidence::default(),
+                user: None,
             },
         );
         self.tasks.insert(
@@ -278,6 +281,14 @@ impl Tracer {
     pub(crate) fn is_frozen(&mut self, template: Pid) {
         if let Some(subject) = self.subjects.get_mut(&template) {
             subject.kind = Kind::Template;
+            subject.user = Some(geteuid());
+        }
+    }
+
+    /// This worker has become this user.
+    pub(crate) fn is_of_user(&mut self, worker: Pid, user: Uid) {
+        if let Some(subject) = self.subjects.get_mut(&worker) {
+            subject.user = Some(user);
         }
     }
 
@@ -338,6 +349,16 @@ impl Tracer {
             .get_mut(&worker)
             .map(|subject| std::mem::take(&mut subject.evidence))
             .unwrap_or_default()
+    }
+
+    /// True if this worker may have let others write to what it owns, since its evidence
+    /// was last taken.
+    pub(crate) fn has_opened(&self, worker: Pid) -> bool {
+        self.subjects.get(&worker).is_some_and(|subject| {
+            let recorded = &subject.evidence.recorded;
+            // As many as are kept: there may have been others.
+            recorded.len() >= RECORDED_KINDS || syscalls::opens(recorded)
+        })
     }
 
     /// Waits until a template forks; the newborn is stopped at its first
@@ -498,7 +519,7 @@ impl Tracer {
             .get(&worker)
             .is_some_and(|subject| subject.evidence.children > 0);
         if started_any {
-            self.end_strays().map_err(failed)?;
+            self.end_strays(worker).map_err(failed)?;
             // Those whose parent died too are ours to reap once more, by now.
             while let Some((pid, change)) = wait::poll() {
                 self.take_in(pid, change);
@@ -590,7 +611,7 @@ impl Tracer {
             self.take_in(pid, change);
         }
         // The subject itself may have been in the middle of its first fork.
-        self.end_strays()?;
+        self.end_strays(subject)?;
         self.subjects.remove(&subject);
         self.news.retain(|news| match news {
             News::WorkerEnded { worker, .. }
@@ -604,9 +625,11 @@ impl Tracer {
 
     /// Ends processes that nobody told of: one that is killed in the middle of a
     /// fork leaves a child that is traced and stopped, but never its news. By now
-    /// whoever could tell has told, and such a child has become ours.
-    fn end_strays(&mut self) -> Result<(), TraceError> {
+    /// whoever could tell has told, and such a child has become ours. Of another user it is
+    /// another subject's, which may still tell.
+    fn end_strays(&mut self, subject: Pid) -> Result<(), TraceError> {
         let me = Pid::this();
+        let user = self.subjects.get(&subject).and_then(|it| it.user);
         if leaves_out("children:strays") {
             return Ok(());
         }
@@ -616,7 +639,7 @@ impl Tracer {
             .unwrap_or_default()
             .split_whitespace()
             .filter_map(|pid| pid.parse().ok().map(Pid::from_raw))
-            .filter(|pid| !self.tasks.contains_key(pid) && is_traced_by(*pid, me))
+            .filter(|pid| !self.tasks.contains_key(pid) && is_stray(*pid, me, user))
             .collect();
         for stray in &strays {
             end(*stray);
@@ -897,11 +920,15 @@ fn is_breakpoint(mode: Mode, signal: i32) -> bool {
     signal == libc::SIGTRAP && matches!(mode, Mode::UntilTrap(_) | Mode::UntilTraps)
 }
 
-fn is_traced_by(process: Pid, tracer: Pid) -> bool {
-    std::fs::read_to_string(format!("/proc/{process}/status")).is_ok_and(|status| {
-        status
-            .lines()
-            .find_map(|line| line.strip_prefix("TracerPid:"))
-            .is_some_and(|pid| pid.trim().parse() == Ok(tracer.as_raw()))
-    })
+/// True if this process is traced by this one, and is of this user, if that is known.
+fn is_stray(process: Pid, tracer: Pid, user: Option<Uid>) -> bool {
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{process}/status")) else {
+        return false;
+    };
+    let field = |name: &str| {
+        let value = status.lines().find_map(|line| line.strip_prefix(name))?;
+        value.split_whitespace().next()?.parse::<u32>().ok()
+    };
+    field("TracerPid:") == Some(tracer.as_raw().unsigned_abs())
+        && user.is_none_or(|user| field("Uid:") == Some(user.as_raw()))
 }

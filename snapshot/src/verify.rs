@@ -268,6 +268,9 @@ impl Worker {
             }
             taints.extend(thread.state.differences(&self.process, &image.annex)?);
         }
+        if let Some(masking) = self.ready.kernel.masking() {
+            taints.extend(self.runner(image, tracer).run(&masking).err());
+        }
         let mut wipe = Program::default();
         let scratch = image.annex.scratch;
         wipe.zero(Row::Pages, scratch.start, scratch.len());

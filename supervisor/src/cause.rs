@@ -97,20 +97,27 @@ fn name(signal: i32) -> String {
 /// It is `oom_kill` that counts, not `oom`.
 pub(crate) struct MemoryWatch {
     kills: u64,
+    /// Workers that there are at a time.
+    workers: u64,
 }
 
 impl MemoryWatch {
-    pub(crate) fn start() -> Self {
-        Self { kills: kills() }
+    pub(crate) fn start(workers: usize) -> Self {
+        Self {
+            kills: kills(),
+            workers: workers as u64,
+        }
     }
 
     /// If the kernel killed for memory since the last time: limit and peak, as far
-    /// as they can be read.
+    /// as they can be read. Of several that it killed meanwhile each is told by itself.
     fn killed_since(&mut self) -> Option<String> {
         let kills = kills();
-        if kills <= std::mem::replace(&mut self.kills, kills) {
+        if kills <= self.kills {
             return None;
         }
+        let others = self.workers.saturating_sub(1);
+        self.kills = (self.kills + 1).max(kills.saturating_sub(others));
         let said: Vec<String> = [
             ("limit", ["memory.max", "memory/memory.limit_in_bytes"]),
             ("peak", ["memory.peak", "memory/memory.max_usage_in_bytes"]),

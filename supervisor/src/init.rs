@@ -4,10 +4,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::time::Instant;
 
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
@@ -82,23 +79,6 @@ impl Signals {
     /// What came since the last time.
     pub(crate) fn pending(&mut self) -> Vec<Asked> {
         self.delivery.pending().map(asked).collect()
-    }
-
-    /// Waits until something happened to a child, and forgets that it did; false if
-    /// nothing had happened by then.
-    pub(crate) fn wait_for_child(&self, until: Instant) -> bool {
-        let mut fds = [PollFd::new(self.children(), PollFlags::POLLIN)];
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-            match poll(&mut fds, left) {
-                Err(Errno::EINTR) => {}
-                Ok(1) => break,
-                _ => return false,
-            }
-        }
-        self.clear_children();
-        true
     }
 
     /// Forgets the SIGCHLDs that came; whoever calls this looks at every child.

@@ -28,8 +28,8 @@ pub(crate) fn run(settings: &Settings, program: Program) -> ExitCode {
 
 /// Comes back only with the reason why it could not.
 fn become_runtime(settings: &Settings, program: Program, launch: &Launch) -> String {
-    let sandbox = Sandbox::close(settings.worker_uid, &settings.files_in)
-        .and_then(|sandbox| sandbox.enter_before_exec().map(|()| sandbox));
+    let sandbox =
+        Sandbox::close(settings).and_then(|sandbox| sandbox.enter_before_exec().map(|()| sandbox));
     let sandbox = match sandbox {
         Ok(sandbox) => sandbox,
         Err(error) => return error.to_string(),

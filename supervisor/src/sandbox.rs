@@ -15,20 +15,26 @@ use refunction_snapshot::syscalls;
 
 use crate::authority::Authority;
 use crate::sabotage::leaves_out;
+use crate::settings::Settings;
 
-/// The user and group that workers run as: their own if the supervisor may change
-/// to it, else the supervisor's.
-pub(crate) fn owner(worker_uid: u32) -> (Uid, Gid) {
+/// The user and group that the workers of a slot run as: their own if the supervisor may
+/// change to it, else the supervisor's. All slots have one group.
+pub(crate) fn owner(worker_uid: u32, slot: usize) -> (Uid, Gid) {
     match Authority::own() {
-        Authority::Full => (Uid::from_raw(worker_uid), Gid::from_raw(worker_uid)),
+        Authority::Full => {
+            let slot = u32::try_from(slot).unwrap_or(u32::MAX);
+            let uid = worker_uid.saturating_add(slot);
+            (Uid::from_raw(uid), Gid::from_raw(worker_uid))
+        }
         Authority::None(_) | Authority::Partial(_) => (geteuid(), getegid()),
     }
 }
 
 /// What is left for each worker to give up; the rest its template gave up for all.
 pub(crate) struct Sandbox {
-    owner: (Uid, Gid),
     directory: PathBuf,
+    /// Requests are run beside others.
+    is_concurrent: bool,
     /// True if no file of /proc can be written to from inside. What can be changed
     /// there outlives a rewind: a process's memory past all protection, its
     /// coredump filter, its out-of-memory score, its login id.
@@ -82,9 +88,10 @@ impl Sandbox {
     /// privileges, writing to /proc, and every system call that the filter refuses.
     /// There is no way back. Workers that run as the supervisor's own user make files in
     /// these places only.
-    pub(crate) fn close(worker_uid: u32, places: &[PathBuf]) -> Result<Self, SandboxError> {
-        let owner = owner(worker_uid);
-        let has_our_user = owner.0 == geteuid();
+    pub(crate) fn close(settings: &Settings) -> Result<Self, SandboxError> {
+        let places = &settings.files_in;
+        let is_concurrent = settings.is_concurrent();
+        let has_our_user = owner(settings.worker_uid, 0).0 == geteuid();
         // When memory runs out the kernel is to take the tenant, not PID 1. Where
         // /proc is not there the kernel's own choice has to do.
         if !leaves_out("sandbox:out-of-memory-score") {
@@ -100,7 +107,12 @@ impl Sandbox {
             leaves_out("sandbox:proc") || close_proc()?
         };
         if !leaves_out("sandbox:filter") {
-            seccompiler::apply_filter(&syscalls::filter())?;
+            let filter = if is_concurrent {
+                syscalls::filter_among_others()
+            } else {
+                syscalls::filter()
+            };
+            seccompiler::apply_filter(&filter)?;
         }
         limit_descriptors().map_err(call("limiting the number of descriptors"))?;
         // Lambda's name for it comes second: ours is the more specific wish.
@@ -110,7 +122,7 @@ impl Sandbox {
             .map(PathBuf::from)
             .find(|path| path.is_dir());
         Ok(Self {
-            owner,
+            is_concurrent,
             directory: root.unwrap_or_else(|| "/".into()),
             closes_proc,
             leaves_open: if has_our_user {
@@ -121,9 +133,14 @@ impl Sandbox {
         })
     }
 
-    /// Gives up, in a worker, the supervisor's user and its groups.
-    pub(crate) fn enter(&self) -> Result<(), SandboxError> {
-        let (uid, gid) = self.owner;
+    /// Gives up, in a worker, the supervisor's user and its groups for these.
+    pub(crate) fn enter(&self, (uid, gid): (Uid, Gid)) -> Result<(), SandboxError> {
+        if self.is_concurrent
+            && let Ok(ruleset) = sockets_inside()
+        {
+            // A domain of its own: names that are no files are told to no other worker.
+            ruleset.create()?.restrict_self()?;
+        }
         if uid != geteuid() {
             if !leaves_out("sandbox:groups") {
                 setgroups(&[]).map_err(call("dropping groups"))?;
@@ -147,7 +164,8 @@ impl Sandbox {
 
     fn set_up(&self) -> Result<(), SandboxError> {
         if !leaves_out("sandbox:umask") {
-            umask(Mode::from_bits_truncate(0o022));
+            let closed = if self.is_concurrent { 0o077 } else { 0o022 };
+            umask(Mode::from_bits_truncate(closed));
         }
         if leaves_out("sandbox:directory") {
             return Ok(());
@@ -263,6 +281,14 @@ fn leaves_open() -> Vec<String> {
     .filter(|(is_open, _)| *is_open)
     .map(|(_, what)| what.to_owned())
     .collect()
+}
+
+/// Connections to no socket of an abstract name outside, and signals to nobody there
+/// (Landlock's sixth interface); an error if the kernel cannot.
+fn sockets_inside() -> Result<Ruleset, RulesetError> {
+    Ruleset::default()
+        .set_compatibility(CompatLevel::HardRequirement)
+        .scope(Scope::AbstractUnixSocket | Scope::Signal)
 }
 
 /// Signals to nobody outside (Landlock's sixth interface); an error if the kernel cannot.

@@ -1,11 +1,13 @@
 //! What the supervisor can be told, on its command line or by its environment.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use refunction_snapshot::Scan;
 
+use crate::authority::Authority;
 use crate::front::Place;
 use crate::runtime::Runtime;
 
@@ -24,6 +26,9 @@ const DEADLINE_MS: u64 = 60_000;
 /// When another template takes over if nothing is said.
 const ROTATE_AFTER: u64 = 10_000;
 const ROTATE_SECONDS: u64 = 3_600;
+
+/// Requests that may run at a time.
+const MOST_AT_ONCE: u64 = 256;
 
 /// Where that is if neither does.
 const FUNCTION_ROOT: &str = "/var/task";
@@ -78,7 +83,18 @@ pub(crate) struct Settings {
     #[arg(long, env = "REFUNCTION_ISOLATION", value_enum)]
     pub(crate) isolation: Option<Isolation>,
 
-    /// HTTP requests that may wait while another runs; more are answered 429.
+    /// HTTP requests that are run at a time, each in a worker of its own: one if nothing is
+    /// said. Where it is said there is a worker more, so that none waits for a restore. More
+    /// than one need root, and a runtime that is forked.
+    #[arg(
+        long,
+        env = "REFUNCTION_CONCURRENCY",
+        value_name = "REQUESTS",
+        value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=MOST_AT_ONCE)
+    )]
+    concurrency: Option<usize>,
+
+    /// HTTP requests that may wait while others run; more are answered 429.
     #[arg(
         long,
         env = "REFUNCTION_QUEUE",
@@ -305,8 +321,42 @@ impl Settings {
             .filter(|address| !address.is_empty())
     }
 
+    /// Requests that run at a time.
+    pub(crate) fn concurrency(&self) -> usize {
+        self.concurrency.unwrap_or(1)
+    }
+
+    /// True if workers are beside others.
+    pub(crate) fn is_concurrent(&self) -> bool {
+        if self.as_template {
+            // It is told so, and no more.
+            return self.concurrency.is_some();
+        }
+        self.workers() > 1
+    }
+
+    /// How many workers there are: where each is put back after its request, one more than
+    /// requests at a time, if anything is said of those and it can be.
+    pub(crate) fn workers(&self) -> usize {
+        let is_wanted = self.concurrency.is_some() && self.isolation() == Isolation::Request;
+        let more = is_wanted && self.alone_because().is_none();
+        self.concurrency() + usize::from(more)
+    }
+
+    /// The users that workers have who run beside others: each one, and some to choose from
+    /// when one is not to be used again for a while.
+    pub(crate) fn users(&self) -> Range<u32> {
+        let users = u32::try_from(3 * self.workers() + 1).unwrap_or(u32::MAX);
+        self.worker_uid..self.worker_uid.saturating_add(users)
+    }
+
     /// What cannot be together.
     pub(crate) fn check(&self) -> Result<(), &'static str> {
+        if self.concurrency() > 1
+            && let Some(reason) = self.alone_because()
+        {
+            return Err(reason);
+        }
         if self.isolation() == Isolation::Off && self.handler.is_none() {
             return Err(
                 "--isolation off is for the one function that a HANDLER names: others would share a worker",
@@ -318,6 +368,29 @@ impl Settings {
             );
         }
         Ok(())
+    }
+
+    /// Why there can be one worker only, if there can.
+    fn alone_because(&self) -> Option<&'static str> {
+        if self.http_place().is_none() || self.control.is_some() {
+            Some(
+                "--concurrency is for requests over HTTP: what comes over a control channel has one worker",
+            )
+        } else if self.isolation() == Isolation::Session {
+            Some(
+                "--concurrency needs --isolation request: a session is one worker's, and several would each have their own",
+            )
+        } else if self.runtime.is_program() {
+            Some(
+                "--concurrency is for runtimes whose workers are forked from a template: Node.js and Java would boot for each, and run one request at a time",
+            )
+        } else if !matches!(Authority::own(), Authority::Full) {
+            Some(
+                "--concurrency needs root and its capabilities: requests beside one another are kept apart by a user for each worker",
+            )
+        } else {
+            None
+        }
     }
 
     /// Where the image keeps its function's files.
@@ -339,6 +412,9 @@ impl Settings {
             "--runtime".to_string(),
             self.runtime.name().to_string(),
         ];
+        if self.is_concurrent() {
+            arguments.extend(["--concurrency".to_string(), self.concurrency().to_string()]);
+        }
         let libraries = self.libraries();
         #[cfg(feature = "sabotage")]
         if let Some(sabotage) = &self.sabotage {

@@ -13,8 +13,8 @@ use crate::pipes::{BadFrame, Pipes};
 
 /// A worker.
 pub(crate) enum Standing {
-    /// Forked from a template.
-    Forked(Box<Worker>),
+    /// Forked from the template of this generation.
+    Forked(Box<Worker>, u64),
     /// Its own template.
     InPlace(Box<InPlace>),
 }
@@ -22,21 +22,29 @@ pub(crate) enum Standing {
 impl Standing {
     pub(crate) fn pid(&self) -> Pid {
         match self {
-            Self::Forked(worker) => worker.pid(),
+            Self::Forked(worker, _) => worker.pid(),
             Self::InPlace(worker) => worker.pid(),
+        }
+    }
+
+    /// Which template it was forked from, if it was.
+    pub(crate) fn generation(&self) -> Option<u64> {
+        match self {
+            Self::Forked(_, generation) => Some(*generation),
+            Self::InPlace(_) => None,
         }
     }
 
     pub(crate) fn hold(&mut self, engine: &mut Engine) -> Result<Holding, Refused> {
         match self {
-            Self::Forked(worker) => engine.hold(worker),
+            Self::Forked(worker, _) => engine.hold(worker),
             Self::InPlace(worker) => engine.hold(worker.worker()),
         }
     }
 
     pub(crate) fn discard(self, engine: &mut Engine) -> Result<(), EngineError> {
         match self {
-            Self::Forked(worker) => engine.discard(*worker),
+            Self::Forked(worker, _) => engine.discard(*worker),
             Self::InPlace(worker) => engine.discard_in_place(*worker),
         }
     }
@@ -90,10 +98,10 @@ impl Staff {
     ) -> Result<Rewound, Refused> {
         match (&mut self.worker, source) {
             (Standing::InPlace(worker), _) => engine.rewind_in_place(worker, holding),
-            (Standing::Forked(worker), Source::Template(template)) => {
+            (Standing::Forked(worker, _), Source::Template(template)) => {
                 engine.rewind(template, worker, holding)
             }
-            (Standing::Forked(_), Source::Spares(_)) => {
+            (Standing::Forked(..), Source::Spares(_)) => {
                 unreachable!("a runtime's workers come about in one way")
             }
         }

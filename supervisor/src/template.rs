@@ -113,7 +113,7 @@ fn boot(adapter: &mut dyn Adapter, settings: &Settings) -> Result<Sandbox, Strin
             .map_err(|reason| format!("{handler} cannot be imported: {reason}"))?;
     }
     adapter.settle().map_err(say)?;
-    Sandbox::close(settings.worker_uid, &settings.files_in).map_err(|error| error.to_string())
+    Sandbox::close(settings).map_err(|error| error.to_string())
 }
 
 /// What the function of the command raised, to be read by [`raised`].
@@ -174,7 +174,7 @@ fn live(newborn: Newborn, adapter: &mut dyn Adapter, sandbox: &Sandbox) -> io::R
     let Ok([requests, responses]) = <[OwnedFd; 2]>::try_from(channel) else {
         return Err(io::Error::other("the supervisor gave no channel"));
     };
-    sandbox.enter().map_err(io::Error::other)?;
+    sandbox.enter(newborn.owner).map_err(io::Error::other)?;
     adapter.after_fork();
     let mut requests = FromReadyPoint {
         requests: requests.into(),

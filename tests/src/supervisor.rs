@@ -29,7 +29,7 @@ pub struct Supervisor {
     exited: Receiver<ExitStatus>,
     status: Option<ExitStatus>,
     errors: Arc<Mutex<String>>,
-    /// The workers' user, which no other supervisor's workers have: what is theirs
+    /// The workers' (first) user, which no other supervisor's workers have: what is theirs
     /// can be told from anybody else's, and a supervisor on a shared host clears
     /// away what belongs to its workers' user.
     pub uid: u32,
@@ -38,13 +38,19 @@ pub struct Supervisor {
     _watchdog: Sender<()>,
 }
 
-/// A user id for the workers of one supervisor.
+/// Users that the workers of one supervisor have at most: those that run beside one another
+/// have one each, and some to choose from.
+pub const USERS: u32 = 16;
+
+/// A user id for the workers of one supervisor; those that follow it up to [`USERS`] are
+/// theirs, too.
 #[must_use]
 pub fn fresh_uid() -> u32 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     // Process numbers have 22 bits at most.
-    let number = NEXT.fetch_add(1, Ordering::Relaxed) % 128;
-    (std::process::id() << 7 | number) + 100_000
+    let number = NEXT.fetch_add(1, Ordering::Relaxed) % 32;
+    // Of each process some hundreds, and nobody's of another at the same time.
+    (std::process::id() % (1 << 17) * 512 + number) * USERS + 100_000
 }
 
 impl Supervisor {
@@ -128,6 +134,11 @@ impl Supervisor {
         self.handle.pid
     }
 
+    /// The users of its workers, as many as there can be.
+    pub fn users(&self) -> std::ops::Range<u32> {
+        self.uid..self.uid + USERS
+    }
+
     /// The worker's process, as the supervisor tells it.
     ///
     /// # Panics
@@ -180,13 +191,12 @@ impl Supervisor {
     /// Something is left.
     #[track_caller]
     pub fn assert_nothing_left(&self) {
-        let uid = self.uid;
         // The last processes are killed by the kernel when their tracer ends, which
         // it announces to nobody.
         eventually("the workers' processes end", || {
-            process::of_user(uid).is_empty()
+            self.users().all(|user| process::of_user(user).is_empty())
         });
-        let files = process::files_of_user(uid);
+        let files: Vec<PathBuf> = self.users().flat_map(process::files_of_user).collect();
         assert!(files.is_empty(), "left behind: {files:?}");
     }
 }
@@ -218,7 +228,7 @@ impl Drop for Supervisor {
         for handle in &handles {
             handle.signal(Signal::SIGKILL);
         }
-        for file in process::files_of_user(self.uid) {
+        for file in self.users().flat_map(process::files_of_user) {
             let _ = std::fs::remove_dir_all(&file).or_else(|_| std::fs::remove_file(&file));
         }
     }

@@ -9,6 +9,8 @@ pub(super) enum When {
     Is(u8, &'static [u32]),
     /// Some of these bits are set.
     Has(u8, u32),
+    /// This one bit is not set.
+    Lacks(u8, u32),
     /// The argument of this index is that, and the other's that.
     IsAnd(u8, u32, u8, u32),
     /// Some of the first bits are set, and none of the second.
@@ -30,6 +32,9 @@ pub(super) const CLONE_NEW: u32 = (libc::CLONE_NEWNS
 /// A process that shares its parent's dispositions of signals, and is not a thread.
 pub(super) const CLONE_SIGHAND: u32 = libc::CLONE_SIGHAND as u32;
 pub(super) const CLONE_THREAD: u32 = libc::CLONE_THREAD as u32;
+
+/// Rights to write of others than the owner.
+pub(super) const WRITABLE_BY_OTHERS: u32 = libc::S_IWGRP | libc::S_IWOTH;
 
 const MADV_GUARD_INSTALL: u32 = 102;
 const MADV_GUARD_REMOVE: u32 = 103;

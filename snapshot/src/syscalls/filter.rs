@@ -12,7 +12,9 @@ use seccompiler::{BpfProgram, sock_filter};
 use super::Note;
 use super::architecture::{Architecture, NATIVE};
 use super::arguments::When;
-use super::table::{DENIED, DENIED_WHEN, FREE, FREE_WHEN, NOTED, NOTED_WHEN, RECORDED_WHEN};
+use super::table::{
+    DENIED, DENIED_WHEN, FREE, FREE_WHEN, NOTED, NOTED_WHEN, OPENING, RECORDED_WHEN,
+};
 use crate::sabotage::leaves_out;
 
 /// What the kernel does with a call.
@@ -78,10 +80,16 @@ const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
 /// The filter that a worker installs before any tenant's code runs.
 #[must_use]
 pub fn filter() -> BpfProgram {
-    program(&NATIVE)
+    program(&NATIVE, &rules())
 }
 
-fn program(architecture: &Architecture) -> BpfProgram {
+/// The same for a worker that runs beside others, who could write to what it opens.
+#[must_use]
+pub fn filter_among_others() -> BpfProgram {
+    program(&NATIVE, &rules_among_others())
+}
+
+fn program(architecture: &Architecture, rules: &BTreeMap<&str, Rule>) -> BpfProgram {
     let mut program = vec![
         instruction(LOAD, ARCHITECTURE),
         branch(EQUAL, architecture.audit, 1, 0),
@@ -98,7 +106,7 @@ fn program(architecture: &Architecture) -> BpfProgram {
             not_there("denied:another-convention").code(),
         ));
     }
-    program.extend(search(&segments(architecture, &rules())));
+    program.extend(search(&segments(architecture, rules)));
     program
 }
 
@@ -154,6 +162,15 @@ fn rules() -> BTreeMap<&'static str, Rule> {
     }
     #[cfg(feature = "sabotage")]
     leave_out(&mut rules);
+    rules
+}
+
+fn rules_among_others() -> BTreeMap<&'static str, Rule> {
+    let mut rules = rules();
+    for (name, when) in OPENING {
+        let rule = rules.entry(*name).or_insert_with(|| UNKNOWN.clone());
+        rule.exceptions.push((*when, Verdict::Recorded));
+    }
     rules
 }
 
@@ -225,6 +242,11 @@ fn search(segments: &[Segment]) -> BpfProgram {
             When::Has(index, bits) => {
                 program.push(load_argument(index));
                 program.push(branch(ANY_BIT, bits, 0, 1));
+                program.push(instruction(RETURN, verdict.code()));
+            }
+            When::Lacks(index, bit) => {
+                program.push(load_argument(index));
+                program.push(branch(ANY_BIT, bit, 1, 0));
                 program.push(instruction(RETURN, verdict.code()));
             }
             When::IsAnd(index, value, other, other_value) => {
@@ -354,7 +376,7 @@ mod tests {
 
     impl Filter {
         fn of(architecture: &'static Architecture) -> Self {
-            let program = program(architecture);
+            let program = program(architecture, &rules());
             Self {
                 architecture,
                 program,
@@ -581,7 +603,7 @@ mod tests {
         const AUDIT_ARCH_I386: u32 = 0x4000_0003;
         const AUDIT_ARCH_ARM: u32 = 0x4000_0028;
         for architecture in BOTH {
-            let program = program(architecture);
+            let program = program(architecture, &rules());
             let others = BOTH.map(|it| it.audit).into_iter();
             for audit in others.chain([AUDIT_ARCH_I386, AUDIT_ARCH_ARM]) {
                 if audit != architecture.audit {
@@ -604,7 +626,7 @@ mod tests {
     #[test]
     fn a_verdict_takes_few_steps() {
         for architecture in BOTH {
-            let program = program(architecture);
+            let program = program(architecture, &rules());
             for (number, name) in architecture.calls() {
                 let (_, steps) = run(&program, architecture.audit, number, [0; 6]);
                 assert!(steps < 40, "{name}: {steps}");

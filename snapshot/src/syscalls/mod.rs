@@ -18,13 +18,13 @@ mod table;
 
 use std::collections::BTreeSet;
 
-pub use filter::filter;
+pub use filter::{filter, filter_among_others};
 pub(crate) use note::Note;
 
 use crate::row::{Row, Taint};
 use crate::tracer::Recorded;
 use architecture::NATIVE;
-use table::{RECORDED, RECORDED_WHEN};
+use table::{OPENING, RECORDED, RECORDED_WHEN, SETS_ATTRIBUTES};
 
 /// Every entry of the table that denies, records or notes a call of this architecture: its
 /// class, and the call.
@@ -69,6 +69,18 @@ pub(crate) fn taints(recorded: &BTreeSet<Recorded>) -> Vec<Taint> {
         .collect()
 }
 
+/// True if one of these calls may have let others write to what its maker owns.
+pub(crate) fn opens(recorded: &BTreeSet<Recorded>) -> bool {
+    let is_opening = |name: &str| {
+        SETS_ATTRIBUTES.contains(&name) || OPENING.iter().any(|(opening, _)| *opening == name)
+    };
+    let name = |call: &Recorded| u32::try_from(call.number).ok().and_then(NATIVE.name);
+    // What is not known may do so, too.
+    recorded
+        .iter()
+        .any(|call| name(call).is_none_or(is_opening))
+}
+
 /// What a call changes that no rewind puts back.
 fn row(name: &str) -> Row {
     let always = RECORDED
@@ -79,7 +91,14 @@ fn row(name: &str) -> Row {
             .iter()
             .find_map(|(it, _, row)| (*it == name).then_some(*row))
     };
-    always.or_else(by_arguments).unwrap_or(Row::Unknown)
+    let by_opening = || {
+        let is_it = OPENING.iter().any(|(it, _)| *it == name);
+        is_it.then_some(Row::Files)
+    };
+    always
+        .or_else(by_arguments)
+        .or_else(by_opening)
+        .unwrap_or(Row::Unknown)
 }
 
 #[cfg(test)]
@@ -87,7 +106,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::architecture::{AARCH64, X86_64};
-    use super::table::{DENIED, DENIED_WHEN, FREE, FREE_WHEN, NOTED, NOTED_WHEN};
+    use super::table::{DENIED, DENIED_WHEN, FREE, FREE_WHEN, NOTED, NOTED_WHEN, OPENING};
     use super::*;
 
     fn known() -> BTreeSet<&'static str> {
@@ -140,6 +159,9 @@ mod tests {
             assert_eq!(classes[name], ["recorded"], "{name}");
         }
         for (name, ..) in RECORDED_WHEN {
+            assert_eq!(classes[name], ["free"], "{name}");
+        }
+        for (name, _) in OPENING {
             assert_eq!(classes[name], ["free"], "{name}");
         }
         for (name, ..) in NOTED_WHEN {

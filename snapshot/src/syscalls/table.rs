@@ -5,11 +5,11 @@
 use libc::c_int;
 
 use super::Note;
-use super::arguments::When::{self, Given, Has, HasBut, Is, IsAnd};
+use super::arguments::When::{self, Given, Has, HasBut, Is, IsAnd, Lacks};
 use super::arguments::{
     CLONE_NEW, CLONE_SIGHAND, CLONE_THREAD, DENIED_ADVICE, DENIED_IOCTL, FREE_ADVICE,
     FREE_ARCH_PRCTL, FREE_FCNTL, FREE_IOCTL, FREE_PRCTL, LOCKING_FCNTL, PR_SET_DUMPABLE, PROT_MTE,
-    RECORDED_FUTEX, RECORDED_MMAP, SO_ZEROCOPY, SOL_SOCKET,
+    RECORDED_FUTEX, RECORDED_MMAP, SO_ZEROCOPY, SOL_SOCKET, WRITABLE_BY_OTHERS,
 };
 use crate::row::Row;
 
@@ -309,6 +309,20 @@ pub(super) const RECORDED_WHEN: &[(&str, When, Row)] = &[
     // A thread of the snapshot that sleeps would wait for another address from then on.
     ("futex", Is(1, RECORDED_FUTEX), Row::Threads),
 ];
+
+/// What lets others write to a file or a directory, or to those to come: recorded as well
+/// where workers run beside one another, who could leave something there.
+pub(super) const OPENING: &[(&str, When)] = &[
+    ("chmod", Has(1, WRITABLE_BY_OTHERS)),
+    ("fchmod", Has(1, WRITABLE_BY_OTHERS)),
+    ("fchmodat", Has(2, WRITABLE_BY_OTHERS)),
+    ("fchmodat2", Has(2, WRITABLE_BY_OTHERS)),
+    ("umask", Lacks(0, libc::S_IWGRP)),
+    ("umask", Lacks(0, libc::S_IWOTH)),
+];
+
+/// The same by access lists, which are recorded wherever they are set.
+pub(super) const SETS_ATTRIBUTES: &[&str] = &["setxattr", "lsetxattr", "fsetxattr", "setxattrat"];
 
 /// Recorded, unless the arguments say otherwise, and the row that refuses a rewind.
 pub(super) const RECORDED: &[(Row, &[&str])] = &[

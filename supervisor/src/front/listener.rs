@@ -64,8 +64,10 @@ pub(crate) struct Manners {
     pub(crate) place: Option<Place>,
     /// Where Lambda's runtime API is, if calls come from there.
     pub(crate) runtime_api: Option<String>,
-    /// Requests that wait at most, beside the one that runs.
+    /// Requests that wait at most, beside those that run.
     pub(crate) queue: usize,
+    /// Requests that run at most.
+    pub(crate) concurrency: usize,
     /// What a client gets to send the headers of a request, or its body, or to take an
     /// answer.
     pub(crate) patience: Duration,
@@ -90,8 +92,8 @@ pub(crate) struct Front {
 impl Front {
     /// Listens from now on.
     pub(crate) fn start(manners: Manners) -> Result<Self, FrontError> {
-        let (bridge, inbox) =
-            bridge(manners.queue + 1).map_err(|errno| FrontError::Prepare(errno.into()))?;
+        let (bridge, inbox) = bridge(manners.queue + manners.concurrency)
+            .map_err(|errno| FrontError::Prepare(errno.into()))?;
         let listen = |place: &Place| {
             let failed = |error| FrontError::Listen(place.clone(), error);
             place.listen().map_err(failed)

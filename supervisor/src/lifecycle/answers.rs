@@ -9,15 +9,24 @@ use refunction_protocol::{Failure, FailureKind, Log, Report, Stream};
 use refunction_snapshot::News;
 use serde_json::value::RawValue;
 
-use super::{Awaited, Call, Client, END_FOLLOWS, Fatal, InFlight, Ready, Supervisor, io_error};
+use super::duty::{Awaited, Call, InFlight};
+use super::{Client, END_FOLLOWS, Fatal, Ready, Supervisor, io_error};
 use crate::cause;
+use crate::container::SlotId;
 use crate::logs::Line;
 use crate::pipes::BadFrame;
 
 impl Supervisor {
     pub(super) fn take_answers(&mut self, ready: &Ready) -> Result<(), Fatal> {
-        let awaiting = self.has_room_for_answers();
-        let Some(pipes) = self.container.pipes_mut() else {
+        for slot in self.container.slots() {
+            self.take_answer(slot, ready)?;
+        }
+        Ok(())
+    }
+
+    fn take_answer(&mut self, slot: SlotId, ready: &Ready) -> Result<(), Fatal> {
+        let is_awaited = self.has_room_for_answers(slot);
+        let Some(pipes) = self.container.pipes_mut(slot) else {
             return Ok(());
         };
         if pipes.is_sending() && ready.has(pipes.request(), PollFlags::POLLOUT) {
@@ -25,51 +34,55 @@ impl Supervisor {
                 .send_more()
                 .map_err(io_error("writing to the worker"))?;
         }
-        let answered = awaiting && ready.has(pipes.response(), PollFlags::POLLIN);
+        let answered = is_awaited && ready.has(pipes.response(), PollFlags::POLLIN);
         let frame = answered.then(|| pipes.receive());
         // After the answer: all that was printed before it is in the pipe by now.
-        self.take_logs();
+        if answered || pipes.logs().any(|log| ready.has(log, PollFlags::POLLIN)) {
+            self.take_logs(slot);
+        }
         match frame {
             None | Some(Ok(None)) => Ok(()),
             Some(Ok(Some((kind, payload)))) => {
-                self.take_frame(kind, &payload)?;
-                self.take_rest()
+                self.take_frame(slot, kind, &payload)?;
+                self.take_rest(slot)
             }
-            Some(Err(bad)) => self.take_bad(&bad),
+            Some(Err(bad)) => self.take_bad(slot, &bad),
         }
     }
 
-    pub(super) fn take_bad(&mut self, bad: &BadFrame) -> Result<(), Fatal> {
+    pub(super) fn take_bad(&mut self, slot: SlotId, bad: &BadFrame) -> Result<(), Fatal> {
         self.take_news()?;
-        // A worker that is ending closes its pipes a moment before its end
-        // can be seen, and its end says more.
-        let until = Instant::now() + END_FOLLOWS;
-        while matches!(bad, BadFrame::Closed)
-            && self.in_flight.is_some()
-            && self.signals.wait_for_child(until)
-        {
-            self.take_news()?;
+        if self.duties[slot].in_flight.is_none() {
+            return Ok(());
         }
-        if self.in_flight.is_some() {
-            self.give_up(cause::broken_channel(bad))?;
+        if matches!(bad, BadFrame::Closed) {
+            // A worker that is ending closes its pipes a moment before its end
+            // can be seen, and its end says more.
+            let message = format!("the worker broke its channel: {bad}");
+            self.duties[slot].broken = Some((Instant::now() + END_FOLLOWS, message));
+            return Ok(());
         }
-        Ok(())
+        self.give_up(slot, cause::broken_channel(bad))
     }
 
-    pub(super) fn take_logs(&mut self) {
+    pub(super) fn take_logs(&mut self, slot: SlotId) {
         let mut lines = Vec::new();
-        if let Some(pipes) = self.container.pipes_mut() {
+        if let Some(pipes) = self.container.pipes_mut(slot) {
             pipes.read_logs(&mut lines);
         }
-        self.tell_logs(lines);
+        self.tell_logs(slot, lines);
     }
 
-    pub(super) fn tell_logs(&mut self, lines: Vec<(Stream, Line)>) {
-        let to = self
+    pub(super) fn tell_logs(&mut self, slot: SlotId, lines: Vec<(Stream, Line)>) {
+        if lines.is_empty() {
+            return;
+        }
+        let duty = &self.duties[slot];
+        let to = duty
             .in_flight
             .as_ref()
             .map(|in_flight| (in_flight.client, in_flight.request_id()));
-        let call = self.front_call();
+        let call = duty.front_call();
         for (stream, line) in lines {
             let is_peers = matches!(to, Some((Client::Peer(_), _)));
             if let (Some(http), false) = (&mut self.http, is_peers) {
@@ -103,21 +116,26 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn end_lines(&mut self) {
+    pub(super) fn end_lines(&mut self, slot: SlotId) {
         let mut lines = Vec::new();
-        if let Some(pipes) = self.container.pipes_mut() {
+        if let Some(pipes) = self.container.pipes_mut(slot) {
             pipes.end_lines(&mut lines);
         }
-        self.tell_logs(lines);
+        self.tell_logs(slot, lines);
     }
 
     /// Takes an answer, if it answers what was asked and is what it says it is.
-    pub(super) fn take_frame(&mut self, kind: Kind, payload: &[u8]) -> Result<(), Fatal> {
+    pub(super) fn take_frame(
+        &mut self,
+        slot: SlotId,
+        kind: Kind,
+        payload: &[u8],
+    ) -> Result<(), Fatal> {
         if matches!(kind, Kind::Head | Kind::Piece | Kind::End) {
-            return self.take_part(kind, payload);
+            return self.take_part(slot, kind, payload);
         }
-        self.end_lines();
-        let Some(in_flight) = self.in_flight.take() else {
+        self.end_lines(slot);
+        let Some(in_flight) = self.duties[slot].in_flight.take() else {
             return Ok(());
         };
         let broken = cause::broken_channel::<&str>;
@@ -130,21 +148,23 @@ impl Supervisor {
             (Awaited::Load { then }, Kind::Loaded) => {
                 match serde_json::from_slice::<Option<Exception>>(payload) {
                     Ok(None) => {
-                        self.is_loaded = true;
+                        self.duties[slot].is_loaded = true;
                         match then {
-                            Some(call) => return self.invoke(call),
-                            None => self.tell(client, Report::FunctionLoaded(Ok(()))),
+                            Some(call) => return self.invoke(slot, call),
+                            None => self.tell(slot, client, Report::FunctionLoaded(Ok(()))),
                         }
                     }
-                    Ok(Some(exception)) => self.fail_load(client, then, cause::raised(exception)),
+                    Ok(Some(exception)) => {
+                        self.fail_load(slot, client, then, cause::raised(exception));
+                    }
                     Err(_) => {
                         let awaited = Awaited::Load { then };
-                        self.in_flight = Some(InFlight {
+                        self.duties[slot].in_flight = Some(InFlight {
                             client,
                             awaited,
                             limit,
                         });
-                        return self.give_up(broken("its answer to the load is not one"));
+                        return self.give_up(slot, broken("its answer to the load is not one"));
                     }
                 }
             }
@@ -152,14 +172,15 @@ impl Supervisor {
                 let data = one_value(payload).unwrap_or_else(|| RawValue::NULL.to_owned());
                 self.counts.requests += 1;
                 let id = call.request.id;
-                self.tell(client, Report::Response { id, data });
-                self.is_restore_due = self.restores_each();
+                self.tell(slot, client, Report::Response { id, data });
+                self.call_is_over(slot);
             }
             (Awaited::Value(call) | Awaited::Rest { call, .. }, Kind::Exception) => {
                 match serde_json::from_slice::<Exception>(payload) {
                     Ok(exception) => {
                         let awaited = Awaited::Value(call);
                         self.fail(
+                            slot,
                             InFlight {
                                 client,
                                 awaited,
@@ -167,145 +188,147 @@ impl Supervisor {
                             },
                             cause::raised(exception),
                         );
-                        self.is_restore_due = self.restores_each();
+                        self.call_is_over(slot);
                     }
                     Err(_) => {
                         let awaited = Awaited::Value(call);
-                        self.in_flight = Some(InFlight {
+                        self.duties[slot].in_flight = Some(InFlight {
                             client,
                             awaited,
                             limit,
                         });
-                        return self.give_up(broken("its exception is not one"));
+                        return self.give_up(slot, broken("its exception is not one"));
                     }
                 }
             }
             (awaited, _) => {
-                self.in_flight = Some(InFlight {
+                self.duties[slot].in_flight = Some(InFlight {
                     client,
                     awaited,
                     limit,
                 });
-                return self.give_up(broken("it sent something else than the answer"));
+                return self.give_up(slot, broken("it sent something else than the answer"));
             }
         }
         Ok(())
     }
 
-    pub(super) fn fail_load(&mut self, client: Client, then: Option<Box<Call>>, failure: Failure) {
+    pub(super) fn fail_load(
+        &mut self,
+        slot: SlotId,
+        client: Client,
+        then: Option<Box<Call>>,
+        failure: Failure,
+    ) {
         match then {
             Some(call) => {
                 self.counts.requests += 1;
                 let id = call.request.id;
-                self.tell(client, Report::Error { id, failure });
+                self.tell(slot, client, Report::Error { id, failure });
                 // It ran, and may have left anything.
-                self.is_restore_due = self.restores_each();
+                self.call_is_over(slot);
             }
             None => {
                 // Nothing to call: a later request is told so.
                 self.function = super::named(&self.settings);
-                self.tell(client, Report::FunctionLoaded(Err(failure)));
+                self.tell(slot, client, Report::FunctionLoaded(Err(failure)));
             }
         }
     }
 
-    pub(super) fn fail(&mut self, in_flight: InFlight, failure: Failure) {
+    pub(super) fn fail(&mut self, slot: SlotId, in_flight: InFlight, failure: Failure) {
         match in_flight.awaited {
-            Awaited::Load { then } => self.fail_load(in_flight.client, then, failure),
+            Awaited::Load { then } => self.fail_load(slot, in_flight.client, then, failure),
             Awaited::Value(call) | Awaited::Rest { call, .. } => {
                 self.counts.requests += 1;
                 let id = call.request.id;
-                self.tell(in_flight.client, Report::Error { id, failure });
+                self.tell(slot, in_flight.client, Report::Error { id, failure });
             }
         }
     }
 
+    /// Has what a call left put back, where that is to be.
+    pub(super) fn call_is_over(&mut self, slot: SlotId) {
+        self.duties[slot].restore_due = self.restores_each().then(Instant::now);
+    }
+
     /// Answers what is in flight with a failure, and replaces the worker.
-    pub(super) fn give_up(&mut self, failure: Failure) -> Result<(), Fatal> {
-        self.take_logs();
-        self.end_lines();
-        if let Some(in_flight) = self.in_flight.take() {
-            self.fail(in_flight, failure);
+    pub(super) fn give_up(&mut self, slot: SlotId, failure: Failure) -> Result<(), Fatal> {
+        self.take_logs(slot);
+        self.end_lines(slot);
+        if let Some(in_flight) = self.duties[slot].in_flight.take() {
+            self.fail(slot, in_flight, failure);
         }
-        self.replace()
+        self.replace(slot)
     }
 
     /// A fresh worker; the function that was loaded is loaded again with the next
     /// request.
-    pub(super) fn replace(&mut self) -> Result<(), Fatal> {
-        self.is_loaded = false;
-        self.is_used = false;
-        self.is_primed = false;
-        self.is_restore_due = false;
+    pub(super) fn replace(&mut self, slot: SlotId) -> Result<(), Fatal> {
+        self.duties[slot].begin_anew();
         self.counts.reforks += 1;
-        if let Some(http) = &mut self.http {
-            http.report(None);
-        }
-        Ok(self.container.refork()?)
+        self.report(slot, None);
+        Ok(self.container.refork(slot)?)
     }
 
-    pub(super) fn take_deadline(&mut self) -> Result<(), Fatal> {
-        let Some(limit) = self
-            .in_flight
-            .as_ref()
-            .and_then(|in_flight| in_flight.limit)
-        else {
-            return Ok(());
-        };
-        if Instant::now() < limit.0 {
-            return Ok(());
+    pub(super) fn take_deadlines(&mut self) -> Result<(), Fatal> {
+        for slot in self.container.slots() {
+            let duty = &mut self.duties[slot];
+            let Some(in_flight) = &duty.in_flight else {
+                continue;
+            };
+            let now = Instant::now();
+            if let Some((_, limit)) = in_flight.limit.filter(|(at, _)| now >= *at) {
+                self.give_up(slot, cause::timed_out(limit))?;
+            } else if let Some((_, message)) = duty.broken.take_if(|(until, _)| now >= *until) {
+                self.give_up(slot, cause::failure(FailureKind::Crashed, message))?;
+            }
         }
-        self.give_up(cause::timed_out(limit.1))
+        Ok(())
     }
 
-    /// Hears what happened to the worker, the template, and everybody else's
+    /// Hears what happened to the workers, the template, and everybody else's
     /// orphans.
     pub(super) fn take_news(&mut self) -> Result<(), Fatal> {
         while let Some(news) = self.container.poll() {
             match news {
-                News::WorkerEnded { worker, end } if self.is_mine(worker) => {
-                    let failure = cause::ended(end, &mut self.memory);
-                    self.give_up(failure)?;
+                News::WorkerEnded { worker, end } => {
+                    if let Some(slot) = self.container.slot_of(worker) {
+                        let failure = cause::ended(end, &mut self.memory);
+                        self.give_up(slot, failure)?;
+                    } else if self.container.is_spare(worker) {
+                        self.container.lose_spare()?;
+                    }
                 }
-                News::WorkerStopped { worker, signal } if self.is_mine(worker) => {
-                    self.give_up(cause::stopped(signal))?;
+                News::WorkerStopped { worker, signal } => {
+                    if let Some(slot) = self.container.slot_of(worker) {
+                        self.give_up(slot, cause::stopped(signal))?;
+                    }
                 }
-                News::WorkerExecuted { worker } if self.is_mine(worker) => {
-                    self.give_up(cause::failure(
-                        FailureKind::Crashed,
-                        "the function replaced its process by another program (exec)",
-                    ))?;
-                }
-                News::WorkerEnded { worker, .. } if self.container.is_spare(worker) => {
-                    self.container.lose_spare()?;
+                News::WorkerExecuted { worker } => {
+                    if let Some(slot) = self.container.slot_of(worker) {
+                        let message = "the function replaced its process by another program (exec)";
+                        self.give_up(slot, cause::failure(FailureKind::Crashed, message))?;
+                    }
                 }
                 // It has said why, if it could: that is read like its readiness.
                 News::TemplateEnded { template, .. } if self.container.is_booting(template) => {
                     self.take_template()?;
                 }
                 News::TemplateEnded { template, end } if self.container.is_serving(template) => {
-                    if let Some(in_flight) = self.in_flight.take() {
-                        let failure = cause::ended(end, &mut self.memory);
-                        self.fail(in_flight, failure);
+                    for slot in self.container.slots() {
+                        if let Some(in_flight) = self.duties[slot].in_flight.take() {
+                            let failure = cause::ended(end, &mut self.memory);
+                            self.fail(slot, in_flight, failure);
+                        }
+                        self.duties[slot].begin_anew();
                     }
-                    self.is_loaded = false;
-                    self.is_used = false;
-                    self.is_primed = false;
-                    self.is_restore_due = false;
                     self.container.reboot()?;
                 }
-                News::TemplateEnded { .. }
-                | News::WorkerEnded { .. }
-                | News::WorkerStopped { .. }
-                | News::WorkerExecuted { .. }
-                | News::Reaped { .. } => {}
+                News::TemplateEnded { .. } | News::Reaped { .. } => {}
             }
         }
         Ok(())
-    }
-
-    pub(super) fn is_mine(&self, worker: nix::unistd::Pid) -> bool {
-        self.container.worker_pid() == Some(worker)
     }
 }
 

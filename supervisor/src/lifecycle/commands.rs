@@ -11,18 +11,19 @@ use refunction_protocol::{
     Started, State, Status,
 };
 
-use super::{Awaited, Call, Client, Fatal, InFlight, Ready, Supervisor, Wanted, io_error};
+use super::duty::{Awaited, Call, InFlight};
+use super::{Client, Fatal, Ready, Supervisor, Wanted, io_error};
 use crate::cause;
+use crate::container::SlotId;
 use crate::front::Extras;
 use crate::peers::PeerId;
 use crate::sabotage::leaves_out;
-use crate::settings::Isolation;
 
 impl Supervisor {
     /// Tells everybody who has not heard it that there is a worker.
     pub(super) fn greet(&mut self) {
         let (Some((runtime, snapshot_bytes)), Some(pid)) =
-            (self.container.runtime(), self.container.worker_pid())
+            (self.container.runtime(), self.container.any_worker_pid())
         else {
             return;
         };
@@ -72,8 +73,12 @@ impl Supervisor {
             .queue
             .iter()
             .map(|wanted| wanted.client)
-            .chain(self.in_flight.as_ref().map(|in_flight| in_flight.client))
-            .chain(self.restoring)
+            .chain(self.duties.iter().filter_map(|duty| duty.restoring))
+            .chain(
+                self.duties
+                    .iter()
+                    .filter_map(|duty| Some(duty.in_flight.as_ref()?.client)),
+            )
             .collect();
         self.peers
             .forget_gone(|id| waiting.contains(&Client::Peer(id)));
@@ -125,12 +130,16 @@ impl Supervisor {
     pub(super) fn status(&self) -> Status {
         let state = if self.draining.is_some() {
             State::Draining
-        } else if self.container.is_clearing() {
-            State::Restoring
-        } else if self.container.worker_pid().is_none() {
-            State::Booting
-        } else if self.in_flight.is_some() {
+        } else if self.is_running() {
             State::Running
+        } else if self
+            .container
+            .slots()
+            .any(|slot| self.container.is_clearing(slot))
+        {
+            State::Restoring
+        } else if self.container.any_worker_pid().is_none() {
+            State::Booting
         } else if self.function.is_some() {
             State::Loaded
         } else {
@@ -144,7 +153,7 @@ impl Supervisor {
                 .map_or_else(String::new, |(runtime, _)| runtime.name.clone()),
             worker_pid: self
                 .container
-                .worker_pid()
+                .any_worker_pid()
                 .map(|pid| pid.as_raw().unsigned_abs()),
             requests: self.counts.requests,
             rewinds: self.counts.rewinds,
@@ -153,122 +162,116 @@ impl Supervisor {
         }
     }
 
-    /// Starts on the next command if nothing is in hand.
-    pub(super) fn next_command(&mut self) -> Result<(), Fatal> {
-        while self.in_flight.is_none() && self.container.worker_pid().is_some() {
+    fn is_running(&self) -> bool {
+        self.duties.iter().any(|duty| duty.in_flight.is_some())
+    }
+
+    /// Starts on the next commands, as many as there are workers for.
+    pub(super) fn next_commands(&mut self) -> Result<(), Fatal> {
+        while let Some(slot) = self.slot_for_next() {
             let Some(wanted) = self.queue.pop_front() else {
                 return Ok(());
             };
-            match wanted.command {
-                Command::Function(function) => {
-                    if self.is_used && !leaves_out("restore:between-functions") {
-                        // One tenant's function after another's, without asking.
-                        self.restore()?;
-                    }
-                    if self.container.worker_pid().is_none() {
-                        let command = Command::Function(function);
-                        self.queue.push_front(Wanted { command, ..wanted });
-                        return Ok(());
-                    }
-                    self.function = Some(function);
-                    self.load(wanted.client, None)?;
-                }
-                Command::Request(request) => {
-                    self.call(wanted.client, request, wanted.extras, wanted.arrived)?;
-                }
-                Command::Restore => match self.restore()? {
-                    Some(restored) => {
-                        self.tell(wanted.client, Report::Restored(restored));
-                    }
-                    None => self.restoring = Some(wanted.client),
-                },
-                // Answered on arrival.
-                Command::Status | Command::Shutdown => {}
-            }
+            self.begin(slot, wanted)?;
         }
         Ok(())
     }
 
+    fn begin(&mut self, slot: SlotId, wanted: Wanted) -> Result<(), Fatal> {
+        match wanted.command {
+            Command::Function(function) => {
+                if self.duties[slot].is_used && !leaves_out("restore:between-functions") {
+                    // One tenant's function after another's, without asking.
+                    self.restore(slot)?;
+                }
+                if self.container.worker_pid(slot).is_none() {
+                    let command = Command::Function(function);
+                    self.queue.push_front(Wanted { command, ..wanted });
+                    return Ok(());
+                }
+                self.function = Some(function);
+                self.load(slot, wanted.client, None)
+            }
+            Command::Request(request) => {
+                self.call(slot, wanted.client, request, wanted.extras, wanted.arrived)
+            }
+            Command::Restore => {
+                let restored = self.restore(slot)?;
+                self.function = super::named(&self.settings);
+                match restored {
+                    Some(restored) => self.tell(slot, wanted.client, Report::Restored(restored)),
+                    None => self.duties[slot].restoring = Some(wanted.client),
+                }
+                Ok(())
+            }
+            // Answered on arrival.
+            Command::Status | Command::Shutdown => Ok(()),
+        }
+    }
+
     /// Nothing if files are still to be removed.
-    pub(super) fn restore(&mut self) -> Result<Option<Restored>, Fatal> {
-        let restored = self.container.restore()?;
+    pub(super) fn restore(&mut self, slot: SlotId) -> Result<Option<Restored>, Fatal> {
+        let restored = self.container.restore(slot)?;
         match restored.as_ref().map(|restored| restored.method) {
             Some(Method::Rewind) => self.counts.rewinds += 1,
             Some(Method::Refork) | None => self.counts.reforks += 1,
         }
-        self.function = super::named(&self.settings);
-        self.is_loaded = false;
-        self.is_used = false;
-        self.is_primed = false;
-        self.is_restore_due = false;
+        let duty = &mut self.duties[slot];
+        duty.begin_anew();
+        duty.restored = self.counts.rewinds + self.counts.reforks;
         if let Some(restored) = &restored {
-            self.note_restore(restored);
+            self.note_restore(slot, restored);
         }
         Ok(restored)
     }
 
-    fn note_restore(&mut self, restored: &Restored) {
+    fn note_restore(&mut self, slot: SlotId, restored: &Restored) {
         if let Some(http) = &mut self.http {
             http.count_restore(restored);
-            http.report(Some(restored));
         }
-    }
-
-    /// True if each call gets the function as it was loaded first.
-    pub(super) fn restores_each(&self) -> bool {
-        self.settings.isolation() == Isolation::Request
-    }
-
-    /// Puts back what a call left, where each gets the function as it was loaded first.
-    pub(super) fn restore_if_due(&mut self) -> Result<(), Fatal> {
-        if !self.is_restore_due || self.container.worker_pid().is_none() {
-            // One that has files to remove, or a spare to wait for, says later how long it took.
-            let is_over = !self.is_restore_due && !self.container.is_clearing();
-            if let (Some(http), true) = (&mut self.http, is_over) {
-                http.report(None);
-            }
-            return Ok(());
-        }
-        // The next call has it loaded again.
-        let function = self.function.take();
-        self.restore()?;
-        self.function = function;
-        Ok(())
+        self.report(slot, Some(restored));
     }
 
     /// Loads the function of the container's command while there is nothing else to do.
     pub(super) fn prime(&mut self) -> Result<(), Fatal> {
-        let is_idle = self.in_flight.is_none()
-            && self.queue.is_empty()
-            && self.restoring.is_none()
-            && self.draining.is_none();
-        let is_wanted = self.settings.handler.is_some() && !self.is_loaded && !self.is_primed;
-        if !is_idle || !is_wanted || self.container.worker_pid().is_none() {
+        // What waits and can begin is loaded for with the call.
+        let is_idle = self.queue.is_empty() || self.are_enough_in_hand();
+        if !is_idle || self.draining.is_some() || self.settings.handler.is_none() {
             return Ok(());
         }
-        // Once: what fails is told to who asks for it.
-        self.is_primed = true;
-        self.load(Client::Nobody, None)
+        for slot in self.container.slots() {
+            let duty = &self.duties[slot];
+            if duty.is_loaded || duty.is_primed || !self.is_at_hand(slot) {
+                continue;
+            }
+            // Once: what fails is told to who asks for it.
+            self.duties[slot].is_primed = true;
+            self.load(slot, Client::Nobody, None)?;
+        }
+        Ok(())
     }
 
-    /// Goes on removing what the last tenant left, if there is so much of it.
+    /// Goes on removing what the last tenants left, if there is so much of it.
     pub(super) fn go_on(&mut self) -> Result<(), Fatal> {
-        if !self.container.is_clearing() {
-            return Ok(());
-        }
-        let restored = self.container.go_on()?;
-        if let Some(restored) = restored {
-            self.note_restore(&restored);
-            if let Some(client) = self.restoring.take() {
-                self.tell(client, Report::Restored(restored));
+        for slot in self.container.slots() {
+            if !self.container.is_clearing(slot) {
+                continue;
             }
+            let restored = self.container.go_on(slot)?;
+            if let Some(restored) = restored {
+                self.note_restore(slot, &restored);
+                if let Some(client) = self.duties[slot].restoring.take() {
+                    self.tell(slot, client, Report::Restored(restored));
+                }
+            }
+            self.greet();
         }
-        self.greet();
         Ok(())
     }
 
     pub(super) fn call(
         &mut self,
+        slot: SlotId,
         client: Client,
         request: Request,
         extras: Extras,
@@ -277,7 +280,7 @@ impl Supervisor {
         let Some(function) = &self.function else {
             self.counts.requests += 1;
             let (id, failure) = (request.id, cause::not_loaded());
-            self.tell(client, Report::Error { id, failure });
+            self.tell(slot, client, Report::Error { id, failure });
             return Ok(());
         };
         let limit = request
@@ -291,14 +294,19 @@ impl Supervisor {
             extras,
             limit: limit.map(|limit| (arrived + limit, limit)),
         });
-        if self.is_loaded {
-            self.invoke(call)
+        if self.duties[slot].is_loaded {
+            self.invoke(slot, call)
         } else {
-            self.load(client, Some(call))
+            self.load(slot, client, Some(call))
         }
     }
 
-    pub(super) fn load(&mut self, client: Client, then: Option<Box<Call>>) -> Result<(), Fatal> {
+    pub(super) fn load(
+        &mut self,
+        slot: SlotId,
+        client: Client,
+        then: Option<Box<Call>>,
+    ) -> Result<(), Fatal> {
         let function = self
             .function
             .as_deref()
@@ -313,8 +321,8 @@ impl Supervisor {
                 .deadline()
                 .map(|limit| (Instant::now() + limit, limit)),
         };
-        self.ask(Kind::Load, &function)?;
-        self.in_flight = Some(InFlight {
+        self.ask(slot, Kind::Load, &function)?;
+        self.duties[slot].in_flight = Some(InFlight {
             client,
             awaited: Awaited::Load { then },
             limit,
@@ -322,7 +330,7 @@ impl Supervisor {
         Ok(())
     }
 
-    pub(super) fn invoke(&mut self, call: Box<Call>) -> Result<(), Fatal> {
+    pub(super) fn invoke(&mut self, slot: SlotId, call: Box<Call>) -> Result<(), Fatal> {
         self.counts.calls += 1;
         let id = match &call.request.id {
             Some(id) => {
@@ -348,8 +356,8 @@ impl Supervisor {
         if let (Client::Front(id), Some(http)) = (call.client, &mut self.http) {
             http.begin(id);
         }
-        self.ask(Kind::Invoke, &payload)?;
-        self.in_flight = Some(InFlight {
+        self.ask(slot, Kind::Invoke, &payload)?;
+        self.duties[slot].in_flight = Some(InFlight {
             client: call.client,
             limit: call.limit,
             awaited: Awaited::Value(call),
@@ -357,9 +365,9 @@ impl Supervisor {
         Ok(())
     }
 
-    pub(super) fn ask(&mut self, kind: Kind, payload: &[u8]) -> Result<(), Fatal> {
-        self.is_used = true;
-        match self.container.pipes_mut() {
+    fn ask(&mut self, slot: SlotId, kind: Kind, payload: &[u8]) -> Result<(), Fatal> {
+        self.duties[slot].is_used = true;
+        match self.container.pipes_mut(slot) {
             Some(pipes) => pipes
                 .send(kind, payload)
                 .map_err(io_error("writing to the worker")),

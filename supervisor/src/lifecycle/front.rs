@@ -9,10 +9,11 @@ use refunction_protocol::{Command, Failure, FailureKind, Report, Restored, State
 use serde_json::json;
 use tokio::sync::oneshot;
 
+use super::duty::Duty;
 use super::streams::Pieces;
-use super::{Awaited, Client, Fatal, Ready, Supervisor, Wanted, manners};
+use super::{Client, Fatal, Ready, Supervisor, Wanted, manners};
 use crate::cause;
-use crate::container::ContainerError;
+use crate::container::{ContainerError, SlotId};
 use crate::front::{
     CallId, Contract, Counts, Extras, Front, FrontError, Head, Message, ONCE, Outcome, Picture,
     SENTINEL, Streamed,
@@ -30,8 +31,6 @@ pub(super) struct Http {
     front: Front,
     pub(super) output: Output,
     waiting: HashMap<CallId, Waiting>,
-    /// A call by Lambda's conventions, whose report says how long its restore took.
-    unreported: Option<Ended>,
     counts: Counts,
 }
 
@@ -52,7 +51,7 @@ enum Waiting {
 }
 
 /// What Lambda's report says of a call.
-struct Ended {
+pub(super) struct Ended {
     name: String,
     spent: Duration,
     peak_bytes: Option<u64>,
@@ -65,7 +64,6 @@ impl Http {
             front,
             output,
             waiting: HashMap::new(),
-            unreported: None,
             counts: Counts::default(),
         }
     }
@@ -136,18 +134,22 @@ impl Http {
         }
     }
 
-    /// Answers what this report answers; `peak_bytes` is the worker's.
-    fn tell(&mut self, id: CallId, report: Report, peak_bytes: impl Fn() -> Option<u64>) {
-        let Some(waiting) = self.waiting.remove(&id) else {
-            return;
-        };
+    /// Answers what this report answers; `peak_bytes` is the worker's. What is still to
+    /// be reported of it when its restore is over, if anything is.
+    fn tell(
+        &mut self,
+        id: CallId,
+        report: Report,
+        peak_bytes: impl Fn() -> Option<u64>,
+    ) -> Option<Ended> {
+        let waiting = self.waiting.remove(&id)?;
         let (answer, pieces, name, contract, since) = match waiting {
             Waiting::Init(answer) => {
                 if let Report::FunctionLoaded(loaded) = report {
                     // Its client may have left.
                     let _ = answer.send(loaded);
                 }
-                return;
+                return None;
             }
             Waiting::Call {
                 answer,
@@ -161,7 +163,7 @@ impl Http {
         let result = match report {
             Report::Response { data, .. } => Ok(data),
             Report::Error { failure, .. } => Err(failure),
-            _ => return,
+            _ => return None,
         };
         let spent = since.map_or(Duration::ZERO, |since| since.elapsed());
         let outcome = match &result {
@@ -189,21 +191,23 @@ impl Http {
         if contract == Contract::OpenWhisk {
             self.output.end_activation(SENTINEL);
         }
-        if contract.is_lambda() && since.is_some() {
+        let is_reported = contract.is_lambda() && since.is_some();
+        let ended = is_reported.then(|| {
             let words = format!("END RequestId: {name}");
             let record = json!({"requestId": name});
             self.output.note(&words, "platform.end", &record);
-            self.unreported = Some(Ended {
+            Ended {
                 name,
                 spent,
                 peak_bytes: peak_bytes(),
                 outcome,
-            });
-        }
+            }
+        });
         // After its last piece.
         drop(pieces);
         // Its client may have left.
         let _ = answer.send(Outcome { result, spent });
+        ended
     }
 
     /// Begins an answer in pieces; false if its client does not take them.
@@ -240,12 +244,9 @@ impl Http {
         }
     }
 
-    /// Says what is to be said of the last call, now that its restore is over, if there
-    /// was to be one.
-    pub(super) fn report(&mut self, restored: Option<&Restored>) {
-        let Some(ended) = self.unreported.take() else {
-            return;
-        };
+    /// Says what is to be said of a call, now that its restore is over, if there was to be
+    /// one.
+    fn report(&mut self, ended: &Ended, restored: Option<&Restored>) {
         let millis = |duration: Duration| duration.as_secs_f64() * 1e3;
         let spent = millis(ended.spent);
         let size: u64 = std::env::var("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")
@@ -291,15 +292,25 @@ impl Http {
 }
 
 impl Supervisor {
-    /// Answers whoever this is for.
-    pub(super) fn tell(&mut self, client: Client, report: Report) {
+    /// Answers whoever this is for, about what this slot's worker did.
+    pub(super) fn tell(&mut self, slot: SlotId, client: Client, report: Report) {
         match (client, &mut self.http) {
             (Client::Peer(peer), _) => self.peers.tell(peer, &report),
             (Client::Front(id), Some(http)) => {
-                let worker = self.container.worker_pid();
-                http.tell(id, report, || memory::peak(worker?));
+                let worker = self.container.worker_pid(slot);
+                let ended = http.tell(id, report, || memory::peak(worker?));
+                if ended.is_some() {
+                    self.duties[slot].unreported = ended;
+                }
             }
             (Client::Front(_), None) | (Client::Nobody, _) => {}
+        }
+    }
+
+    /// Says what is still to be said of the slot's last call.
+    pub(super) fn report(&mut self, slot: SlotId, restored: Option<&Restored>) {
+        if let (Some(http), Some(ended)) = (&mut self.http, self.duties[slot].unreported.take()) {
+            http.report(&ended, restored);
         }
     }
 
@@ -333,7 +344,10 @@ impl Supervisor {
                     pieces.took(bytes);
                 }
                 // Of what was read already nothing else would tell.
-                self.take_rest()?;
+                let is_its = |duty: &Duty| duty.front_call() == Some(id);
+                if let Some(slot) = self.duties.iter().position(is_its) {
+                    self.take_rest(slot)?;
+                }
             }
             // Dropping what the answer is to go through says that the container ends.
             Message::Call { .. } | Message::Init { .. } if self.draining.is_some() => {}
@@ -412,13 +426,13 @@ impl Supervisor {
     fn cancel(&mut self, id: CallId) -> Result<(), Fatal> {
         let client = Client::Front(id);
         self.queue.retain(|wanted| wanted.client != client);
-        let is_running = self
-            .in_flight
-            .as_ref()
-            .is_some_and(|in_flight| in_flight.client == client);
-        if is_running {
+        let is_its = |duty: &Duty| {
+            let in_flight = duty.in_flight.as_ref();
+            in_flight.is_some_and(|in_flight| in_flight.client == client)
+        };
+        if let Some(slot) = self.duties.iter().position(is_its) {
             let message = "the client left before there was an answer, and the call was ended";
-            self.give_up(cause::failure(FailureKind::Crashed, message))?;
+            self.give_up(slot, cause::failure(FailureKind::Crashed, message))?;
         }
         if let Some(http) = &mut self.http {
             http.waiting.remove(&id);
@@ -435,25 +449,13 @@ impl Supervisor {
             .unwrap_or_default();
         counts.rewinds = self.counts.rewinds;
         counts.reforks = self.counts.reforks;
-        let is_call = |in_flight: &super::InFlight| match &in_flight.awaited {
-            Awaited::Load { then } => then.is_some(),
-            Awaited::Value(_) | Awaited::Rest { .. } => true,
-        };
         Picture {
             is_ready: !matches!(status.state, State::Booting),
             is_draining: self.draining.is_some(),
             queued: status.queued,
-            in_flight: u64::from(self.in_flight.as_ref().is_some_and(is_call)),
+            in_flight: self.calls_in_hand() as u64,
             runtime: status.runtime,
             counts,
-        }
-    }
-
-    /// The call in hand, if it came over HTTP.
-    pub(super) fn front_call(&self) -> Option<CallId> {
-        match self.in_flight.as_ref()?.client {
-            Client::Front(id) => Some(id),
-            Client::Peer(_) | Client::Nobody => None,
         }
     }
 }

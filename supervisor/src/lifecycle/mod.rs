@@ -7,8 +7,10 @@
 
 mod answers;
 mod commands;
+mod duty;
 mod front;
 mod streams;
+mod turns;
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,9 +18,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll, ppoll};
+use nix::sys::time::TimeSpec;
 use nix::unistd::read;
-use refunction_protocol::{Command, FailureKind, Function, Request, RequestId};
+use refunction_protocol::{Command, FailureKind, Function};
 
 use crate::cause::{self, MemoryWatch};
 use crate::container::{Arrival, Container, ContainerError};
@@ -28,8 +31,8 @@ use crate::output::Output;
 use crate::peers::{PeerId, Peers};
 use crate::settings::Settings;
 
+use duty::Duty;
 use front::Http;
-use streams::Joined;
 
 /// Commands that wait at most; then their senders wait.
 const MAX_QUEUED: usize = 256;
@@ -75,43 +78,6 @@ enum Client {
     Nobody,
 }
 
-/// What the worker was asked and has not answered.
-enum Awaited {
-    /// The loading of the function; for itself, or so that a call can follow.
-    Load { then: Option<Box<Call>> },
-    /// The call.
-    Value(Box<Call>),
-    /// The rest of its answer, which comes in pieces: joined here, if its client does not
-    /// take them one by one.
-    Rest {
-        call: Box<Call>,
-        joined: Option<Joined>,
-    },
-}
-
-struct Call {
-    client: Client,
-    request: Request,
-    extras: Extras,
-    /// When it is given up, and the limit that says so.
-    limit: Option<(Instant, Duration)>,
-}
-
-struct InFlight {
-    client: Client,
-    awaited: Awaited,
-    limit: Option<(Instant, Duration)>,
-}
-
-impl InFlight {
-    fn request_id(&self) -> Option<RequestId> {
-        match &self.awaited {
-            Awaited::Load { then } => then.as_ref()?.request.id.clone(),
-            Awaited::Value(call) | Awaited::Rest { call, .. } => call.request.id.clone(),
-        }
-    }
-}
-
 #[derive(Default)]
 struct Counts {
     requests: u64,
@@ -132,17 +98,8 @@ struct Supervisor {
     memory: MemoryWatch,
     queue: VecDeque<Wanted>,
     function: Option<Box<Function>>,
-    /// The worker holds `function`.
-    is_loaded: bool,
-    /// A tenant's code ran in the worker.
-    is_used: bool,
-    /// The function of the command was loaded into the worker before it is asked for.
-    is_primed: bool,
-    /// A call is over, and what it left is to be put back.
-    is_restore_due: bool,
-    in_flight: Option<InFlight>,
-    /// Who waits for a restore that has files to remove.
-    restoring: Option<Client>,
+    /// One for each of the container's slots.
+    duties: Vec<Duty>,
     draining: Option<Instant>,
     was_commanded: bool,
     boot_us: u64,
@@ -172,22 +129,18 @@ pub(crate) fn run(settings: Settings, started: Instant) -> Result<u8, Fatal> {
         None if http.is_some() => Ok(Peers::none()),
         None => Peers::on_standard_streams().map_err(io_error("opening stdin and stdout")),
     }?;
+    let workers = container.slots().len();
     let mut supervisor = Supervisor {
         function: named(&settings),
+        duties: container.slots().map(|_| Duty::default()).collect(),
         settings,
         started,
         container,
         peers,
         http,
         signals,
-        memory: MemoryWatch::start(),
+        memory: MemoryWatch::start(workers),
         queue: VecDeque::new(),
-        is_loaded: false,
-        is_used: false,
-        is_primed: false,
-        is_restore_due: false,
-        in_flight: None,
-        restoring: None,
         draining: None,
         was_commanded: false,
         boot_us: 0,
@@ -196,7 +149,7 @@ pub(crate) fn run(settings: Settings, started: Instant) -> Result<u8, Fatal> {
     };
     let status = supervisor.serve();
     // Whatever the reason: nothing that was started here outlives it.
-    let dismissed = supervisor.container.dismiss();
+    let dismissed = supervisor.container.dismiss_all();
     if let Some(http) = &mut supervisor.http {
         if let Err(Fatal::Container(error)) = &status {
             http.fail(error);
@@ -227,6 +180,7 @@ fn manners(settings: &Settings, place: Option<Place>) -> Manners {
         place,
         runtime_api: settings.runtime_api().map(str::to_owned),
         queue: settings.queue,
+        concurrency: settings.concurrency(),
         patience: Duration::from_millis(settings.http_patience_ms),
         handler: settings.handler.clone(),
         runtime: settings.runtime.name(),
@@ -260,9 +214,7 @@ impl Supervisor {
         loop {
             self.take_news()?;
             self.go_on()?;
-            self.restore_if_due()?;
-            self.next_command()?;
-            self.prime()?;
+            self.take_turns()?;
             if let Some(status) = self.end_if_due() {
                 return Ok(status);
             }
@@ -271,7 +223,7 @@ impl Supervisor {
             self.take_input(&ready);
             self.take_boot(&ready)?;
             self.take_answers(&ready)?;
-            self.take_deadline()?;
+            self.take_deadlines()?;
             self.take_messages(&ready);
             self.take_front(&ready)?;
         }
@@ -310,17 +262,19 @@ impl Supervisor {
             let wanting = http.output.wanting();
             fds.extend(wanting.map(|stream| PollFd::new(stream, PollFlags::POLLOUT)));
         }
-        let awaiting = self.has_room_for_answers();
-        if let Some(pipes) = self.container.pipes() {
+        for slot in self.container.slots() {
+            let Some(pipes) = self.container.pipes(slot) else {
+                continue;
+            };
             if pipes.is_sending() {
                 fds.push(PollFd::new(pipes.request(), PollFlags::POLLOUT));
             }
-            if awaiting {
+            if self.has_room_for_answers(slot) {
                 fds.push(PollFd::new(pipes.response(), PollFlags::POLLIN));
             }
             fds.extend(pipes.logs().map(|log| PollFd::new(log, PollFlags::POLLIN)));
         }
-        match poll(&mut fds, timeout) {
+        match ppoll(&mut fds, timeout, None) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(io_error("waiting for events")(errno.into())),
         }
@@ -334,21 +288,26 @@ impl Supervisor {
         ))
     }
 
-    fn time_left(&self) -> PollTimeout {
-        if self.container.is_clearing() && !self.container.awaits_spare() {
-            return PollTimeout::ZERO;
-        }
-        let call = self
-            .in_flight
-            .as_ref()
-            .and_then(|in_flight| in_flight.limit)
-            .map(|(at, _)| at);
-        let Some(next) = [call, self.draining].into_iter().flatten().min() else {
-            return PollTimeout::NONE;
+    /// How long there is nothing to do that nobody asks for; nothing if for good.
+    fn time_left(&self) -> Option<TimeSpec> {
+        let container = &self.container;
+        let goes_on = |slot| {
+            let waits = container.awaits_spare(slot) || container.awaits_user(slot);
+            container.is_clearing(slot) && !waits
         };
-        // A millisecond more: poll counts in whole ones and would come early.
-        let left = next.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
-        PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+        if container.slots().any(goes_on) {
+            return Some(TimeSpec::new(0, 0));
+        }
+        let limits = self.duties.iter().flat_map(|duty| {
+            let limit = duty.in_flight.as_ref().and_then(|it| it.limit);
+            let broken = duty.broken.as_ref();
+            [limit.map(|(at, _)| at), broken.map(|(until, _)| *until)]
+        });
+        let next = limits
+            .chain([self.draining, self.next_turn()])
+            .flatten()
+            .min()?;
+        Some(next.saturating_duration_since(Instant::now()).into())
     }
 
     fn take_signals(&mut self, ready: &Ready) {
@@ -365,9 +324,13 @@ impl Supervisor {
                 }
                 Asked::Drain(_) => self.drain(),
                 Asked::Forward(signal) => {
-                    // Without a function in it the worker is ours, not a tenant's.
-                    if let (true, Some(worker)) = (self.is_used, self.container.worker_pid()) {
-                        init::forward(signal, worker);
+                    for slot in self.container.slots() {
+                        // Without a function in it the worker is ours, not a tenant's.
+                        let is_tenants = self.duties[slot].is_used;
+                        if let (true, Some(worker)) = (is_tenants, self.container.worker_pid(slot))
+                        {
+                            init::forward(signal, worker);
+                        }
                     }
                 }
             }
@@ -398,8 +361,8 @@ impl Supervisor {
     }
 
     fn end_if_due(&mut self) -> Option<u8> {
-        let nothing_left =
-            self.in_flight.is_none() && self.restoring.is_none() && self.queue.is_empty();
+        let is_over = |duty: &Duty| duty.in_flight.is_none() && duty.restoring.is_none();
+        let nothing_left = self.duties.iter().all(is_over) && self.queue.is_empty();
         if nothing_left && self.peers.is_over() && self.was_commanded {
             // The one peer there was has said goodbye.
             self.exit.get_or_insert(0);
@@ -407,7 +370,10 @@ impl Supervisor {
         if let Some(deadline) = self.draining
             && (nothing_left || Instant::now() >= deadline)
         {
-            if let Some(in_flight) = self.in_flight.take() {
+            for slot in self.container.slots() {
+                let Some(in_flight) = self.duties[slot].in_flight.take() else {
+                    continue;
+                };
                 let failure = cause::failure(
                     FailureKind::Crashed,
                     format!(
@@ -415,7 +381,7 @@ impl Supervisor {
                         self.settings.grace_ms
                     ),
                 );
-                self.fail(in_flight, failure);
+                self.fail(slot, in_flight, failure);
             }
             self.exit.get_or_insert(0);
         }
@@ -431,8 +397,10 @@ impl Supervisor {
             let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
             matches!(poll(&mut fds, timeout), Ok(ready) if ready > 0)
         });
+        for slot in self.container.slots() {
+            self.report(slot, None);
+        }
         if let Some(http) = &mut self.http {
-            http.report(None);
             http.output.flush(until);
         }
         Some(status)
@@ -466,11 +434,15 @@ impl Supervisor {
                     http.open();
                 }
             }
-            // A worker that no tenant has used yet can go at once.
-            Ok(Arrival::Successor) if !self.is_used && !self.container.is_clearing() => {
-                self.container.refork()?
+            Ok(Arrival::Successor) => {
+                for slot in self.container.slots() {
+                    // A worker that no tenant has used yet can go at once.
+                    if !self.duties[slot].is_used && !self.container.is_clearing(slot) {
+                        self.container.refork(slot)?;
+                    }
+                }
             }
-            Ok(Arrival::Successor | Arrival::Spare | Arrival::NotYet) => {}
+            Ok(Arrival::Spare | Arrival::NotYet) => {}
             Err(error) if !can_do_without => return Err(error.into()),
             Err(error) => {
                 eprintln!("refunction-supervisor: the template stays: {error}");

@@ -7,8 +7,10 @@ use refunction_protocol::{Failure, FailureKind, Report};
 use serde_json::value::{RawValue, to_raw_value};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::{Awaited, Client, Fatal, InFlight, Supervisor};
+use super::duty::{Awaited, InFlight};
+use super::{Client, Fatal, Supervisor};
 use crate::cause;
+use crate::container::SlotId;
 use crate::front::{Head, Streamed};
 use crate::pipes::MAX_RESPONSE;
 
@@ -74,28 +76,26 @@ impl Joined {
 
 impl Supervisor {
     /// True if the worker is to answer, and there is room for what it says.
-    pub(super) fn has_room_for_answers(&self) -> bool {
-        match (&self.in_flight, &self.http) {
-            (None, _) => false,
-            (Some(in_flight), Some(http)) => match in_flight.client {
-                Client::Front(id) => http.has_room(id),
-                Client::Peer(_) | Client::Nobody => true,
-            },
-            (Some(_), None) => true,
+    pub(super) fn has_room_for_answers(&self, slot: SlotId) -> bool {
+        let duty = &self.duties[slot];
+        match (duty.front_call(), &self.http) {
+            _ if !duty.is_awaiting() => false,
+            (Some(id), Some(http)) => http.has_room(id),
+            _ => true,
         }
     }
 
     /// Takes what there is of an answer in pieces, as long as there is room for it.
-    pub(super) fn take_rest(&mut self) -> Result<(), Fatal> {
+    pub(super) fn take_rest(&mut self, slot: SlotId) -> Result<(), Fatal> {
         loop {
-            let is_begun = self
+            let is_begun = self.duties[slot]
                 .in_flight
                 .as_ref()
                 .is_some_and(|it| matches!(it.awaited, Awaited::Rest { .. }));
-            if !is_begun || !self.has_room_for_answers() {
+            if !is_begun || !self.has_room_for_answers(slot) {
                 return Ok(());
             }
-            let Some(pipes) = self.container.pipes_mut() else {
+            let Some(pipes) = self.container.pipes_mut(slot) else {
                 return Ok(());
             };
             match pipes.receive() {
@@ -103,21 +103,26 @@ impl Supervisor {
                 Ok(Some((kind, payload))) => {
                     if !kind.goes_on() {
                         // What was printed before the end is in the pipe by now.
-                        self.take_logs();
+                        self.take_logs(slot);
                     }
-                    self.take_frame(kind, &payload)?;
+                    self.take_frame(slot, kind, &payload)?;
                 }
                 Err(bad) => {
-                    self.take_logs();
-                    return self.take_bad(&bad);
+                    self.take_logs(slot);
+                    return self.take_bad(slot, &bad);
                 }
             }
         }
     }
 
     /// Takes a part of an answer, if it is the one that can come now.
-    pub(super) fn take_part(&mut self, kind: Kind, payload: &[u8]) -> Result<(), Fatal> {
-        let Some(in_flight) = self.in_flight.take() else {
+    pub(super) fn take_part(
+        &mut self,
+        slot: SlotId,
+        kind: Kind,
+        payload: &[u8],
+    ) -> Result<(), Fatal> {
+        let Some(in_flight) = self.duties[slot].in_flight.take() else {
             return Ok(());
         };
         let InFlight {
@@ -154,25 +159,25 @@ impl Supervisor {
             }
             (Awaited::Rest { call, joined }, Kind::End) => {
                 let awaited = Awaited::Rest { call, joined };
-                self.in_flight = Some(InFlight {
+                self.duties[slot].in_flight = Some(InFlight {
                     client,
                     awaited,
                     limit,
                 });
-                self.end_lines();
-                return self.end_answer();
+                self.end_lines(slot);
+                return self.end_answer(slot);
             }
             (awaited, _) => {
                 let what = "it sent something else than the answer";
                 (awaited, Some(cause::broken_channel(what)))
             }
         };
-        self.in_flight = Some(InFlight {
+        self.duties[slot].in_flight = Some(InFlight {
             client,
             awaited,
             limit,
         });
-        failure.map_or(Ok(()), |failure| self.give_up(failure))
+        failure.map_or(Ok(()), |failure| self.give_up(slot, failure))
     }
 
     fn send_piece(&mut self, client: Client, piece: &[u8]) {
@@ -184,11 +189,11 @@ impl Supervisor {
     }
 
     /// The last piece was there.
-    fn end_answer(&mut self) -> Result<(), Fatal> {
-        let Some(in_flight) = self.in_flight.take() else {
+    fn end_answer(&mut self, slot: SlotId) -> Result<(), Fatal> {
+        let Some(in_flight) = self.duties[slot].in_flight.take() else {
             return Ok(());
         };
-        self.is_restore_due = self.restores_each();
+        self.call_is_over(slot);
         let Awaited::Rest { call, joined } = in_flight.awaited else {
             return Ok(());
         };
@@ -208,7 +213,7 @@ impl Supervisor {
                 ),
             },
         };
-        self.tell(in_flight.client, report);
+        self.tell(slot, in_flight.client, report);
         Ok(())
     }
 }

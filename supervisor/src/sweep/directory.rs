@@ -1,9 +1,10 @@
 //! A directory of the container's own in which workers can make files.
 
 use std::collections::BTreeMap;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::{File, Permissions};
 use std::io::{self, ErrorKind};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -56,6 +57,10 @@ impl WritableDirectory {
         })
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Removes what was not in it, and gives it its rights and times back; an error if
     /// something is not what it was and cannot be made so.
     pub(super) fn put_back(&self, budget: &mut Budget) -> Result<Swept, SweepError> {
@@ -85,6 +90,18 @@ impl WritableDirectory {
         self.times.put_back(&handle).map_err(at(path))?;
         swept.is_complete = true;
         Ok(swept)
+    }
+
+    /// Removes what was not in it at boot and is of a user who `goes`; others have files in
+    /// it, and keep them.
+    pub(super) fn clear(
+        &self,
+        goes: &impl Fn(u32) -> bool,
+        budget: &mut Budget,
+    ) -> Result<Swept, SweepError> {
+        let handle = self.reopen()?;
+        let was_there = |name: &CStr| self.entries.contains_key(name);
+        clear(&handle, was_there, goes, budget).map_err(at(&self.path))
     }
 
     /// The very directory, with the rights that it had.
@@ -179,6 +196,45 @@ impl WritableDirectory {
             "a directory that was there at boot {what}"
         )))
     }
+}
+
+/// Removes what was not there at boot and is of a user who `goes`, while others make and
+/// remove files in the same directory.
+pub(super) fn clear(
+    handle: impl AsFd,
+    was_there: impl Fn(&CStr) -> bool,
+    goes: &impl Fn(u32) -> bool,
+    budget: &mut Budget,
+) -> io::Result<Swept> {
+    let mut swept = Swept::default();
+    loop {
+        let mut removed = 0;
+        for entry in list(&handle)?.iter() {
+            let entry = entry?;
+            let name = entry.file_name();
+            if is_dot(name) || was_there(name) {
+                continue;
+            }
+            match fstatat(&handle, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+                Ok(status) if goes(status.st_uid) => {}
+                // Somebody else's, who may have removed it by now.
+                Ok(_) | Err(Errno::ENOENT) => continue,
+                Err(errno) => return Err(errno.into()),
+            }
+            if budget.is_spent() || !remove(&handle, name, entry.file_type(), budget)? {
+                return Ok(swept);
+            }
+            removed += 1;
+        }
+        swept.removed += removed;
+        // A listing may pass over entries while others are removed, whoever does it: the
+        // last one found nothing. Nobody is left to make any more of this user's.
+        if removed == 0 {
+            break;
+        }
+    }
+    swept.is_complete = true;
+    Ok(swept)
 }
 
 fn open(path: &Path) -> io::Result<File> {

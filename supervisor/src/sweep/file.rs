@@ -48,6 +48,10 @@ impl WritableFile {
         Ok(file)
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Writes it again if it was changed and can be; an error if it cannot.
     pub(super) fn put_back(&mut self) -> Result<(), SweepError> {
         let path = self.path.as_path();

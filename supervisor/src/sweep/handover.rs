@@ -36,11 +36,20 @@ impl Handover {
 
     /// Gives what has come since, and is the supervisor's, to the workers.
     pub(crate) fn give(&self, owner: (Uid, Gid)) -> Result<(), SweepError> {
+        self.for_each(|path| give(path, owner))
+    }
+
+    /// Lets everybody read what has come since, and is the supervisor's.
+    pub(crate) fn show(&self) -> Result<(), SweepError> {
+        self.for_each(show)
+    }
+
+    fn for_each(&self, handle: impl Fn(&Path) -> io::Result<()>) -> Result<(), SweepError> {
         for (directory, before) in &self.before {
             let now = names(directory).map_err(at(directory))?;
             for name in now.difference(before) {
                 let path = directory.join(name);
-                give(&path, owner).map_err(at(&path))?;
+                handle(&path).map_err(at(&path))?;
             }
         }
         Ok(())
@@ -51,6 +60,22 @@ fn names(directory: &Path) -> io::Result<BTreeSet<OsString>> {
     fs::read_dir(directory)?
         .map(|entry| Ok(entry?.file_name()))
         .collect()
+}
+
+/// Lets everybody read it: what one of several workers wrote to it others would see.
+fn show(path: &Path) -> io::Result<()> {
+    let status = fs::symlink_metadata(path)?;
+    if status.uid() != geteuid().as_raw() || status.is_symlink() {
+        return Ok(());
+    }
+    if status.is_dir() {
+        for name in names(path)? {
+            show(&path.join(name))?;
+        }
+    }
+    let readable = if status.is_dir() { 0o555 } else { 0o444 };
+    let mode = status.mode() & !0o022 | readable;
+    fs::set_permissions(path, Permissions::from_mode(mode & 0o7777))
 }
 
 fn give(path: &Path, (uid, gid): (Uid, Gid)) -> io::Result<()> {

@@ -2,6 +2,7 @@
 //! boot, and holds between tenants what it held then.
 
 mod attributes;
+mod closed;
 mod directory;
 mod file;
 mod find;
@@ -15,6 +16,7 @@ mod tests;
 
 use std::ffi::CStr;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -54,6 +56,9 @@ pub(crate) const USUAL: &[&str] = &["/tmp", "/var/tmp", "/dev/shm"];
 /// All such places, in the order in which they have to be put back: no path leads
 /// through a directory that was not looked at before.
 pub(crate) struct Sweep {
+    /// Who the workers are that make files beside one another. A single worker is not asked
+    /// for: in a container everything goes that was not there at boot.
+    users: Option<Range<u32>>,
     shared: Vec<SharedDirectory>,
     directories: Vec<WritableDirectory>,
     /// After the directories, which may hold other names of them.
@@ -100,9 +105,18 @@ pub(crate) fn remove_tree(path: &CStr) -> io::Result<()> {
 }
 
 impl Sweep {
-    /// Finds the places in which `owner` can leave files. To be called when nothing
-    /// makes files there.
-    pub(crate) fn prepare(scope: &Scope, owner: (Uid, Gid)) -> Result<Self, SweepError> {
+    /// Finds the places in which `owner` can leave files. To be called when nothing makes
+    /// files there. Where several workers run beside one another each is one of `users`, with
+    /// the same group.
+    pub(crate) fn prepare(
+        scope: &Scope,
+        owner: (Uid, Gid),
+        users: Option<Range<u32>>,
+    ) -> Result<Self, SweepError> {
+        if let (Scope::Container, Some(users)) = (scope, &users) {
+            closed::close(&find::everywhere(owner)?, users)?;
+            closed::check(&find::everywhere(owner)?, users)?;
+        }
         let found = match scope {
             Scope::Container => find::everywhere(owner)?,
             Scope::Private(places) | Scope::Own(places) => find::below_own(places)?,
@@ -123,6 +137,7 @@ impl Sweep {
             .map(|path| SharedDirectory::remember(path, owner.0))
             .collect::<Result<_, _>>()?;
         Ok(Self {
+            users,
             shared,
             directories: found.directories,
             files: found.files,
@@ -130,9 +145,13 @@ impl Sweep {
         })
     }
 
-    /// Puts everything back, or as much as can be until then. To be called when no
-    /// process of the tenant's runs.
-    pub(crate) fn run(&mut self, until: Option<Instant>) -> Result<Swept, SweepError> {
+    /// Puts back what the worker of this user left, or as much as can be until then. To
+    /// be called when no process of its runs; where it is the only one, everything is put
+    /// back.
+    pub(crate) fn run(&mut self, worker: Uid, until: Option<Instant>) -> Result<Swept, SweepError> {
+        if let Some(users) = &self.users {
+            return self.run_among_others(worker, users, until);
+        }
         let mut budget = Budget::until(until);
         let mut swept = Swept::default();
         for directory in &self.shared {
@@ -150,6 +169,32 @@ impl Sweep {
         }
         for owned in &mut self.owned {
             owned.put_back()?;
+        }
+        swept.is_complete = true;
+        Ok(swept)
+    }
+
+    /// Removes what a worker left while others make files beside it.
+    fn run_among_others(
+        &self,
+        worker: Uid,
+        users: &Range<u32>,
+        until: Option<Instant>,
+    ) -> Result<Swept, SweepError> {
+        let mut budget = Budget::among_others(until);
+        let mut swept = Swept::default();
+        let is_own = |uid: u32| uid == worker.as_raw();
+        let is_others = |uid: u32| users.contains(&uid) && !is_own(uid);
+        for directory in &self.shared {
+            // Others on the host make files there, too.
+            if !swept.add(directory.clear(&is_own, &mut budget)?) {
+                return Ok(swept);
+            }
+        }
+        for directory in &self.directories {
+            if !swept.add(directory.clear(&|uid| !is_others(uid), &mut budget)?) {
+                return Ok(swept);
+            }
         }
         swept.is_complete = true;
         Ok(swept)

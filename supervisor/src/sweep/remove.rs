@@ -12,7 +12,7 @@ use nix::dir::{Dir, Type};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{FchmodatFlags, Mode, fchmod, fchmodat, fstatat};
-use nix::unistd::{UnlinkatFlags, unlinkat};
+use nix::unistd::{UnlinkatFlags, fchown, geteuid, unlinkat};
 
 use super::known;
 
@@ -21,6 +21,8 @@ use super::known;
 pub(super) struct Budget {
     until: Option<Instant>,
     steps: u32,
+    /// Others make files meanwhile, who may have got into what is to go.
+    among_others: bool,
 }
 
 impl Budget {
@@ -33,6 +35,15 @@ impl Budget {
         Self {
             until: moment,
             steps: 0,
+            among_others: false,
+        }
+    }
+
+    /// One for a sweep while others make files.
+    pub(super) fn among_others(moment: Option<Instant>) -> Self {
+        Self {
+            among_others: true,
+            ..Self::until(moment)
         }
     }
 
@@ -69,10 +80,10 @@ pub(super) fn remove(
         return Ok(false);
     }
     if !is_directory(&parent, name, kind)? {
-        unlinkat(&parent, name, UnlinkatFlags::NoRemoveDir)?;
+        unlink(&parent, name, budget)?;
         return Ok(true);
     }
-    let root = open(&parent, name)?;
+    let root = open(&parent, name, budget)?;
     let mut lifted = Lifted::new(&root);
     for entry in list(&root)?.iter() {
         let entry = entry?;
@@ -83,7 +94,7 @@ pub(super) fn remove(
         let is_removed = if is_directory(&root, name, entry.file_type())? {
             lifted.remove(name, budget)?
         } else {
-            unlinkat(&root, name, UnlinkatFlags::NoRemoveDir)?;
+            unlink(&root, name, budget)?;
             !budget.is_spent()
         };
         if !is_removed {
@@ -111,8 +122,17 @@ fn is_directory(parent: impl AsFd, name: &CStr, kind: Option<Type>) -> io::Resul
     })
 }
 
-/// Opens a directory that is to go, whatever rights its maker left it.
-fn open(parent: impl AsFd, name: &CStr) -> io::Result<OwnedFd> {
+/// Removes what is no directory. Others may have done it before.
+fn unlink(parent: impl AsFd, name: &CStr, budget: &Budget) -> nix::Result<()> {
+    match unlinkat(parent, name, UnlinkatFlags::NoRemoveDir) {
+        Err(Errno::ENOENT) if budget.among_others => Ok(()),
+        other => other,
+    }
+}
+
+/// Opens a directory that is to go, whatever rights its maker left it. Others can make
+/// nothing in it from then on.
+fn open(parent: impl AsFd, name: &CStr, budget: &Budget) -> io::Result<OwnedFd> {
     let opened = match openat(&parent, name, directory_flags(), Mode::empty()) {
         Err(Errno::EACCES) => {
             // It is no link, and nobody is left to put one there.
@@ -121,6 +141,10 @@ fn open(parent: impl AsFd, name: &CStr) -> io::Result<OwnedFd> {
         }
         other => other,
     }?;
+    if budget.among_others {
+        // One of theirs may be in this one, which is to be nobody's to open again.
+        fchown(&opened, Some(geteuid()), None)?;
+    }
     // Without a capability its own rights decide over what is in it. With one this may
     // be refused, and is not needed.
     let _ = fchmod(&opened, Mode::S_IRWXU);
@@ -150,7 +174,7 @@ impl<'a> Lifted<'a> {
     /// Removes a directory in the root, what is in it moved up; false if the budget was
     /// spent.
     fn remove(&mut self, name: &CStr, budget: &mut Budget) -> io::Result<bool> {
-        let directory = open(self.root, name)?;
+        let directory = open(self.root, name, budget)?;
         for entry in list(&directory)?.iter() {
             let entry = entry?;
             let name = entry.file_name();
@@ -163,7 +187,7 @@ impl<'a> Lifted<'a> {
                 lift(&directory, name, self.root, &above)?;
                 self.waiting.push(above);
             } else {
-                unlinkat(&directory, name, UnlinkatFlags::NoRemoveDir)?;
+                unlink(&directory, name, budget)?;
             }
             if budget.is_spent() {
                 return Ok(false);

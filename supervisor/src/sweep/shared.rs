@@ -2,7 +2,7 @@
 //! after boot is removed from it, and nothing else of it is touched.
 
 use std::collections::BTreeSet;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::path::PathBuf;
 
 use nix::dir::Dir;
@@ -11,6 +11,7 @@ use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{Mode, fstatat};
 use nix::unistd::Uid;
 
+use super::directory::clear;
 use super::remove::{Budget, is_dot, list, remove};
 use super::{SweepError, Swept, at};
 
@@ -38,6 +39,16 @@ impl SharedDirectory {
             owner,
             entries,
         })
+    }
+
+    /// Removes what came since boot and is of a user who `goes`.
+    pub(super) fn clear(
+        &self,
+        goes: &impl Fn(u32) -> bool,
+        budget: &mut Budget,
+    ) -> Result<Swept, SweepError> {
+        let was_there = |name: &CStr| self.entries.contains(name);
+        clear(&self.handle, was_there, goes, budget).map_err(at(&self.path))
     }
 
     pub(super) fn put_back(&self, budget: &mut Budget) -> Result<Swept, SweepError> {

@@ -54,6 +54,7 @@ impl Root {
         let owner = (Uid::from_raw(WORKER), Gid::from_raw(WORKER));
         let found = find::below(std::slice::from_ref(&self.path), owner).unwrap();
         Sweep {
+            users: None,
             shared: Vec::new(),
             directories: found.directories,
             files: found.files,
@@ -80,7 +81,7 @@ impl Drop for Root {
 fn removes(sweep: &mut Sweep, removed: u64) {
     let is_complete = true;
     assert_eq!(
-        sweep.run(None).unwrap(),
+        sweep.run(Uid::from_raw(WORKER), None).unwrap(),
         Swept {
             removed,
             is_complete
@@ -90,7 +91,10 @@ fn removes(sweep: &mut Sweep, removed: u64) {
 
 #[track_caller]
 fn refuses(sweep: &mut Sweep, words: &[&str]) {
-    let refusal = sweep.run(None).unwrap_err().to_string();
+    let refusal = sweep
+        .run(Uid::from_raw(WORKER), None)
+        .unwrap_err()
+        .to_string();
     for word in words {
         assert!(refusal.contains(word), "{refusal}");
     }
@@ -110,7 +114,7 @@ fn in_shared_directories_only_new_files_of_workers_go() {
         }
     };
     make("before", true);
-    let mut sweep = Sweep::prepare(&Scope::Shared, owner).unwrap();
+    let mut sweep = Sweep::prepare(&Scope::Shared, owner, None).unwrap();
     make("after", true);
     make("others", false);
     removes(&mut sweep, 1);
@@ -216,7 +220,11 @@ fn a_sweep_whose_time_is_over_goes_on_with_the_next() {
     }
     // Whose time is over before it began: each gets somewhere all the same.
     let mut slices = 0;
-    while !sweep.run(Some(Instant::now())).unwrap().is_complete {
+    while !sweep
+        .run(Uid::from_raw(WORKER), Some(Instant::now()))
+        .unwrap()
+        .is_complete
+    {
         slices += 1;
         assert!(slices < 100, "it gets nowhere");
     }
@@ -434,4 +442,91 @@ fn what_an_import_made_becomes_the_workers() {
         fs::read_to_string(root.at("open/private/small")).unwrap(),
         "as it was"
     );
+}
+
+/// Users of workers beside one another.
+const WORKERS: Range<u32> = WORKER..WORKER + 3;
+
+#[test]
+fn among_others_only_ones_own_goes() {
+    let root = Root::new("among");
+    root.directory("open", 0o1733);
+    root.file("open/before", "", 0o644);
+    let mut sweep = root.sweep();
+    sweep.users = Some(WORKERS);
+    let make = |name: &str, owner: u32| {
+        fs::write(root.at(name), "").unwrap();
+        chown(root.at(name), Some(owner), None).unwrap();
+    };
+    let make_directory = |name: &str, owner: u32| {
+        root.directory(name, 0o777);
+        chown(root.at(name), Some(owner), None).unwrap();
+    };
+    make("open/own", WORKER);
+    make_directory("open/own directory", WORKER);
+    make_directory("open/own directory/another's", WORKER + 1);
+    make("open/own directory/another's/file", WORKER + 2);
+    make("open/another's", WORKER + 1);
+    make_directory("open/another's directory", WORKER + 2);
+    make("open/another's directory/own", WORKER);
+    // Of nobody who is a worker: such as another name of a file of the image's.
+    make("open/nobody's", WORKERS.end);
+    symlink("/etc", root.at("open/link")).unwrap();
+    removes(&mut sweep, 4);
+    removes(&mut sweep, 0);
+    assert_eq!(
+        root.names("open"),
+        ["another's", "another's directory", "before"]
+    );
+    assert_eq!(root.names("open/another's directory"), ["own"]);
+    // The other's restore takes what was left with it.
+    let swept = sweep.run(Uid::from_raw(WORKER + 2), None).unwrap();
+    assert_eq!(swept.removed, 1);
+    assert_eq!(root.names("open"), ["another's", "before"]);
+}
+
+#[test]
+fn what_several_workers_share_is_closed() {
+    let root = Root::new("closed");
+    let owner = (Uid::from_raw(WORKER), Gid::from_raw(WORKER));
+    let found = || find::below(std::slice::from_ref(&root.path), owner).unwrap();
+    let modes = |names: &[&str]| -> Vec<(u32, u32)> {
+        let status = names
+            .iter()
+            .map(|name| fs::metadata(root.at(name)).unwrap());
+        status.map(|it| (it.uid(), it.mode() & 0o7777)).collect()
+    };
+    root.directory("open", 0o777);
+    root.directory("of all", 0o1777);
+    root.directory("closed", 0o755);
+    root.directory("own", 0o700);
+    chown(root.at("own"), Some(WORKER + 1), Some(WORKER)).unwrap();
+    chown(root.at("own"), Some(WORKER), Some(WORKER)).unwrap();
+    root.file("open/file", "", 0o666);
+    root.file("own/file", "", 0o600);
+    chown(root.at("own/file"), Some(WORKER), Some(WORKER)).unwrap();
+    root.file("closed/file", "", 0o644);
+    closed::check(&found(), &WORKERS).unwrap_err();
+    closed::close(&found(), &WORKERS).unwrap();
+    closed::check(&found(), &WORKERS).unwrap();
+    assert_eq!(
+        modes(&["open", "of all", "closed", "own"]),
+        [(0, 0o1733), (0, 0o1733), (0, 0o755), (0, 0o1733)]
+    );
+    assert_eq!(
+        modes(&["open/file", "own/file", "closed/file"]),
+        [(0, 0o644), (0, 0o644), (0, 0o644)]
+    );
+}
+
+#[test]
+fn where_lists_open_what_is_made_several_workers_are_refused() {
+    let root = Root::new("default-list");
+    root.directory("open", 0o1777);
+    let owner = (Uid::from_raw(WORKER), Gid::from_raw(WORKER));
+    let found = || find::below(std::slice::from_ref(&root.path), owner).unwrap();
+    closed::close(&found(), &WORKERS).unwrap();
+    xattr::set(root.at("open"), "system.posix_acl_default", &access_list()).unwrap();
+    let refusal = closed::close(&found(), &WORKERS).unwrap_err().to_string();
+    assert!(refusal.contains("access list"), "{refusal}");
 }

@@ -135,6 +135,13 @@ impl Language {
         })
     }
 
+    /// The same, with arguments of its own.
+    #[track_caller]
+    pub fn named_site_with(&self, handler: &str, arguments: &[&str]) -> Site {
+        let arguments = [&self.arguments()[..], arguments, &[handler]].concat();
+        Site::start(&arguments, |command| self.furnish(command))
+    }
+
     /// One that listens, and may not be ready yet.
     #[track_caller]
     pub fn listening_for(&self, handler: &str) -> Site {

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod applications;
+mod concurrency;
 mod context;
 mod examples;
 mod isolation;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         manners::CASES,
         isolation::ONCE,
         named::ONCE,
+        concurrency::CASES,
         lambda::ONCE,
         runtime_api::ONCE,
         streaming::ONCE,
@@ -78,6 +80,8 @@ fn main() -> ExitCode {
             .flatten()
             .map(|case| trial(&LANGUAGES[0], case)),
     );
+    let (name, long) = concurrency::LONG;
+    trials.push(trial(&LANGUAGES[0], &(name, long)).with_ignored_flag(true));
     let is_installed = published_client::installed().is_some();
     if !is_installed {
         eprintln!(

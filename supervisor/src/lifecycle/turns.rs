@@ -1,0 +1,117 @@
+//! Whose turn it is: which worker has the next call, and when one that had a call is put
+//! back, so that no call waits for what could come later.
+
+use std::time::{Duration, Instant};
+
+use refunction_protocol::Command;
+
+use super::duty::{Awaited, Duty};
+use super::{Client, Fatal, Supervisor};
+use crate::container::SlotId;
+use crate::settings::Isolation;
+
+/// How long a restore waits for a call that could come before it, as long as a worker is
+/// there that could have it: a client that has its answer sends the next about then.
+const AFTER_YOU: Duration = Duration::from_micros(300);
+
+impl Supervisor {
+    /// True if each call gets the function as it was loaded first.
+    pub(super) fn restores_each(&self) -> bool {
+        self.settings.isolation() == Isolation::Request
+    }
+
+    /// Calls that workers have.
+    pub(super) fn calls_in_hand(&self) -> usize {
+        self.duties.iter().filter(|duty| duty.has_call()).count()
+    }
+
+    /// True if no other call may begin.
+    pub(super) fn are_enough_in_hand(&self) -> bool {
+        self.calls_in_hand() >= self.settings.concurrency()
+    }
+
+    /// Gives calls to workers, and puts workers back.
+    pub(super) fn take_turns(&mut self) -> Result<(), Fatal> {
+        let waiting = self.queue.len();
+        self.next_commands()?;
+        let has_begun = self.queue.len() < waiting;
+        self.restore_one_if_due(has_begun)?;
+        // It may be the one that somebody waits for.
+        self.next_commands()?;
+        self.prime()
+    }
+
+    /// The slot whose worker has the next command, if one can.
+    pub(super) fn slot_for_next(&self) -> Option<SlotId> {
+        let next = self.queue.front()?;
+        let is_loading = |duty: &Duty| {
+            let load = duty.in_flight.as_ref();
+            load.is_some_and(|it| {
+                matches!(it.awaited, Awaited::Load { then: None }) && it.client != Client::Nobody
+            })
+        };
+        // What comes behind a function is for that function.
+        if self.are_enough_in_hand() || self.duties.iter().any(is_loading) {
+            return None;
+        }
+        let is_function = matches!(next.command, Command::Function(_));
+        if is_function && self.duties.iter().any(Duty::has_call) {
+            return None;
+        }
+        self.container
+            .slots()
+            .filter(|slot| self.is_at_hand(*slot))
+            // Of those that are ready the one that ran last: its memory is at hand.
+            .max_by_key(|slot| (self.duties[*slot].is_loaded, self.duties[*slot].restored))
+    }
+
+    /// True if the slot's worker could be asked for something.
+    pub(super) fn is_at_hand(&self, slot: SlotId) -> bool {
+        self.duties[slot].is_free() && self.container.worker_pid(slot).is_some()
+    }
+
+    /// When a restore that waits for others' calls waits no more.
+    pub(super) fn next_turn(&self) -> Option<Instant> {
+        let due = self.duties.iter().filter_map(|duty| duty.restore_due);
+        Some(due.min()? + AFTER_YOU)
+    }
+
+    /// Puts back what one call left, where each gets the function as it was loaded first.
+    fn restore_one_if_due(&mut self, has_begun: bool) -> Result<(), Fatal> {
+        for slot in self.container.slots() {
+            // One that has files to remove, or a spare to wait for, says later how long it took.
+            if self.duties[slot].restore_due.is_none() && !self.container.is_clearing(slot) {
+                self.report(slot, None);
+            }
+        }
+        let Some(slot) = self.slot_due() else {
+            return Ok(());
+        };
+        let is_time = has_begun || self.is_no_worker_left() || self.is_full_or_late(slot);
+        if is_time && self.container.worker_pid(slot).is_some() {
+            self.restore(slot)?;
+        }
+        Ok(())
+    }
+
+    /// The slot whose restore has been due for longest.
+    fn slot_due(&self) -> Option<SlotId> {
+        let due = |slot: &SlotId| self.duties[*slot].restore_due;
+        self.container
+            .slots()
+            .filter(|slot| due(slot).is_some())
+            .min_by_key(due)
+    }
+
+    /// True if the next call would have to wait for this restore.
+    fn is_no_worker_left(&self) -> bool {
+        let mut slots = self.container.slots();
+        !slots.any(|slot| self.is_at_hand(slot) && self.duties[slot].is_loaded)
+    }
+
+    /// True if no other call could begin now, or none came.
+    fn is_full_or_late(&self, slot: SlotId) -> bool {
+        let is_late = |since: Instant| since.elapsed() >= AFTER_YOU;
+        self.are_enough_in_hand() || self.duties[slot].restore_due.is_some_and(is_late)
+    }
+}
