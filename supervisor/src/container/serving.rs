@@ -73,7 +73,7 @@ impl Container {
     }
 
     /// True if the worker of this slot is of a template that retired.
-    pub(super) fn is_outdated(&self, slot: SlotId) -> bool {
+    pub(crate) fn is_outdated(&self, slot: SlotId) -> bool {
         let Some(serving) = &self.template else {
             return false;
         };

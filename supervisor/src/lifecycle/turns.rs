@@ -38,7 +38,22 @@ impl Supervisor {
         self.restore_one_if_due(has_begun)?;
         // It may be the one that somebody waits for.
         self.next_commands()?;
+        self.replace_outdated()?;
         self.prime()
+    }
+
+    /// Has workers of a template that retired go while nobody asks for them, so that it can
+    /// go, too.
+    fn replace_outdated(&mut self) -> Result<(), Fatal> {
+        if !self.restores_each() || !self.queue.is_empty() || self.draining.is_some() {
+            return Ok(());
+        }
+        for slot in self.container.slots() {
+            if self.is_at_hand(slot) && self.container.is_outdated(slot) {
+                self.restore(slot)?;
+            }
+        }
+        Ok(())
     }
 
     /// The slot whose worker has the next command, if one can.
