@@ -53,13 +53,8 @@ pub const CASES: &[Case] = &[
         one_at_a_time,
     ),
     ("what_cannot_run_beside_others_is_refused", refused),
-    ("a_thousand_requests_in_four_workers_leave_nothing", many),
+    ("ten_thousand_requests_in_four_workers_leave_nothing", many),
 ];
-
-pub const LONG: Case = (
-    "ten_thousand_requests_in_four_workers_leave_nothing",
-    very_many,
-);
 
 /// Where requests are met.
 struct Meeting(TcpListener);
@@ -837,18 +832,11 @@ fn refused(language: &Language) {
     assert_eq!(supervisor.wait(), 1);
 }
 
+/// Each request leaves secrets, finds none, and gets its own answer; and the supervisor has
+/// grown by nothing.
 fn many(language: &Language) {
-    crowd(language, 1_000);
-}
-
-fn very_many(language: &Language) {
-    crowd(language, 10_000);
-}
-
-/// So many requests over fifty connections: each leaves secrets, finds none, and gets its own
-/// answer; and the supervisor has grown by nothing.
-fn crowd(language: &Language, requests: usize) {
     const CONNECTIONS: usize = 50;
+    const REQUESTS: usize = 10_000;
     let mut site = of_four(language);
     let answered = Mutex::new(BTreeSet::new());
     let round = |first: usize, requests: usize| {
@@ -889,11 +877,11 @@ fn crowd(language: &Language, requests: usize) {
         thread::sleep(Duration::from_millis(50));
         Size::of(site.supervisor.pid())
     };
-    round(0, requests / 4);
+    round(0, REQUESTS / 4);
     let early = size();
-    round(requests / 4, requests - requests / 4);
+    round(REQUESTS / 4, REQUESTS - REQUESTS / 4);
     let late = size();
-    assert_eq!(answered.lock().expect("nobody panicked").len(), requests);
+    assert_eq!(answered.lock().expect("nobody panicked").len(), REQUESTS);
     assert_eq!(metric(&site, REFORKS), 0);
     assert_eq!(late.descriptors, early.descriptors, "{early:?} {late:?}");
     assert_eq!(late.threads, early.threads, "{early:?} {late:?}");

@@ -80,8 +80,6 @@ fn main() -> ExitCode {
             .flatten()
             .map(|case| trial(&LANGUAGES[0], case)),
     );
-    let (name, long) = concurrency::LONG;
-    trials.push(trial(&LANGUAGES[0], &(name, long)).with_ignored_flag(true));
     let is_installed = published_client::installed().is_some();
     if !is_installed {
         eprintln!(
