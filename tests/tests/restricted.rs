@@ -1,8 +1,10 @@
-//! Containers with less than an ordinary one has, each made by runc of the image: what works
-//! in them, what does not, and that the supervisor says so in one line.
+//! Containers with less than an ordinary one has, or with several workers, each made by runc of
+//! the image: what works in them, what does not, and that the supervisor says so in one line.
 
 use std::fs;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -10,6 +12,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use refunction_tests::http::Connection;
 use refunction_tests::peer::Peer;
 use refunction_tests::{PATIENCE, environment, eventually};
 use serde_json::{Value, json};
@@ -37,6 +41,8 @@ struct Limits<'a> {
     writable: &'a [&'a str],
     /// What comes before the supervisor.
     init: bool,
+    /// What its command names; if something, the host's network is its own, too.
+    command: &'a [&'a str],
     env: &'a [&'a str],
     /// Changes the root before it is entered.
     prepare: fn(&Path),
@@ -50,6 +56,7 @@ const ORDINARY: Limits<'_> = Limits {
     no_new_privileges: false,
     writable: &[],
     init: false,
+    command: &[],
     env: &[],
     prepare: |_| {},
 };
@@ -124,7 +131,7 @@ struct Container {
 }
 
 impl Container {
-    fn spawn(limits: &Limits<'_>) -> Self {
+    fn run(limits: &Limits<'_>) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         environment::require_root();
         let lower = image();
@@ -158,15 +165,43 @@ impl Container {
             .spawn()
             .expect("starting runc");
         let errors = collect(runc.stderr.take().expect("a pipe"));
-        let output = runc.stdout.take().expect("a pipe");
-        let input = runc.stdin.take().expect("a pipe");
         Self {
-            peer: Some(Peer::new(Box::new(output), input)),
+            peer: None,
             runc,
             errors,
             name,
             place,
         }
+    }
+
+    /// With whoever speaks to it on its streams.
+    fn spawn(limits: &Limits<'_>) -> Self {
+        let mut container = Self::run(limits);
+        let output = container.runc.stdout.take().expect("a pipe");
+        let input = container.runc.stdin.take().expect("a pipe");
+        container.peer = Some(Peer::new(Box::new(output), input));
+        container
+    }
+
+    /// With a function of its own; and the port that it is called on.
+    #[track_caller]
+    fn serve(limits: &Limits<'_>) -> (Self, u16) {
+        let container = Self::run(limits);
+        let mut port = None;
+        eventually("it says where it listens", || {
+            let errors = container.errors();
+            let (whole, _) = errors.rsplit_once('\n').unwrap_or_default();
+            let mut lines = whole.lines();
+            let line = lines.find(|line| line.contains("listening for HTTP"));
+            port = line.and_then(|line| line.rsplit_once(':')?.1.parse().ok());
+            port.is_some()
+        });
+        let port = port.expect("a port");
+        eventually("it is ready", || {
+            let answer = Connection::to(port).ask("GET", "/_/ready", &[], b"");
+            answer.status == 200
+        });
+        (container, port)
     }
 
     #[track_caller]
@@ -276,7 +311,7 @@ fn configuration(limits: &Limits<'_>, name: &str) -> Value {
             "-c",
             format!("exec 3<&0; {supervisor} <&3 & wait")
         ]),
-        false => json!([supervisor]),
+        false => Value::from_iter([&[supervisor], limits.command].concat()),
     };
     let mut env = vec![
         "PATH=/usr/local/bin:/usr/bin:/bin",
@@ -296,6 +331,8 @@ fn configuration(limits: &Limits<'_>, name: &str) -> Value {
         tmpfs("/dev/shm", "mode=1777"),
         json!({"destination": "/sys", "type": "sysfs", "source": "sysfs",
                "options": ["nosuid", "noexec", "nodev", "ro"]}),
+        json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
+               "options": ["nosuid", "noexec", "nodev", "relatime", "ro"]}),
     ];
     mounts.extend(
         limits
@@ -303,7 +340,10 @@ fn configuration(limits: &Limits<'_>, name: &str) -> Value {
             .iter()
             .map(|place| tmpfs(place, "mode=1777")),
     );
-    let namespaces = ["pid", "network", "ipc", "uts", "mount"];
+    let mut namespaces = vec!["pid", "ipc", "uts", "mount"];
+    if limits.command.is_empty() {
+        namespaces.push("network");
+    }
     let allowed: Vec<&str> = ALLOWED
         .split_whitespace()
         .chain(["arch_prctl", "chroot", "ptrace"])
@@ -325,7 +365,7 @@ fn configuration(limits: &Limits<'_>, name: &str) -> Value {
         "mounts": mounts,
         "linux": {
             "cgroupsPath": format!("/{name}"),
-            "namespaces": namespaces.map(|kind| json!({"type": kind})),
+            "namespaces": Vec::from_iter(namespaces.iter().map(|kind| json!({"type": kind}))),
             "resources": {"memory": {"limit": 256 << 20}},
             "seccomp": {
                 "defaultAction": "SCMP_ACT_ERRNO",
@@ -616,4 +656,121 @@ fn another_user_behind_an_init_has_one_directory() {
     assert_eq!(container.tenant(leave), "Permission denied");
     let look = "answer = os.listdir(os.environ['TMPDIR'])";
     assert_eq!(container.tenant(look), json!([]));
+}
+
+/// A function that does, line by line, what it is told by whoever listens on a port.
+const BESIDE: &str = r#"
+import json, os, socket, tempfile
+
+def handler(event, context):
+    conversation = socket.create_connection(("127.0.0.1", event["port"]))
+    lines = conversation.makefile("rw")
+    def say(value):
+        lines.write(json.dumps(value) + "\n")
+        lines.flush()
+    say(event["name"])
+    for line in lines:
+        scope = dict(globals(), answer=None)
+        exec(json.loads(line), scope)
+        say(scope["answer"])
+    return event["name"]
+"#;
+
+fn install_beside(root: &Path) {
+    fs::write(root.join("var/task/app.py"), BESIDE).expect("written");
+}
+
+/// A call in hand, and its client.
+struct Beside {
+    lines: BufReader<TcpStream>,
+    client: Connection,
+}
+
+impl Beside {
+    fn begin(port: u16, listener: &TcpListener, name: &str) -> Self {
+        let mut client = Connection::to(port);
+        let own = listener.local_addr().expect("an address").port();
+        let event = json!({"port": own, "name": name}).to_string();
+        client.request("POST", "/", &[], event.as_bytes());
+        let mut waited_for = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+        let limit = PollTimeout::try_from(PATIENCE).expect("short");
+        assert_eq!(poll(&mut waited_for, limit), Ok(1), "{name} does not come");
+        let (stream, _) = listener.accept().expect("it comes");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a limit");
+        let mut beside = Self {
+            lines: BufReader::new(stream),
+            client,
+        };
+        assert_eq!(beside.hear(), name);
+        beside
+    }
+
+    fn hear(&mut self) -> Value {
+        let mut line = String::new();
+        self.lines.read_line(&mut line).expect("it says something");
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"))
+    }
+
+    fn tell(&mut self, step: &str) {
+        let line = format!("{}\n", json!(step));
+        let told = self.lines.get_mut().write_all(line.as_bytes());
+        told.expect("it listens");
+    }
+
+    fn ask(&mut self, step: &str) -> Value {
+        self.tell(step);
+        self.hear()
+    }
+
+    fn ends_well(mut self, name: &str) {
+        let stream = self.lines.get_ref();
+        stream.shutdown(Shutdown::Write).expect("it listens");
+        let answer = self.client.answer();
+        assert_eq!((answer.status, answer.json()), (200, json!(name)));
+    }
+}
+
+#[test]
+fn workers_beside_one_another_have_no_files_in_common_and_run_out_of_memory_alone() {
+    let (container, port) = Container::serve(&Limits {
+        command: &["--concurrency", "3", "app.handler"],
+        env: &["PORT=0"],
+        prepare: install_beside,
+        ..ORDINARY
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let mut calls = ["a", "b", "c"].map(|name| Beside::begin(port, &listener, name));
+    let mut users = Vec::new();
+    for call in &mut calls {
+        users.push(call.ask("answer = os.getuid()"));
+        for place in ["/tmp", "/var/tmp", "/dev/shm"] {
+            let make = format!("answer = tempfile.mkstemp(dir='{place}')[1]");
+            let path = call.ask(&make);
+            assert!(
+                path.as_str().is_some_and(|it| it.starts_with(place)),
+                "{path}"
+            );
+            let list = format!(
+                "try: answer = os.listdir('{place}')\nexcept OSError as it: answer = it.strerror"
+            );
+            assert_eq!(call.ask(&list), "Permission denied", "{place}");
+        }
+    }
+    users.sort_by_key(Value::as_u64);
+    users.dedup();
+    assert_eq!(users.len(), 3, "{users:?}");
+
+    let [mut hungry, mut b, c] = calls;
+    hungry.tell("held = []\nwhile True: held.append(b'x' * (1 << 20))");
+    let answer = hungry.client.answer();
+    assert_eq!(
+        answer.json()["error"]["kind"],
+        "out_of_memory",
+        "{answer:?}"
+    );
+    assert_eq!(b.ask("answer = 1 + 1"), 2, "{}", container.errors());
+    // In the place of the one that went.
+    Beside::begin(port, &listener, "d").ends_well("d");
+    b.ends_well("b");
+    c.ends_well("c");
 }

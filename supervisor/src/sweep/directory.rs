@@ -1,7 +1,7 @@
 //! A directory of the container's own in which workers can make files.
 
 use std::collections::BTreeMap;
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::fs::{File, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
-use nix::sys::stat::{FileStat, fstat, fstatat, lstat};
+use nix::sys::stat::{FileStat, SFlag, fstat, fstatat, lstat};
 use nix::unistd::geteuid;
 
 use super::attributes::{self, Extended, Times, extended};
@@ -33,6 +33,23 @@ pub(super) struct WritableDirectory {
     extended: Option<Extended>,
     /// What was in it at boot.
     entries: BTreeMap<CString, Known>,
+    /// It, and directories in it, so that their numbers stay the same: where an overlay's
+    /// layers are of several file systems, a directory that the kernel forgets when memory
+    /// is short comes back with another (Documentation/filesystems/overlayfs.rst).
+    _held: Vec<File>,
+}
+
+/// Directories in one that are held, at most. One more that gets another number ends the
+/// container, as if it had been replaced.
+const MOST_HELD: usize = 64;
+
+/// Opened for nothing but to be there; nothing if it cannot be.
+fn hold(path: &Path) -> Option<File> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
+    // Opened by the standard library, it goes with an exec.
+    let mut options = File::options();
+    options.read(true).custom_flags(flags.bits());
+    options.open(path).ok()
 }
 
 impl WritableDirectory {
@@ -48,9 +65,15 @@ impl WritableDirectory {
             .then(|| open(&path).and_then(|handle| extended(&handle)))
             .transpose()
             .map_err(at(&path))?;
+        let is_directory =
+            |known: &Known| known.mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits();
+        let directories = entries.iter().filter(|(_, known)| is_directory(known));
+        let paths = directories.map(|(name, _)| path.join(OsStr::from_bytes(name.to_bytes())));
+        let held = std::iter::once(path.clone()).chain(paths.take(MOST_HELD));
         Ok(Self {
             times: Times::of(status),
             extended,
+            _held: held.filter_map(|path| hold(&path)).collect(),
             path,
             known,
             entries,
@@ -149,7 +172,7 @@ impl WritableDirectory {
             if is_dot(name) {
                 continue;
             }
-            let below = || path.join(std::ffi::OsStr::from_bytes(name.to_bytes()));
+            let below = || path.join(OsStr::from_bytes(name.to_bytes()));
             if let Some(before) = self.entries.get(name) {
                 let now = fstatat(handle, name, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(failed)?;
                 let is_kept = before.is(&now)
