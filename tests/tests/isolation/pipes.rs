@@ -93,11 +93,11 @@ fn nothing_is_printed_in_another_tenants_time() {
         supervisor.load(
             "import os, threading
 def main(args):
-    def flood():
-        while True: os.write(1, b'secret\\nsecr')
-    threading.Thread(target=flood, daemon=True).start()
-    if os.fork() == 0:
-        while True: os.write(2, b'secret\\nsecr')
+    def flood(stream):
+        while True: os.write(stream, b'secret\\nsecr')
+    for stream in 1, 2:
+        threading.Thread(target=flood, args=(stream,), daemon=True).start()
+        if os.fork() == 0: flood(stream)
 ",
         );
         supervisor.call(&Value::Null);
