@@ -123,7 +123,7 @@ struct Built {
     engine: PathBuf,
     verdicts: PathBuf,
     of_supervisor: PathBuf,
-    of_python: PathBuf,
+    of_python: [(&'static str, PathBuf); 2],
     end_to_end: Vec<(&'static str, PathBuf)>,
 }
 
@@ -267,7 +267,10 @@ fn build(workspace: &Workspace) -> Result<Built> {
         engine: find(&tests, "engine")?,
         verdicts: find(&tests, "verdicts")?,
         of_supervisor: find(&tests, "refunction-supervisor")?,
-        of_python: find(&tests, "workers")?,
+        of_python: [
+            ("workers of Python", find(&tests, "workers")?),
+            ("templates of Python", find(&tests, "template")?),
+        ],
         end_to_end: ["isolation", "supervisor"]
             .into_iter()
             .map(|name| Ok((name, find(&end_to_end, name)?)))
@@ -343,7 +346,10 @@ fn suites(built: &Built, handler: Option<&Handler>) -> Vec<Suite> {
     let random = by_itself("engine", &built.engine, &["random_programs"]);
     let verdicts = by_itself("verdicts", &built.verdicts, &[]);
     let of_supervisor = by_itself("units of the supervisor", &built.of_supervisor, &[]);
-    let of_python = by_itself("workers of Python", &built.of_python, &[]);
+    let of_python = built
+        .of_python
+        .each_ref()
+        .map(|(name, program)| by_itself(name, program, &[]));
     let end_to_end = built.end_to_end.iter().map(|(name, program)| Suite {
         name,
         program: program.clone(),
@@ -365,10 +371,13 @@ fn suites(built: &Built, handler: Option<&Handler>) -> Vec<Suite> {
         Some("engine") if handler.is_some_and(|it| is_of_table(&it.name)) => {
             vec![verdicts, engine, random]
         }
-        None => vec![verdicts, engine, random, of_supervisor, of_python],
+        None => {
+            let others = vec![verdicts, engine, random, of_supervisor];
+            others.into_iter().chain(of_python).collect()
+        }
         Some("engine") => vec![engine, random],
         Some("supervisor") => vec![of_supervisor],
-        Some(_) => vec![of_python],
+        Some(_) => of_python.into(),
     };
     first.into_iter().chain(end_to_end).collect()
 }

@@ -359,10 +359,6 @@ def _find_reseeders():
         def authkey(config=process.current_process()._config, kind=process.AuthenticationString):
             config["authkey"] = kind(urandom(32))
         found.append(authkey)
-    tempfile = _modules.get("tempfile")
-    if tempfile is not None:
-        # Begun lazily; a library that used it at import leaves it begun.
-        tempfile._name_sequence = None
     return found
 
 

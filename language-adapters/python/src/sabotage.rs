@@ -15,7 +15,6 @@ pub const HANDLERS: &[(&str, &str)] = &[
     ("python:generators-of-numpys-objects", GENERATORS),
     ("python:openssl", GENERATORS),
     ("python:multiprocessing", GENERATORS),
-    ("python:names-of-temporary-files", GENERATORS),
     ("python:environment", ENVIRONMENT),
 ];
 
@@ -49,11 +48,6 @@ const LINES: &[(&str, &str, &str)] = &[
     (
         "python:multiprocessing",
         "        found.append(authkey)\n",
-        "        pass\n",
-    ),
-    (
-        "python:names-of-temporary-files",
-        "        tempfile._name_sequence = None\n",
         "        pass\n",
     ),
     (

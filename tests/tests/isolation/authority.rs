@@ -1,8 +1,10 @@
 //! What a tenant tries on the supervisor, the template, and the kernel.
 
+use std::process::{Command, Stdio};
+
 use libtest_mimic::Trial;
 use refunction_tests::supervisor::Supervisor;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::case::Case;
 use crate::case::Way::{Refork, Rewind};
@@ -110,6 +112,10 @@ pub fn trials() -> Vec<Trial> {
             "nothing_can_be_set_through_proc",
             nothing_can_be_set_through_proc,
         ),
+        trial(
+            "a_worker_is_as_it_should_be_wherever_it_was_started",
+            a_worker_is_as_it_should_be,
+        ),
     ]
 }
 
@@ -200,4 +206,44 @@ def main(names):
         json!([]),
         "these could be opened for writing"
     );
+}
+
+/// Whoever starts the supervisor may have set these otherwise.
+fn a_worker_is_as_it_should_be() {
+    let started = |command: &mut Command| {
+        let mut shell = Command::new("/bin/sh");
+        shell
+            .args(["-c", "umask 0; cd /usr; exec \"$0\" \"$@\""])
+            .arg(command.get_program())
+            .args(command.get_args())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => shell.env(name, value),
+                None => shell.env_remove(name),
+            };
+        }
+        shell.env_remove("FUNCTION_ROOT");
+        shell.env_remove("LAMBDA_TASK_ROOT");
+        *command = shell;
+    };
+    for method in ["auto", "refork"] {
+        let mut supervisor = Supervisor::start_with(&["--method", method], started);
+        for _ in 0..2 {
+            supervisor.load(
+                "import os
+def main(args):
+    lines = open('/proc/self/status').read().splitlines()
+    status = dict(line.split(':', 1) for line in lines)
+    score = open('/proc/self/oom_score_adj').read()
+    return [status['Umask'].strip(), os.getcwd(), score.strip(), status['NoNewPrivs'].strip()]
+",
+            );
+            let seen = supervisor.call(&Value::Null);
+            assert_eq!(seen, json!(["0022", "/", "1000", "1"]), "{method}");
+            supervisor.restore();
+        }
+    }
 }
