@@ -27,7 +27,6 @@ mod chosen {
         ("files:at-a-rewind", FILES),
         ("files:at-a-refork", FILES),
         ("sandbox:out-of-memory-score", "out-of-memory score"),
-        ("sandbox:new-privileges", "no_new_privs"),
         ("sandbox:proc", "memory written through `/proc`"),
         ("sandbox:filter", "anything that a call of no list changes"),
         ("sandbox:groups", UID),

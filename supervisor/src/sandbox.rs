@@ -97,9 +97,6 @@ impl Sandbox {
         if !leaves_out("sandbox:out-of-memory-score") {
             let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
         }
-        if !leaves_out("sandbox:new-privileges") {
-            prctl::set_no_new_privs().map_err(call("giving up new privileges"))?;
-        }
         let closes_proc = if has_our_user {
             confine(places)?;
             true
@@ -112,6 +109,7 @@ impl Sandbox {
             } else {
                 syscalls::filter()
             };
+            // Sets no_new_privs as well.
             seccompiler::apply_filter(&filter)?;
         }
         limit_descriptors().map_err(call("limiting the number of descriptors"))?;
