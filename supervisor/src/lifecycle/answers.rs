@@ -287,10 +287,12 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Hears what happened to the workers, the template, and everybody else's
-    /// orphans.
-    pub(super) fn take_news(&mut self) -> Result<(), Fatal> {
+    /// Hears what happened to the workers, the template, and everybody else's orphans; true
+    /// if anything did.
+    pub(super) fn take_news(&mut self) -> Result<bool, Fatal> {
+        let mut was_any = false;
         while let Some(news) = self.container.poll() {
+            was_any = true;
             match news {
                 News::WorkerEnded { worker, end } => {
                     if let Some(slot) = self.container.slot_of(worker) {
@@ -328,7 +330,7 @@ impl Supervisor {
                 News::TemplateEnded { .. } | News::Reaped { .. } => {}
             }
         }
-        Ok(())
+        Ok(was_any)
     }
 }
 
