@@ -350,9 +350,15 @@ impl Engine {
 
     /// Takes in what happened to all that is followed, and to every other child;
     /// one piece of news a call. To be called until `None` whenever SIGCHLD came
-    /// and after every other call.
+    /// and after every other call, of which [`remind`](Self::remind) makes a SIGCHLD.
     pub fn poll(&mut self) -> Option<News> {
         self.tracer.poll()
+    }
+
+    /// To be called before waiting for SIGCHLD: where a call waited for one process since
+    /// then, it used up the signals of others, and one is sent in their place.
+    pub fn remind(&mut self) {
+        self.tracer.remind();
     }
 }
 

@@ -224,6 +224,8 @@ pub(crate) struct Tracer {
     news: VecDeque<News>,
     /// How many changes went into the news since there last was none.
     taken_in: usize,
+    /// It waited for some change since all were taken in: that used up signals of others.
+    has_waited: bool,
     born: Vec<Pid>,
 }
 
@@ -236,6 +238,7 @@ impl Tracer {
             unclaimed: HashMap::new(),
             news: VecDeque::new(),
             taken_in: 0,
+            has_waited: false,
             born: Vec::new(),
         })
     }
@@ -341,6 +344,13 @@ impl Tracer {
             wait::come_back();
         }
         news
+    }
+
+    /// Has SIGCHLD come once more, if there may be changes that have none any more.
+    pub(crate) fn remind(&mut self) {
+        if std::mem::take(&mut self.has_waited) {
+            wait::come_back();
+        }
     }
 
     /// What this worker did since its evidence was last taken.
@@ -603,6 +613,7 @@ impl Tracer {
             for process in processes {
                 end(process);
             }
+            self.has_waited = true;
             let Some((pid, change)) = wait::next(deadline) else {
                 return Err(TraceError::TimedOut {
                     doing: "killing a worker",
@@ -650,6 +661,7 @@ impl Tracer {
             .iter()
             .any(|stray| std::fs::exists(format!("/proc/{stray}")).unwrap_or(false))
         {
+            self.has_waited = true;
             let Some((pid, change)) = wait::next(deadline) else {
                 return Err(TraceError::TimedOut {
                     doing: "killing a worker's processes",
@@ -678,6 +690,7 @@ impl Tracer {
                     doing,
                 });
             }
+            self.has_waited = true;
             let Some((pid, change)) = wait::next(deadline) else {
                 return Err(TraceError::TimedOut { doing });
             };

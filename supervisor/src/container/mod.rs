@@ -470,6 +470,11 @@ impl Container {
         self.engine.poll()
     }
 
+    /// To be called before waiting for news.
+    pub(crate) fn remind(&mut self) {
+        self.engine.remind();
+    }
+
     fn fork(&mut self, slot: SlotId) -> Result<(), ContainerError> {
         let (template, generation) = match &self.template {
             Some(serving) => match &serving.source {

@@ -287,12 +287,10 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Hears what happened to the workers, the template, and everybody else's orphans; true
-    /// if anything did.
-    pub(super) fn take_news(&mut self) -> Result<bool, Fatal> {
-        let mut was_any = false;
+    /// Hears what happened to the workers, the template, and everybody else's
+    /// orphans.
+    pub(super) fn take_news(&mut self) -> Result<(), Fatal> {
         while let Some(news) = self.container.poll() {
-            was_any = true;
             match news {
                 News::WorkerEnded { worker, end } => {
                     if let Some(slot) = self.container.slot_of(worker) {
@@ -330,7 +328,7 @@ impl Supervisor {
                 News::TemplateEnded { .. } | News::Reaped { .. } => {}
             }
         }
-        Ok(was_any)
+        Ok(())
     }
 }
 

@@ -218,9 +218,8 @@ impl Supervisor {
             if let Some(status) = self.end_if_due() {
                 return Ok(status);
             }
-            // While the engine waited for one process, the signals of others were used up.
-            let is_news = self.take_news()?;
-            let ready = self.wait(is_news)?;
+            self.container.remind();
+            let ready = self.wait()?;
             self.take_signals(&ready);
             self.take_input(&ready);
             self.take_boot(&ready)?;
@@ -231,13 +230,9 @@ impl Supervisor {
         }
     }
 
-    /// Waits for whatever comes first; only looks, if there is something to do already.
-    fn wait(&mut self, is_due: bool) -> Result<Ready, Fatal> {
-        let timeout = if is_due {
-            Some(TimeSpec::new(0, 0))
-        } else {
-            self.time_left()
-        };
+    /// Waits for whatever comes first.
+    fn wait(&mut self) -> Result<Ready, Fatal> {
+        let timeout = self.time_left();
         let reading = self.queue.len() < MAX_QUEUED;
         let mut fds = vec![
             PollFd::new(self.signals.arrivals(), PollFlags::POLLIN),
