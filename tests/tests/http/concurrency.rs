@@ -394,6 +394,8 @@ fn ends(language: &Language) {
         &connections.get_mut("quick").expect("it").answer(),
         &json!("in time"),
     );
+    // Its own time is to be over well after the other's.
+    thread::sleep(Duration::from_millis(700));
     let mut beside = meeting.invite(&limited, &["beside"]);
     let mut met = meeting.meet();
     let slow = connections.get_mut("slow").expect("it").answer();
