@@ -4,6 +4,7 @@
 use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -369,14 +370,27 @@ fn flood(language: &Language) {
     let after = Size::of(site.supervisor.pid()).own_kib;
     assert!(after < before + 25 * 1024, "{before} {after}");
     // Somebody reads it after all.
-    let reading = std::thread::spawn(move || {
-        let mut text = String::new();
-        reader.read_to_string(&mut text).map(|_| text)
+    let read = Arc::new(Mutex::new(Vec::new()));
+    let reading = std::thread::spawn({
+        let read = Arc::clone(&read);
+        move || {
+            let mut chunk = [0; 64 * 1024];
+            while let Ok(length @ 1..) = reader.read(&mut chunk) {
+                read.lock()
+                    .expect("no holder panics")
+                    .extend(&chunk[..length]);
+            }
+        }
+    });
+    // More than the pipe held: there is room for another line.
+    eventually("what waited is read", || {
+        read.lock().expect("no holder panics").len() > 1024 * 1024
     });
     let _ = site.post("/", &json!({"op": "print", "text": "the end"}));
     site.supervisor.signal(Signal::SIGTERM);
     assert_eq!(site.supervisor.wait(), 0);
-    let text = reading.join().expect("it read").expect("text");
+    reading.join().expect("it read");
+    let text = String::from_utf8_lossy(&read.lock().expect("no holder panics")).into_owned();
     assert!(text.contains(" lines were dropped: nobody read them]\n"));
     assert!(text.contains("the end\n"));
 }
