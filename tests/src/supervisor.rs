@@ -46,11 +46,13 @@ pub const USERS: u32 = 16;
 /// theirs, too.
 #[must_use]
 pub fn fresh_uid() -> u32 {
+    /// More than one process starts while the longest test of its runs: two supervisors of
+    /// the same users would kill each other's workers.
+    const SUPERVISORS: u32 = 512;
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    // Process numbers have 22 bits at most.
-    let number = NEXT.fetch_add(1, Ordering::Relaxed) % 32;
-    // Of each process some hundreds, and nobody's of another at the same time.
-    (std::process::id() % (1 << 17) * 512 + number) * USERS + 100_000
+    let number = NEXT.fetch_add(1, Ordering::Relaxed) % SUPERVISORS;
+    // Process numbers have 22 bits at most; of two that live at a time the low ones differ.
+    (std::process::id() % (1 << 17) * SUPERVISORS + number) * USERS + 100_000
 }
 
 impl Supervisor {
