@@ -14,6 +14,7 @@ pub mod containerd;
 pub mod daemon;
 pub mod host;
 pub mod logs;
+pub mod node;
 mod output;
 pub mod registry;
 pub mod service;

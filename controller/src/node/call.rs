@@ -1,0 +1,106 @@
+//! What a call of a named function is, and what can become of it.
+
+use std::time::Duration;
+
+use refunction_protocol::Failure;
+use serde_json::value::RawValue;
+
+/// One call.
+#[derive(Debug)]
+pub struct Call {
+    /// The function's name.
+    pub function: String,
+    /// The id under which its log lines are kept; unique among the calls under way.
+    pub id: String,
+    /// One JSON value.
+    pub payload: Box<RawValue>,
+    /// Milliseconds that the caller waits at most, the queue included; the function's own
+    /// limit if absent.
+    pub deadline_ms: Option<u64>,
+}
+
+/// What was done before the function could run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// Nothing: a container held the function already.
+    Warm,
+    /// An idle container at its snapshot took the function.
+    Restored,
+    /// A container that held another function was put back first.
+    Swapped,
+    /// A container was made.
+    Created,
+}
+
+impl Start {
+    /// The word in headers, metrics and logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Warm => "warm",
+            Self::Restored => "restored",
+            Self::Swapped => "swapped",
+            Self::Created => "created",
+        }
+    }
+}
+
+/// A call that reached the function.
+#[derive(Debug)]
+pub struct Answer {
+    /// What the function returned, or how it failed.
+    pub outcome: Result<Box<RawValue>, Failure>,
+    /// The container that ran it.
+    pub container: String,
+    /// What was done before.
+    pub start: Start,
+    /// From the call's arrival to the function's being asked.
+    pub waited: Duration,
+    /// From there to the answer.
+    pub ran: Duration,
+}
+
+/// A call that reached no function.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// Nobody deployed it.
+    #[error("there is no function {0:?}")]
+    Unknown(String),
+    /// Every container is taken, and the queue is full; or the wait was too long.
+    #[error("busy: {reason}; try again in {} ms", retry_after.as_millis())]
+    Busy {
+        /// What there is too little of.
+        reason: String,
+        /// When trying again may help.
+        retry_after: Duration,
+    },
+    /// It failed so often that it is left alone for a while.
+    #[error("the function {function:?} is not tried for another {} ms: {cause}", retry_after.as_millis())]
+    BackingOff {
+        /// Which.
+        function: String,
+        /// How it failed the last time.
+        cause: String,
+        /// How long it is left alone.
+        retry_after: Duration,
+    },
+    /// Its code does not load.
+    #[error("the function {function:?} does not load: {}", failure.message)]
+    NotLoaded {
+        /// Which.
+        function: String,
+        /// The tenant's own failure.
+        failure: Failure,
+    },
+    /// There is no container, and none can be made.
+    #[error("no container for {image}: {cause}")]
+    NoContainer {
+        /// Of which image.
+        image: String,
+        /// Why.
+        cause: String,
+    },
+    /// The daemon ends.
+    #[error("refunctiond is ending")]
+    Ending,
+}
