@@ -14,7 +14,7 @@ pub mod growth;
 pub mod host;
 pub mod http;
 pub mod java;
-
+pub mod meeting;
 pub mod peer;
 pub mod process;
 pub mod random;

@@ -147,6 +147,22 @@ def find(others, secrets):
     return found
 
 
+def make(place):
+    """A file in a place, and what a listing of the place gives."""
+    made = tempfile.mkstemp(dir=place)[1]
+    try:
+        return [made, os.listdir(place)]
+    except OSError as error:
+        return [made, error.strerror]
+
+
+def fill():
+    """Takes memory until there is no more."""
+    held = []
+    while True:
+        held.append(b"x" * (1 << 20))
+
+
 def open_to_all(path, how):
     os.mkdir(path, 0o777)
     if how == "chmod":
@@ -206,6 +222,8 @@ def fork():
 STEPS = {
     "leave": leave,
     "find": find,
+    "make": make,
+    "fill": fill,
     "open": open_to_all,
     "put": put,
     "read": read,
