@@ -45,14 +45,17 @@ pub(crate) enum Contract {
     Lambda,
     /// The same, and nobody waits for what becomes of it.
     LambdaEvent,
+    /// Lambda's by its runtime API: whoever gives the call has a line for each of its stages
+    /// already, Lambda as well as its emulator.
+    RuntimeApi,
     OpenWhisk,
     /// Whole HTTP requests, to an application that answers them.
     Application,
 }
 
 impl Contract {
-    /// True if its log has a line for each stage of a call.
-    pub(crate) fn is_lambda(self) -> bool {
+    /// True if the container's own log is to have a line for each stage of a call.
+    pub(crate) fn tells_stages(self) -> bool {
         matches!(self, Self::Lambda | Self::LambdaEvent)
     }
 }

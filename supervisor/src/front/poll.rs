@@ -159,7 +159,7 @@ fn call(id: &str, headers: &HeaderMap, body: &[u8]) -> Result<(Request, Extras),
             invoked_function_arn: text("lambda-runtime-invoked-function-arn").map(str::to_owned),
             tenant_id: text("lambda-runtime-aws-tenant-id").map(str::to_owned),
         },
-        contract: Contract::Lambda,
+        contract: Contract::RuntimeApi,
     };
     Ok((request, extras))
 }

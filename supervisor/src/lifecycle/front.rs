@@ -127,7 +127,7 @@ impl Http {
             return;
         };
         *since = Some(Instant::now());
-        if contract.is_lambda() {
+        if contract.tells_stages() {
             let words = format!("START RequestId: {name} Version: $LATEST");
             let record = json!({"requestId": name, "version": "$LATEST"});
             self.output.note(&words, "platform.start", &record);
@@ -191,7 +191,7 @@ impl Http {
         if contract == Contract::OpenWhisk {
             self.output.end_activation(SENTINEL);
         }
-        let is_reported = contract.is_lambda() && since.is_some();
+        let is_reported = contract.tells_stages() && since.is_some();
         let ended = is_reported.then(|| {
             let words = format!("END RequestId: {name}");
             let record = json!({"requestId": name});

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use refunction_tests::eventually;
-use refunction_tests::http::Connection;
+use refunction_tests::http::{Connection, LAMBDA};
 use refunction_tests::runtime_api::{Invocation, Polling, Service};
 use serde_json::{Value, json};
 
@@ -29,7 +29,10 @@ pub const CASES: &[Case] = &[
         payloads,
     ),
     ("no_event_finds_what_another_left", nothing_is_left),
-    ("the_runtime_api_has_the_log_lines_of_lambda", log_lines),
+    (
+        "the_runtime_api_leaves_the_lines_of_lambda_to_it",
+        log_lines,
+    ),
 ];
 
 /// What can be tried with one runtime for all.
@@ -257,21 +260,35 @@ fn nothing_is_left(language: &Language) {
     assert_eq!(found, "kept");
 }
 
+/// Whoever gives the events prints START, END and REPORT, and there would be two of each.
 fn log_lines(language: &Language) {
-    let polling = start(language, |_| {});
-    let event = json!({"op": "print", "text": "said by it"});
-    let posted = polling.service.ask(Invocation::new("the-call", &event));
-    let _ = posted.result_of("the-call");
-    eventually("there is a report", || polling.output().contains("REPORT"));
-    let output = polling.output();
-    let lines: Vec<&str> = output
-        .lines()
-        .skip_while(|line| !line.starts_with("START"))
-        .collect();
-    assert_eq!(lines[0], "START RequestId: the-call Version: $LATEST");
-    assert_eq!(lines[1], "said by it");
-    assert_eq!(lines[2], "END RequestId: the-call");
-    assert!(lines[3].starts_with("REPORT RequestId: the-call\tDuration: "));
+    // Why a call ended nobody but us knows.
+    for (format, word) in [("text", "late Error: "), ("json", "platform.fault")] {
+        let mut polling = start(language, |command| {
+            command.env("REFUNCTION_LOG", format);
+        });
+        let event = json!({"op": "print", "text": "said by it"});
+        let posted = polling.service.ask(Invocation::new("the-call", &event));
+        let _ = posted.result_of("the-call");
+        let late = Invocation::new("late", &json!({"op": "sleep", "seconds": 100}));
+        let posted = polling.service.ask(late.within(Duration::from_secs(1)));
+        assert_eq!(posted.error_of("late")["errorType"], "Sandbox.Timedout");
+        // All that there is to be said is said by its end.
+        polling.supervisor.signal(Signal::SIGTERM);
+        assert_eq!(polling.supervisor.wait(), 0);
+        eventually("all is there", || polling.output().contains(word));
+        let output = polling.output();
+        assert!(output.contains("said by it"), "{output}");
+        for word in [
+            "START",
+            "END",
+            "REPORT",
+            "platform.start",
+            "platform.report",
+        ] {
+            assert!(!output.contains(word), "{output}");
+        }
+    }
 }
 
 fn no_events(language: &Language) {
@@ -461,6 +478,13 @@ fn listening_too(language: &Language) {
     let port = port.expect("a port");
     polling.service.await_poll();
     assert_eq!(Connection::to(port).call(&json!(1)), 1);
+    // Of those who come by themselves nobody else tells in which stage they are.
+    let headers = [("x-amzn-requestid", "by-itself")];
+    let answer = Connection::to(port).ask("POST", LAMBDA, &headers, b"1");
+    assert_eq!(answer.status, 200);
+    eventually("it is reported", || {
+        polling.output().contains("REPORT RequestId: by-itself\t")
+    });
     // A full queue is for those who can be asked to come again.
     let sleep = json!({"op": "sleep", "seconds": 1});
     let mut sleeper = Connection::to(port);
@@ -469,6 +493,7 @@ fn listening_too(language: &Language) {
     let posted = polling.service.ask(Invocation::new("polled", &json!(2)));
     assert_eq!(posted.result_of("polled"), 2);
     assert_eq!(sleeper.answer().status, 200);
+    assert!(!polling.output().contains("RequestId: polled"));
 }
 
 fn named(language: &Language) {
