@@ -83,6 +83,31 @@ impl Drop for Folder {
     }
 }
 
+/// Workers have a user of their own, and would find it closed in the middle of a call.
+#[test]
+fn a_folder_that_is_closed_to_workers_is_refused_by_its_name() {
+    let folder = Folder::new(&[ECHO]);
+    let inner = folder.path.join("of/the/function");
+    fs::create_dir_all(&inner).expect("a folder");
+    fs::copy(folder.path.join("app.py"), inner.join("app.py")).expect("copied");
+    let file = inner.join("app.py");
+    let file = file.to_str().expect("UTF-8");
+    for name in ["of/the/function", "of"] {
+        let closed = folder.path.join(name);
+        fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).expect("its mode");
+        let words = [
+            &format!("the function's folder {} is closed", inner.display()),
+            &format!("user of workers, {}", folder.uid),
+            &format!("cannot enter {}: ", closed.display()),
+            &"chmod o+x".to_owned(),
+        ];
+        folder.run(&[file]).fails(1, &words.map(|it| it.as_str()));
+        fs::set_permissions(&closed, fs::Permissions::from_mode(0o711)).expect("its mode");
+        folder.run(&[file]).ok();
+    }
+    folder.assert_nothing_left();
+}
+
 // --- run -----------------------------------------------------------------------
 
 /// Says what it is given, and where.

@@ -10,7 +10,7 @@ mod users;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
-use nix::unistd::{Pid, Uid, geteuid};
+use nix::unistd::{Gid, Pid, Uid, geteuid};
 use refunction_adapter::channel::REQUEST_FD;
 use refunction_adapter::{Exception, Runtime};
 use refunction_protocol::{Failure, FailureKind, Stream};
@@ -25,7 +25,7 @@ use crate::private::Grounds;
 use crate::sandbox::{self, ATTRIBUTES};
 use crate::settings::{MethodChoice, Settings};
 use crate::staff::{Candidate, Source, Staff, Standing, Word};
-use crate::sweep::{Handover, Scope, Sweep, SweepError, USUAL};
+use crate::sweep::{Handover, Scope, Sweep, SweepError, USUAL, closed_on_the_way};
 use crate::template::{self, Description};
 
 use coming::{Coming, start};
@@ -51,6 +51,15 @@ pub(crate) enum ContainerError {
     Description(#[from] serde_json::Error),
     #[error("the directory of the function's files, {}, is not there", .0.display())]
     NoRoot(PathBuf),
+    #[error(
+        "the function's folder {} is closed to the user of workers, {user}, who cannot enter {}: open that to others (chmod o+x), take the function where everybody may go, or start this as another user than root, whom workers are then",
+        folder.display(), closed.display()
+    )]
+    Closed {
+        folder: PathBuf,
+        closed: PathBuf,
+        user: Uid,
+    },
     #[error(
         "root without {0} can give workers no user of their own, and they would have its other capabilities: add {needed}, or drop all, or start it as another user",
         needed = authority::needed()
@@ -99,6 +108,23 @@ impl ContainerError {
             }
             other => cause::failure(FailureKind::Crashed, other.to_string()),
         }
+    }
+}
+
+/// What is imported before workers have their user could be what none of them can read again.
+fn check_way(owner: (Uid, Gid), folder: PathBuf) -> Result<(), ContainerError> {
+    let closed = closed_on_the_way(owner, &folder).map_err(|errno| ContainerError::Io {
+        doing: "looking who may enter the function's folder",
+        cause: errno.into(),
+    })?;
+    let user = owner.0;
+    match closed {
+        Some(closed) => Err(ContainerError::Closed {
+            folder,
+            closed,
+            user,
+        }),
+        None => Ok(()),
     }
 }
 
@@ -181,6 +207,9 @@ impl Container {
             }
             Place::BesideOthers | Place::Host => (Scope::Shared, None),
         };
+        if settings.handler.is_some() && !has_our_user {
+            check_way(owner, settings.function_root())?;
+        }
         let handover = (scope == Scope::Container && settings.handler.is_some())
             .then(|| Handover::prepare(USUAL))
             .transpose()?;

@@ -5,6 +5,7 @@ use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::sys::stat::{FileStat, lstat};
 use nix::unistd::{
     AccessFlags, Gid, Uid, access, getegid, geteuid, getgroups, getresgid, getresuid, setgroups,
@@ -110,6 +111,16 @@ fn is_denied(error: &std::io::Error) -> bool {
 /// True if no worker can enter this directory, and so get at what is in it.
 fn is_closed(path: &Path) -> bool {
     access(path, AccessFlags::X_OK).is_err()
+}
+
+/// The first directory on the way to this one, itself included, that this user cannot enter.
+pub(crate) fn closed_on_the_way(worker: (Uid, Gid), to: &Path) -> nix::Result<Option<PathBuf>> {
+    let ways: Vec<&Path> = to.ancestors().collect();
+    let is_closed = |way: &&&Path| access(**way, AccessFlags::X_OK) == Err(Errno::EACCES);
+    asking_for(worker, || {
+        let closed = ways.iter().rev().find(is_closed);
+        closed.map(|way| way.to_path_buf())
+    })
 }
 
 /// Calls with the workers' user and group as the real ones of this process, and no other

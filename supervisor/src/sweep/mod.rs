@@ -23,6 +23,7 @@ use std::time::Instant;
 use nix::fcntl::AT_FDCWD;
 use nix::unistd::{Gid, Uid};
 
+pub(crate) use find::closed_on_the_way;
 pub(crate) use handover::Handover;
 
 use directory::WritableDirectory;
