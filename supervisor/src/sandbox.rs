@@ -12,6 +12,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid, chdir, getegid, geteuid, setgroups, setresgid, setresuid};
 use refunction_snapshot::syscalls;
+use rustix::thread::{CapabilitySet, capabilities, clear_ambient_capability_set, set_capabilities};
 
 use crate::authority::Authority;
 use crate::sabotage::leaves_out;
@@ -58,6 +59,8 @@ pub(crate) enum SandboxError {
         "this kernel has no Landlock: a tenant could write to the memory of the worker that comes after its own"
     )]
     NoLandlock,
+    #[error("giving up capabilities: {0}")]
+    Capabilities(std::io::Error),
     #[error("listing the root directory: {0}")]
     Root(#[from] std::io::Error),
     #[error("{doing}: {errno}")]
@@ -78,6 +81,20 @@ const DESCRIPTORS: u64 = 1024;
 /// What a runtime may raise that to.
 const MOST_DESCRIPTORS: u64 = 4096;
 
+/// What whoever started the supervisor may do stays there. A user that is not root keeps its
+/// capabilities across an exec where they are ambient (capabilities(7)), and no change of the
+/// user takes them away where there is none; inheritable ones are kept by any worker.
+fn give_up_capabilities(has_our_user: bool) -> std::io::Result<()> {
+    clear_ambient_capability_set()?;
+    let mut sets = capabilities(None)?;
+    sets.inheritable = CapabilitySet::empty();
+    if has_our_user {
+        sets.permitted = CapabilitySet::empty();
+        sets.effective = CapabilitySet::empty();
+    }
+    Ok(set_capabilities(None, sets)?)
+}
+
 fn limit_descriptors() -> nix::Result<()> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, soft.min(DESCRIPTORS), hard)
@@ -97,6 +114,7 @@ impl Sandbox {
         if !leaves_out("sandbox:out-of-memory-score") {
             let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
         }
+        give_up_capabilities(has_our_user).map_err(SandboxError::Capabilities)?;
         let closes_proc = if has_our_user {
             confine(places)?;
             true

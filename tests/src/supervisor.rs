@@ -66,12 +66,16 @@ impl Supervisor {
     #[must_use]
     #[track_caller]
     pub fn start_with(arguments: &[&str], set: impl FnOnce(&mut Command)) -> Self {
-        let mut supervisor = Self::spawn(arguments, set);
-        match supervisor.peer.receive_within(PATIENCE) {
-            Some(started) if started["type"] == "started" => supervisor.started = started,
-            other => panic!("no start, but {other:?}; it said: {}", supervisor.errors()),
+        Self::spawn(arguments, set).started()
+    }
+
+    #[track_caller]
+    fn started(mut self) -> Self {
+        match self.peer.receive_within(PATIENCE) {
+            Some(started) if started["type"] == "started" => self.started = started,
+            other => panic!("no start, but {other:?}; it said: {}", self.errors()),
         }
-        supervisor
+        self
     }
 
     /// Lets it live for as long as its tenants come.
@@ -87,9 +91,21 @@ impl Supervisor {
     /// The binary is not there or cannot be run.
     #[must_use]
     pub fn spawn(arguments: &[&str], set: impl FnOnce(&mut Command)) -> Self {
+        Self::spawn_by(Command::new(environment::supervisor()), arguments, set)
+    }
+
+    /// Starts one by a command that becomes it, and waits until it has a worker.
+    #[must_use]
+    #[track_caller]
+    pub fn start_by(by: &[&str], arguments: &[&str]) -> Self {
+        let mut command = Command::new(by[0]);
+        command.args(&by[1..]).arg(environment::supervisor());
+        Self::spawn_by(command, arguments, |_| {}).started()
+    }
+
+    fn spawn_by(mut command: Command, arguments: &[&str], set: impl FnOnce(&mut Command)) -> Self {
         environment::require_root();
         let uid = fresh_uid();
-        let mut command = Command::new(environment::supervisor());
         // Whatever the person who runs the tests has set for themselves.
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("REFUNCTION_") {
