@@ -840,13 +840,11 @@ async def _await(awaitable):
 
 def _encode(result):
     try:
-        text = "".join(_encoder(_quote)(result, 0))
-        if not text.isascii():
-            text.encode()
-        return text
-    except UnicodeEncodeError:
-        # Half a surrogate pair has no UTF-8, but it has an escape.
-        return "".join(_encoder(_quote_ascii)(result, 0))
+        try:
+            return _encode_with(result, _quote, _quote_ascii)
+        except _HasDecimals:
+            # The encoder has no way to write a number that it does not know but as a text.
+            return _encode_with(result, _or_number(_quote), _or_number(_quote_ascii))
     except (TypeError, ValueError) as error:
         found = _find_unencodable(result, "result", set())
         if found is None:
@@ -855,12 +853,51 @@ def _encode(result):
         raise Refusal(kind, f"the result is not JSON: {reason}") from None
 
 
+def _encode_with(result, quote, quote_ascii):
+    try:
+        text = "".join(_encoder(quote)(result, 0))
+        if not text.isascii():
+            text.encode()
+        return text
+    except UnicodeEncodeError:
+        # Half a surrogate pair has no UTF-8, but it has an escape.
+        return "".join(_encoder(quote_ascii)(result, 0))
+
+
 def _encoder(quote):
-    return _make_encoder({}, _refuse_object, quote, None, ":", ",", False, False, False)
+    unknown = _number_or_refuse if quote not in (_quote, _quote_ascii) else _refuse_object
+    return _make_encoder({}, unknown, quote, None, ":", ",", False, False, False)
 
 
 def _refuse_object(thing):
+    if _is_decimal(thing):
+        raise _HasDecimals
     raise TypeError(f"of type {_type_name(type(thing))}")
+
+
+class _HasDecimals(Exception):
+    """A result is to be encoded in the way that takes longer."""
+
+
+class _Number(str):
+    """The digits of a number."""
+
+
+def _number_or_refuse(thing):
+    # As the client does that AWS publishes: what boto3 gives may be given back.
+    if _is_decimal(thing) and thing.is_finite():
+        return _Number(_modules["decimal"].Decimal.__str__(thing))
+    raise TypeError(f"of type {_type_name(type(thing))}")
+
+
+def _or_number(quote):
+    return lambda text: str.__str__(text) if type(text) is _Number else quote(text)
+
+
+def _is_decimal(thing):
+    # Nobody has one who did not import it.
+    decimal = getattr(_modules.get("decimal"), "Decimal", None)
+    return isinstance(decimal, type) and isinstance(thing, decimal)
 
 
 def _find_unencodable(thing, path, above):
@@ -870,6 +907,10 @@ def _find_unencodable(thing, path, above):
         return None
     if isinstance(thing, float):
         if thing != thing or thing in (float("inf"), float("-inf")):
+            return "ValueError", f"{path} is {thing!r}, and JSON has no such number"
+        return None
+    if _is_decimal(thing):
+        if not thing.is_finite():
             return "ValueError", f"{path} is {thing!r}, and JSON has no such number"
         return None
     if not isinstance(thing, (dict, list, tuple)):

@@ -27,6 +27,7 @@ fn main() {
             leaving_is_no_death,
             results_that_are_not_json,
             numbers_keep_their_value,
+            decimals_are_numbers,
             a_large_argument_is_echoed,
             deep_data_is_an_exception,
             a_tenants_patches_hit_the_tenant_only,
@@ -386,6 +387,63 @@ fn results_that_are_not_json(python: &mut Python) {
         error.message.contains("result[0] contains itself"),
         "{error:?}"
     );
+}
+
+fn decimals_are_numbers(python: &mut Python) {
+    for (result, text) in [
+        ("Decimal('1.10')", "1.10"),
+        (
+            "{'a': [Decimal('-1E+3'), 'text', ('ü', Decimal('0.10'))]}",
+            "{\"a\":[-1E+3,\"text\",[\"ü\",0.10]]}",
+        ),
+        ("['\\ud83d', Decimal(7)]", "[\"\\ud83d\",7]"),
+        (
+            "Decimal('0.12345678901234567890123456789')",
+            "0.12345678901234567890123456789",
+        ),
+    ] {
+        load(
+            python,
+            &source(&format!(
+                "from decimal import Decimal\ndef main(): return {result}"
+            )),
+        );
+        let value = python.invoke(&Invocation {
+            data: RawValue::from_string("{}".into()).expect("JSON"),
+            ..Invocation::default()
+        });
+        assert_eq!(value.expect("an answer").get(), text);
+    }
+    // One that is no decimal is none because its module is called so.
+    for (result, kind, words) in [
+        (
+            "decimal.Decimal('NaN')",
+            "ValueError",
+            "result is Decimal('NaN')",
+        ),
+        (
+            "[decimal.Decimal(1), {2}]",
+            "TypeError",
+            "result[1] is of type set",
+        ),
+        (
+            "{decimal.Decimal(1): 1}",
+            "TypeError",
+            "result has a key of type decimal.Decimal",
+        ),
+        (
+            "(sys.modules.update(decimal=sys), {1})[1]",
+            "TypeError",
+            "result is of type set",
+        ),
+    ] {
+        let error = raised(
+            python,
+            &format!("import decimal, sys\ndef main(): return {result}"),
+        );
+        assert_eq!(error.error_type, kind, "{error:?}");
+        assert!(error.message.contains(words), "{error:?}");
+    }
 }
 
 fn numbers_keep_their_value(python: &mut Python) {

@@ -91,6 +91,13 @@ RESULTS = {
     "empty": [{}, [], "", 0],
     "half a pair": "\ud83d",
     "decimal": decimal.Decimal("1.10"),
+    "decimals": {
+        "list": [decimal.Decimal(7), (decimal.Decimal("-1E+3"), "text", 1.5)],
+        "exact": decimal.Decimal("0.12345678901234567890123456789"),
+        "zero": decimal.Decimal("-0.00"),
+    },
+    "no decimal": decimal.Decimal("Infinity"),
+    "decimal as key": {decimal.Decimal(1): 1},
     "nan": math.nan,
     "infinity": [math.inf],
     "set": {1},
