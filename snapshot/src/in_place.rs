@@ -398,7 +398,8 @@ fn settling(
 ) -> Result<Program, EngineError> {
     let mut program = Program::default();
     let row = Row::Credentials;
-    if geteuid().is_root() {
+    // Where it cannot be another's there is nothing to give up, and root may not even say so.
+    if uid != geteuid() {
         let (uid, gid) = (u64::from(uid.as_raw()), u64::from(gid.as_raw()));
         program.checked_call(row, libc::SYS_setgroups, &[0, 0], 0);
         program.checked_call(row, libc::SYS_setresgid, &[gid, gid, gid], 0);

@@ -6,4 +6,5 @@
 mod beside;
 mod container;
 mod image;
+mod runtimes;
 mod tenants;

@@ -1,6 +1,7 @@
 package refunction;
 
 import java.lang.reflect.Field;
+import java.util.HashMap;
 import java.util.Map;
 
 /**
@@ -10,6 +11,12 @@ import java.util.Map;
 final class Environment {
     private final Map<String, String> variables;
 
+    /**
+     * What the variables of the last call were before it, null where there were none: where
+     * nothing is put back between two calls, its trace would be taken for the next one's.
+     */
+    private final Map<String, String> beforeCall = new HashMap<>();
+
     @SuppressWarnings("unchecked")
     Environment() throws ReflectiveOperationException {
         Map<String, String> shown = System.getenv();
@@ -17,6 +24,27 @@ final class Environment {
         Field behind = Class.forName("java.util.Collections$UnmodifiableMap").getDeclaredField("m");
         behind.setAccessible(true);
         variables = (Map<String, String>) behind.get(shown);
+    }
+
+    /** A variable that is no function's to see; null where there is none. */
+    String take(String name) {
+        return variables.remove(name);
+    }
+
+    /** Takes back the variables of the call before, and sets these. */
+    void setForCall(Map<String, String> more) {
+        for (Map.Entry<String, String> it : beforeCall.entrySet()) {
+            if (it.getValue() == null) {
+                variables.remove(it.getKey());
+            } else {
+                variables.put(it.getKey(), it.getValue());
+            }
+        }
+        beforeCall.clear();
+        for (String name : more.keySet()) {
+            beforeCall.put(name, variables.get(name));
+        }
+        set(more);
     }
 
     void set(Map<String, String> more) {

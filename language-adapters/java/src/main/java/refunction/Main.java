@@ -35,7 +35,7 @@ public final class Main {
         Output output = new Output();
         ClassLoader parent = preload(preloaded);
         Worker worker = new Worker(channel, output, new Fresh(), parent, root());
-        WarmUp.of(worker);
+        worker.warmUp();
         worker.unload();
         if (!handler.isEmpty()) worker.importFunction(handler);
         output.flush();

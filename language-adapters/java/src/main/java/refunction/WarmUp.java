@@ -4,6 +4,8 @@ import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.io.InputStream;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.util.Base64;
 import java.util.List;
 import java.util.Map;
@@ -24,9 +26,15 @@ final class WarmUp {
     private static final List<String> CLASSES =
             List.of(FUNCTION, HANDLER, HANDLER + "$Context", HANDLER + "$Bean", HANDLER + "$Answer");
 
+    /** Set where a tenant could put another jar in the place of one of these. */
+    private static final String SHARED_FILES = "FUNCTION_SHARED_FILES";
+
     private WarmUp() {}
 
-    static void of(Worker worker) throws IOException {
+    static void of(Worker worker, Environment environment) throws IOException {
+        // Nor where there is no place for one, and no jar can be loaded.
+        boolean isShared = environment.take(SHARED_FILES) != null;
+        boolean makesNoFiles = isShared || !Files.isWritable(Path.of(System.getProperty("java.io.tmpdir")));
         Base64.Encoder encoder = Base64.getEncoder();
         String single = encoder.encodeToString(file(FUNCTION));
         ByteArrayOutputStream archive = new ByteArrayOutputStream();
@@ -38,7 +46,7 @@ final class WarmUp {
         }
         String several = encoder.encodeToString(archive.toByteArray());
         for (int load = 0; load < LOADS; load++) {
-            if (load % 2 == 0) {
+            if (load % 2 == 0 || makesNoFiles) {
                 run(worker, Map.of("code", single, "binary", true, "env", Map.of()), true);
             } else {
                 String entry = List.of(FUNCTION + "::main", HANDLER, HANDLER + "::bean", HANDLER + "::streams").get(load / 2 % 4);
@@ -47,7 +55,7 @@ final class WarmUp {
         }
         // The ways of those that are refused.
         worker.load("{\"code\":\"class\"}");
-        worker.load("{\"code\":\"UEs=\",\"binary\":true}");
+        if (!makesNoFiles) worker.load("{\"code\":\"UEs=\",\"binary\":true}");
     }
 
     private static void run(Worker worker, Map<String, Object> function, boolean mayFail) {

@@ -30,6 +30,10 @@ final class Worker {
         environment = new Environment();
     }
 
+    void warmUp() throws IOException {
+        WarmUp.of(this, environment);
+    }
+
     /** Does what it is asked until the supervisor is gone. */
     void serve() throws IOException, ReflectiveOperationException {
         for (Channel.Frame frame = channel.next(); frame != null; frame = channel.next()) {
@@ -66,14 +70,13 @@ final class Worker {
     }
 
     @SuppressWarnings("unchecked")
-    private void setEnvironment(Map<?, ?> message) {
-        if (message.get("env") instanceof Map<?, ?> variables) {
-            environment.set((Map<String, String>) variables);
-        }
+    private static Map<String, String> variablesOf(Map<?, ?> message) {
+        return message.get("env") instanceof Map<?, ?> variables ? (Map<String, String>) variables : Map.of();
     }
 
     private void load(Map<?, ?> function) throws Throwable {
-        setEnvironment(function);
+        environment.setForCall(Map.of());
+        environment.set(variablesOf(function));
         String code = (String) function.get("code");
         String handler = (String) function.get("handler");
         String main = (String) function.get("main");
@@ -118,7 +121,7 @@ final class Worker {
         try {
             if (entry == null) throw new Refusal("NotLoaded", "no function is loaded");
             Map<?, ?> invocation = (Map<?, ?>) JsonReader.read(text);
-            setEnvironment(invocation);
+            environment.setForCall(variablesOf(invocation));
             Number deadline = (Number) invocation.get("deadline_unix_ms");
             Object argument = invocation.get("data");
             String id = (String) invocation.get("id");
