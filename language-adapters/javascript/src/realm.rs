@@ -33,6 +33,8 @@ pub(crate) struct Realm {
     pieces: Option<Pieces>,
     /// The container's time zone, if the function has another.
     time_zone: Option<TimeZone>,
+    /// What the variables of the last call were before it.
+    before_call: Vec<(String, Option<String>)>,
     shared: Rc<Shared>,
     runtime: Runtime,
     // Last: all that is kept of it must go before it does.
@@ -75,6 +77,7 @@ impl Realm {
             entry: None,
             pieces: None,
             time_zone: None,
+            before_call: Vec::new(),
             shared: Rc::clone(shared),
             runtime: runtime.clone(),
             context,
@@ -129,6 +132,37 @@ impl Realm {
                 .iter()
                 .try_for_each(|(name, value)| environment.set(name.as_str(), value.as_str()))
         })
+    }
+
+    /// Takes back the variables of the call before, and gives it these: where nothing is put
+    /// back between two calls, that one's trace would be taken for the next one's.
+    fn set_environment_of_call(
+        &mut self,
+        variables: &BTreeMap<String, String>,
+    ) -> Result<(), Exception> {
+        let before = std::mem::take(&mut self.before_call);
+        if before.is_empty() && variables.is_empty() {
+            return Ok(());
+        }
+        self.before_call = self.with(|ctx| {
+            let environment: Object<'_> = self.shared.tool(ctx, "environment")?.get()?;
+            for (name, value) in before {
+                match value {
+                    Some(value) => environment.set(name, value)?,
+                    None => environment.remove(name)?,
+                }
+            }
+            let names = variables.keys();
+            names
+                .map(|name| {
+                    // The function may have put anything there.
+                    let value: Value<'_> = environment.get(name.as_str())?;
+                    let text = value.as_string().and_then(|text| text.to_string().ok());
+                    Ok((name.clone(), text))
+                })
+                .collect()
+        })?;
+        self.set_environment(variables)
     }
 
     /// Where the entry is: the file, and the function in it.
@@ -284,9 +318,7 @@ impl Realm {
     /// Calls the function.
     pub(crate) fn answer(&mut self, invocation: &Invocation) -> Result<Answer, Exception> {
         self.pieces = None;
-        if !invocation.env.is_empty() {
-            self.set_environment(&invocation.env)?;
-        }
+        self.set_environment_of_call(&invocation.env)?;
         let Some(entry) = &self.entry else {
             return Err(refusal("NotLoaded", "no function is loaded"));
         };

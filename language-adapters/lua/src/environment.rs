@@ -9,24 +9,33 @@ use crate::embed::set_variable;
 /// Variables that were set, and what they were before.
 #[derive(Default)]
 pub(crate) struct Environment {
-    before: Vec<(String, Option<OsString>)>,
+    before: Before,
+    /// Of the last call: where nothing is put back between two, its trace would be taken for
+    /// the next one's.
+    before_call: Before,
 }
+
+type Before = Vec<(String, Option<OsString>)>;
 
 impl Environment {
     /// Takes back those of the function before, and sets these.
     pub(crate) fn set(&mut self, variables: &BTreeMap<String, String>) {
-        // In the order that leads back: one that was set twice has two entries.
-        for (name, value) in self.before.drain(..).rev() {
-            set_variable(OsStr::new(&name), value.as_deref());
-        }
-        self.add(variables);
+        self.set_for_call(&BTreeMap::new());
+        replace(&mut self.before, variables);
     }
 
-    /// Sets these, too.
-    pub(crate) fn add(&mut self, variables: &BTreeMap<String, String>) {
-        for (name, value) in variables {
-            self.before.push((name.clone(), std::env::var_os(name)));
-            set_variable(OsStr::new(name), Some(OsStr::new(value)));
-        }
+    /// Takes back those of the call before, and sets these, too.
+    pub(crate) fn set_for_call(&mut self, variables: &BTreeMap<String, String>) {
+        replace(&mut self.before_call, variables);
+    }
+}
+
+fn replace(before: &mut Before, variables: &BTreeMap<String, String>) {
+    for (name, value) in before.drain(..) {
+        set_variable(OsStr::new(&name), value.as_deref());
+    }
+    for (name, value) in variables {
+        before.push((name.clone(), std::env::var_os(name)));
+        set_variable(OsStr::new(name), Some(OsStr::new(value)));
     }
 }

@@ -272,7 +272,7 @@ impl Adapter for Lua {
             return Err(not_booted());
         };
         check_environment(&invocation.env)?;
-        booted.environment.add(&invocation.env);
+        booted.environment.set_for_call(&invocation.env);
         match &booted.loaded {
             Some(state) => state.answer(invocation),
             None => Err(refusal("NotLoaded", "no function is loaded")),

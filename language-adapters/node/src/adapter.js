@@ -187,6 +187,7 @@ let imported = null;
 
 async function load(given) {
   entry = null;
+  setVariablesOfCall();
   if (given.env) Object.assign(process.env, given.env);
   if (imported && given.handler === imported.handler && !given.binary && !given.code.trim()) {
     entry = imported.entry;
@@ -500,6 +501,20 @@ function encode(result) {
   return text === undefined ? 'null' : text;
 }
 
+// What the variables of the last call were before it: where nothing is put back between two
+// calls, that one's trace would be taken for the next one's.
+let beforeCall = [];
+
+function setVariablesOfCall(variables) {
+  const { env } = process;
+  for (const [name, value] of beforeCall) {
+    if (value === undefined) delete env[name];
+    else env[name] = value;
+  }
+  beforeCall = variables ? Object.keys(variables).map((name) => [name, env[name]]) : [];
+  Object.assign(env, variables);
+}
+
 function invoke(invocation) {
   const done = begin((failure, result) => {
     if (failure) return answer('x', stringify(describe(failure.thrown)));
@@ -519,7 +534,7 @@ function invoke(invocation) {
   };
   try {
     if (!entry) throw new Refusal('NotLoaded', 'no function is loaded');
-    if (invocation.env) Object.assign(process.env, invocation.env);
+    setVariablesOfCall(invocation.env);
     if (entry[STREAMING] === 'response') {
       respond(invocation, new Pieces(done)).catch(fail);
       return;

@@ -118,6 +118,8 @@ class Loaded:
         self.takes_context = False
         self.runner = None
         self.environment = {}
+        # What the variables of the last call were before it.
+        self.of_call = {}
         self.owned = []
         self.evicted = {}
         self.sources = []
@@ -392,7 +394,7 @@ def load(code, binary, main, handler, env):
     """Loads a function in place of the one before; None, or what went wrong."""
     _unload()
     try:
-        _set_environment(env)
+        _set_environment(env, _loaded.environment)
         imported, it = _imported
         if imported is not None and handler == imported and not binary and not code.strip():
             _loaded.entry, _loaded.name, _loaded.arity = it.entry, it.name, it.arity
@@ -441,6 +443,7 @@ def _unload():
             sys.path.remove(before.directory)
         sys.path_importer_cache.pop(before.directory, None)
         _rmtree(before.directory, ignore_errors=True)
+    _restore_environment(before.of_call)
     _restore_environment(before.environment)
 
 
@@ -461,17 +464,27 @@ def _forget_modules(before):
     _modules.update(before.evicted)
 
 
-def _set_environment(env):
+def _set_environment(env, before):
+    """Sets these variables; `before` keeps what they were."""
     for name, value in env.items():
         if not name or "=" in name or "\0" in name:
             raise Refusal("ValueError", f"{name!r} cannot be the name of an environment variable")
         if "\0" in value:
             raise Refusal("ValueError", f"the environment variable {name} holds a NUL")
     for name, value in env.items():
-        _loaded.environment.setdefault(name, _environ.get(name))
+        before.setdefault(name, _environ.get(name))
         _environ[name] = value
     if "TZ" in env:
         time.tzset()
+
+
+def _set_environment_of_call(env):
+    """The variables of this call, and none of the one before: where nothing is put back
+    between two calls, that one's trace would be taken for this one's."""
+    before, _loaded.of_call = _loaded.of_call, {}
+    _restore_environment(before)
+    if env:
+        _set_environment(env, _loaded.of_call)
 
 
 def _restore_environment(environment):
@@ -794,8 +807,8 @@ def invoke(request_id, deadline, text, env=(), caller=None):
     if _loaded.entry is None and _loaded.application is None:
         return "NotLoaded", "no function is loaded", ""
     try:
-        if env:
-            _set_environment(env)
+        if env or _loaded.of_call:
+            _set_environment_of_call(env)
         argument, _ = _scan(text, 0)
         if _loaded.application is not None:
             return _call_application(_loaded.application, argument)

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::thread;
 
 use refunction_tests::eventually;
-use refunction_tests::http::{Connection, Site};
+use refunction_tests::http::{Connection, LAMBDA, Site};
 use refunction_tests::process::Size;
 use refunction_tests::supervisor::Supervisor;
 use serde_json::{Value, json};
@@ -21,6 +21,7 @@ pub const CASES: &[Case] = &[
     ("a_session_finds_what_it_left", by_session),
     ("nothing_is_put_back_where_that_is_off", off),
     ("no_request_finds_anothers_secret", secrets),
+    ("no_call_has_the_trace_of_the_one_before", traces),
 ];
 
 /// What can be tried with one runtime for all.
@@ -74,6 +75,29 @@ fn off(language: &Language) {
         assert_eq!(site.call(&json!({"op": "count"}))["count"], count);
     }
     assert_eq!(restores(&site), 0);
+}
+
+/// Where nothing is put back it is not the restore that takes it away.
+fn traces(language: &Language) {
+    let name = "_X_AMZN_TRACE_ID";
+    let asked = json!({"op": "env", "name": name}).to_string();
+    for (isolation, own) in [("session", None), ("off", Some("Root=0"))] {
+        let site = language.site(&["--isolation", isolation], |command| {
+            command.envs(own.map(|own| (name, own)));
+        });
+        let mut connection = site.connect();
+        let mut call = |headers: &[_]| {
+            let answer = connection.ask("POST", LAMBDA, headers, asked.as_bytes());
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            answer.json()
+        };
+        for trace in ["Root=1-2-3", "Root=4-5-6"] {
+            assert_eq!(call(&[("x-amzn-trace-id", trace)]), trace, "{isolation}");
+            assert_eq!(call(&[("x-amzn-trace-id", trace)]), trace, "{isolation}");
+            assert_eq!(call(&[]), json!(own), "{isolation}");
+            assert_eq!(call(&[]), json!(own), "{isolation}");
+        }
+    }
 }
 
 fn off_for_tenants(_: &Language) {
