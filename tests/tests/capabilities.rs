@@ -46,6 +46,9 @@ fn keeps_them(by: &[&str], sets: &[&str]) {
             let restored = supervisor.restore();
             assert_eq!(restored.method, "rewind", "{}", restored.report);
         }
+        // With the directory that it made for workers of its own user.
+        supervisor.send(&json!({"type": "shutdown"}));
+        assert_eq!(supervisor.wait(), 0);
     }
 }
 
