@@ -146,6 +146,10 @@ fn map(bytes: usize, protection: i32) -> *mut c_void {
 fn replace_the_stack() -> i64 {
     let (start, end) = whole("[stack]");
     let replacement = std::thread::spawn(move || {
+        // Between this thread's start and its sleep it still writes to its stack.
+        while !is_first_thread_asleep() {
+            std::thread::yield_now();
+        }
         let bytes = (end - start) as usize;
         let copy = map(bytes, libc::PROT_READ | libc::PROT_WRITE);
         let stack = start as *mut c_void;
@@ -166,6 +170,14 @@ fn replace_the_stack() -> i64 {
     });
     replacement.join().expect("replaced");
     0
+}
+
+/// Whether the thread whose stack is `[stack]` waits for something (proc_pid_stat(5)).
+fn is_first_thread_asleep() -> bool {
+    let first = std::process::id();
+    let stat = std::fs::read_to_string(format!("/proc/self/task/{first}/stat")).expect("stat");
+    let (_, fields) = stat.rsplit_once(") ").expect("a name in parentheses");
+    fields.starts_with('S')
 }
 
 /// Where in the image this page of the template stands.
