@@ -2,8 +2,9 @@
 //! it was.
 //!
 //! Pipes, devices and files are asked about inside the worker, in the stub's one
-//! stop: which inode, which owner; if it is the one it was, its flags and offset are
-//! set again. What has contents of its own (sockets, epoll, event and timer
+//! stop: which inode, which owner; if it is the one it was, its flags are set again. That
+//! is done when a noted call may have changed any of it: the numbers are low ones as a
+//! rule, and to close one of those is noted. Offsets and times are set always. What has contents of its own (sockets, epoll, event and timer
 //! descriptors) is compared by the text of its `fdinfo` (proc_pid_fdinfo(5)), which
 //! shows them; a count of events is put back. An epoll set is looked at when the
 //! function's own descriptors are closed, and its registrations gone with them.
@@ -20,6 +21,7 @@ use crate::process::Process;
 use crate::row::{Row, Taint};
 use crate::sabotage::leaves_out;
 use crate::stub::{Annex, Constants, Program};
+use crate::syscalls::NOTED_DESCRIPTORS;
 use crate::tracer::Noted;
 
 /// The descriptors at the ready point.
@@ -30,8 +32,15 @@ pub(crate) struct Descriptors {
     by_text: Vec<ByText>,
     /// The `fdinfo` of all, to verify with.
     infos: Vec<Vec<u8>>,
-    /// The comparison of all others, and what is set again.
-    checks: Program,
+    /// Sets offsets and times of all others, and empties pipes.
+    always: Program,
+    /// Compares which ones they are.
+    identity: Program,
+    /// The same, and their flags, of those whose closing is not noted.
+    beyond: Program,
+    /// What is set again.
+    flags: Vec<Flags>,
+    owner: (Uid, Gid),
     /// Releases locks, if any was taken.
     unlocking: Program,
     /// Where in a worker the `struct linger` stands that makes closing a reset.
@@ -50,6 +59,51 @@ struct ByText {
     info: File,
     expected: Vec<u8>,
     kind: Contents,
+}
+
+/// The flags of a descriptor, and of what it leads to.
+struct Flags {
+    number: i32,
+    expected: i64,
+}
+
+impl Flags {
+    /// Adds what sets them, if they are others.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    fn mend(&self, pid: Pid, text: &mut Vec<u8>, program: &mut Program) -> io::Result<()> {
+        read_info(pid, self.number, text)?;
+        let now = Info::parse(text).ok_or_else(|| io::Error::other("its flags are not there"))?;
+        if now.flags == self.expected {
+            return Ok(());
+        }
+        let of_description = self.expected & !O_CLOEXEC;
+        // What cannot be set, the direction of a pipe above all, has to be so already.
+        for (command, argument, expected) in [
+            (libc::F_SETFL, of_description, 0),
+            (libc::F_GETFL, 0, of_description),
+            (libc::F_SETFD, self.on_exec(), 0),
+        ] {
+            self.call(command, argument, expected, program);
+        }
+        Ok(())
+    }
+
+    /// Adds a comparison.
+    fn compare(&self, program: &mut Program) {
+        self.call(libc::F_GETFL, 0, self.expected & !O_CLOEXEC, program);
+        self.call(libc::F_GETFD, 0, self.on_exec(), program);
+    }
+
+    fn on_exec(&self) -> i64 {
+        i64::from(self.expected & O_CLOEXEC != 0)
+    }
+
+    fn call(&self, command: libc::c_int, argument: i64, expected: i64, program: &mut Program) {
+        let arguments = [self.number as u64, command as u64, argument.cast_unsigned()];
+        program.checked_call(Row::Descriptors, libc::SYS_fcntl, &arguments, expected);
+    }
 }
 
 enum Contents {
@@ -102,7 +156,10 @@ impl Descriptors {
         numbers.sort_unstable();
         let mut by_text = Vec::new();
         let mut infos = Vec::new();
-        let mut checks = Program::default();
+        let mut always = Program::default();
+        let mut identity = Program::default();
+        let mut beyond = Program::default();
+        let mut flags = Vec::new();
         let mut unlocking = Program::default();
         // struct flock: type, whence, start, length, pid.
         let mut unlock = [0; size_of::<libc::flock>()];
@@ -141,10 +198,11 @@ impl Descriptors {
             let fd = *number as u64;
             let row = Row::Descriptors;
             let stat = annex.scratch.start;
-            checks.checked_call(row, libc::SYS_fstat, &[fd, stat], 0);
+            let mut same = Program::default();
+            same.checked_call(row, libc::SYS_fstat, &[fd, stat], 0);
             let mut must_be = |offset: usize, bytes: &[u8]| {
                 let expected = constants.add(annex, bytes);
-                checks.must_equal(row, stat + offset as u64, expected, bytes.len() as u64);
+                same.must_equal(row, stat + offset as u64, expected, bytes.len() as u64);
             };
             must_be(offset_of!(libc::stat, st_dev), &target.dev().to_ne_bytes());
             must_be(offset_of!(libc::stat, st_ino), &target.ino().to_ne_bytes());
@@ -154,20 +212,18 @@ impl Descriptors {
             );
             must_be(offset_of!(libc::stat, st_uid), &target.uid().to_ne_bytes());
             must_be(offset_of!(libc::stat, st_gid), &target.gid().to_ne_bytes());
-            // Known now to be what it was, it is set as it was. What cannot be set, the
-            // direction of a pipe above all, has to be so already.
-            let flags = info.flags & !O_CLOEXEC;
-            let close_on_exec = i64::from(info.flags & O_CLOEXEC != 0);
-            for (command, argument, expected) in [
-                (libc::F_SETFL, flags, 0),
-                (libc::F_GETFL, 0, flags),
-                (libc::F_SETFD, close_on_exec, 0),
-            ] {
-                let arguments = [fd, command as u64, argument.cast_unsigned()];
-                checks.checked_call(row, libc::SYS_fcntl, &arguments, expected);
+            identity.append(&same);
+            let its_flags = Flags {
+                number: *number,
+                expected: info.flags,
+            };
+            if !is_noted(*number) {
+                beyond.append(&same);
+                its_flags.compare(&mut beyond);
             }
+            flags.push(its_flags);
             if kind.is_file() {
-                checks.checked_call(
+                always.checked_call(
                     row,
                     libc::SYS_lseek,
                     &[fd, info.position.cast_unsigned(), libc::SEEK_SET as u64],
@@ -179,28 +235,32 @@ impl Descriptors {
             for command in [libc::F_SETLK, libc::F_OFD_SETLK] {
                 unlocking.call(row, libc::SYS_fcntl, &[fd, command as u64, unlock]);
             }
-            if kind.is_fifo() && direction(flags) != libc::O_WRONLY {
+            if kind.is_fifo() && direction(info.flags) != libc::O_WRONLY {
                 let unread = pipe::contents(process.pid, *number, owner)?;
                 let writer = {
                     let _as_owner = AsOwner::switch(owner);
                     writer_of(process.pid, &numbers, target.ino())
                 };
-                if unread.is_empty() && flags & i64::from(libc::O_NONBLOCK) != 0 {
-                    pipe::empty(*number, annex, &mut checks);
+                if unread.is_empty() && info.flags & i64::from(libc::O_NONBLOCK) != 0 {
+                    pipe::empty(*number, annex, &mut always);
                 }
-                pipe::refill(&unread, (*number, writer), annex, constants, &mut checks)?;
+                pipe::refill(&unread, (*number, writer), annex, constants, &mut always)?;
             }
             if kind.is_fifo() {
                 // When it was last written to, or was said to be: now. The pipe may
                 // be somebody else's, which is as good.
-                checks.call(row, libc::SYS_utimensat, &[fd, 0, 0, 0]);
+                always.call(row, libc::SYS_utimensat, &[fd, 0, 0, 0]);
             }
         }
         Ok(Self {
             numbers,
             by_text,
             infos,
-            checks,
+            always,
+            identity,
+            beyond,
+            flags,
+            owner,
             unlocking,
             reset,
             room: annex.scratch.start,
@@ -253,12 +313,17 @@ impl Descriptors {
         let failed = |doing: &str, error: io::Error| {
             Taint::new(Row::Descriptors, format!("{doing}: {error}"))
         };
-        process
-            .read_descriptors(&mut self.open)
-            .map_err(|error| failed("listing", error))?;
         let mut closed = 0;
-        let mut seen = 0;
-        for number in &self.open {
+        let mut seen = self.numbers.len();
+        // With none of its own closed, as many as there were are the same.
+        let are_as_many = !noted.descriptors && process.count_descriptors() == Some(seen);
+        if !are_as_many {
+            seen = 0;
+            process
+                .read_descriptors(&mut self.open)
+                .map_err(|error| failed("listing", error))?;
+        }
+        for number in self.open.iter().filter(|_| !are_as_many) {
             if self.numbers.binary_search(number).is_ok() {
                 seen += 1;
             } else {
@@ -284,7 +349,18 @@ impl Descriptors {
                 "the function closed one that is not its own",
             ));
         }
-        program.append(&self.checks);
+        if noted.descriptors {
+            program.append(&self.identity);
+            let _as_owner = AsOwner::switch(self.owner);
+            for flags in &self.flags {
+                flags
+                    .mend(process.pid, &mut self.text, program)
+                    .map_err(|error| failed("reading flags", error))?;
+            }
+        } else {
+            program.append(&self.beyond);
+        }
+        program.append(&self.always);
         if noted.locks {
             program.append(&self.unlocking);
         }
@@ -361,6 +437,11 @@ fn recount(
         program.checked_call(row, libc::SYS_write, &arguments, BYTES.cast_signed());
     }
     Some(())
+}
+
+/// Whether its closing would be noted.
+fn is_noted(number: i32) -> bool {
+    u32::try_from(number).is_ok_and(|number| number < NOTED_DESCRIPTORS)
 }
 
 fn direction(flags: i64) -> libc::c_int {

@@ -1,11 +1,9 @@
 //! What the kernel keeps for a process beside its memory and descriptors.
 //!
-//! Where putting a value back costs one cheap call, it is put back always: that
-//! needs no evidence, and there is no way around it. Where it cannot be put back
-//! (a lowered hard limit, a changed affinity) it is compared, and a difference
-//! refuses the rewind. Both happen inside the worker, in the stub's one stop.
-//! Dispositions of signals, limits and timers are many, and few functions set any: of
-//! those, only what a noted call or a signal may have changed.
+//! What can be put back is, and what cannot (a lowered hard limit, a changed affinity) is
+//! compared, and a difference refuses the rewind. Both happen inside the worker, in the
+//! stub's one stop. What each thread sets when it begins is put back always. The rest few
+//! functions change: it is looked after when a noted call or a signal may have changed it.
 
 use std::io;
 
@@ -259,8 +257,9 @@ impl Captured {
 pub(crate) struct KernelState {
     /// First of all, if a timer was armed.
     disarming: Program,
-    /// Before pages are copied: comparisons, which need the scratch area.
-    pub(crate) checks: Program,
+    /// Before pages are copied: comparisons, which need the scratch area, of scheduling,
+    /// session and process group.
+    standing: Program,
     /// The same, of limits.
     limits: Program,
     /// True if there is one that the kernel raises with each signal that tells of it.
@@ -269,6 +268,8 @@ pub(crate) struct KernelState {
     pub(crate) before_pages: Program,
     /// After pages are copied.
     pub(crate) after_pages: Program,
+    /// Then, too: the name, the directory and so on.
+    attributes: Program,
     /// Where the dispositions stand, from that of signal 0 on.
     actions: u64,
     /// The break; tried before mappings are mended, checked after.
@@ -280,8 +281,10 @@ pub(crate) struct KernelState {
 
 /// What of it is each thread's own, of one beside the main thread.
 pub(crate) struct ThreadState {
-    /// Compares, and puts back, in one stop.
-    pub(crate) program: Program,
+    /// Puts back, in one stop, what every thread sets.
+    areas: Program,
+    /// Compares the rest before that, and puts it back as well.
+    whole: Program,
     /// Compares what others can change of it while it sleeps; for the main thread.
     pub(crate) from_outside: Program,
     captured: Captured,
@@ -359,7 +362,7 @@ fn thread_checks(
 }
 
 /// What is a thread's own and is put back always.
-fn thread_attributes(
+fn thread_areas(
     captured: &Captured,
     tid: Pid,
     annex: &Annex,
@@ -376,6 +379,15 @@ fn thread_attributes(
         &[captured.number(TID_ADDRESS)],
         i64::from(tid.as_raw()),
     );
+}
+
+/// What is a thread's own and few set.
+fn thread_attributes(
+    captured: &Captured,
+    annex: &Annex,
+    constants: &mut Constants,
+    program: &mut Program,
+) {
     let comm = constants.add(annex, captured.piece(COMM, COMM_BYTES));
     for (option, argument) in [
         (libc::PR_SET_NAME, comm),
@@ -406,15 +418,9 @@ impl ThreadState {
         rseq: Option<RseqConfiguration>,
     ) -> io::Result<Self> {
         let captured = Captured::read(process, annex)?;
-        let mut program = Program::default();
+        let mut whole = Program::default();
         let room = annex.scratch.start + seat as u64 * SEAT_BYTES;
-        thread_checks(
-            &captured,
-            SELF,
-            (annex, &mut *constants),
-            room,
-            &mut program,
-        )?;
+        thread_checks(&captured, SELF, (annex, &mut *constants), room, &mut whole)?;
         let mut from_outside = Program::default();
         let number = i64::from(tid.as_raw()).cast_unsigned();
         let main_room = annex.scratch.start + SCHED_ATTR;
@@ -425,20 +431,33 @@ impl ThreadState {
             main_room,
             &mut from_outside,
         )?;
+        let mut areas = Program::default();
         if let Some(rseq) = rseq {
             // Pages are as they were by now: what the kernel has in mind is not what
             // stands there, until it is registered afresh.
-            unregistering(rseq, &mut program);
-            registering(rseq, &mut program);
+            unregistering(rseq, &mut areas);
+            registering(rseq, &mut areas);
         }
-        thread_attributes(&captured, tid, annex, constants, &mut program);
+        thread_areas(&captured, tid, annex, constants, &mut areas);
+        whole.append(&areas);
+        thread_attributes(&captured, annex, constants, &mut whole);
         // The main thread did that when it was done; this one comes later.
-        program.zero(Row::Pages, room, SEAT_BYTES);
+        whole.zero(Row::Pages, room, SEAT_BYTES);
         Ok(Self {
-            program,
+            areas,
+            whole,
             from_outside,
             captured,
         })
+    }
+
+    /// What brings the thread back.
+    pub(crate) fn program(&self, noted: Noted) -> &Program {
+        if noted.standing || noted.attributes {
+            &self.whole
+        } else {
+            &self.areas
+        }
     }
 
     /// What reads otherwise than at the ready point, after [`capturing`] ran again.
@@ -482,12 +501,18 @@ impl KernelState {
             let soft = captured.piece(LIMITS + u64::from(*resource) * RLIMIT_BYTES, 8);
             soft != libc::RLIM_INFINITY.to_ne_bytes()
         });
-        let mut checks = Program::default();
+        let mut standing = Program::default();
         let room = annex.scratch.start + SCHED_ATTR;
-        thread_checks(&captured, SELF, (annex, &mut *constants), room, &mut checks)?;
+        thread_checks(
+            &captured,
+            SELF,
+            (annex, &mut *constants),
+            room,
+            &mut standing,
+        )?;
         for (call, index) in [(libc::SYS_getsid, SESSION), (libc::SYS_getpgid, GROUP)] {
             let expected = captured.number(index).cast_signed();
-            checks.checked_call(Row::Attributes, call, &[0], expected);
+            standing.checked_call(Row::Attributes, call, &[0], expected);
         }
 
         let mut before_pages = Program::default();
@@ -519,23 +544,26 @@ impl KernelState {
                 0,
             );
         }
-        thread_attributes(&captured, process.pid, annex, constants, &mut after);
-        after.call(
+        thread_areas(&captured, process.pid, annex, constants, &mut after);
+        let mut attributes = Program::default();
+        thread_attributes(&captured, annex, constants, &mut attributes);
+        attributes.call(
             Row::Attributes,
             libc::SYS_umask,
             &[captured.number(OLD_UMASK)],
         );
         let cwd = constants.add(annex, captured.piece(CWD, cwd_length));
-        after.checked_call(Row::Attributes, libc::SYS_chdir, &[cwd], 0);
-        set_attribute(&mut after, libc::PR_SET_CHILD_SUBREAPER, 0);
-        set_attribute(&mut after, libc::PR_SET_DUMPABLE, 1);
+        attributes.checked_call(Row::Attributes, libc::SYS_chdir, &[cwd], 0);
+        set_attribute(&mut attributes, libc::PR_SET_CHILD_SUBREAPER, 0);
+        set_attribute(&mut attributes, libc::PR_SET_DUMPABLE, 1);
         Ok(Self {
             disarming,
-            checks,
+            standing,
             limits,
             limits_rise,
             before_pages,
             after_pages: after,
+            attributes,
             actions,
             program_break: captured.number(BREAK),
             ignoring,
@@ -601,6 +629,20 @@ impl KernelState {
     pub(crate) fn check_limits(&self, noted: Noted, program: &mut Program) {
         if noted.limits || (self.limits_rise && !leaves_out("limits:rising")) {
             program.append(&self.limits);
+        }
+    }
+
+    /// Compares scheduling, session and process group, if any was set.
+    pub(crate) fn check_standing(&self, noted: Noted, program: &mut Program) {
+        if noted.standing {
+            program.append(&self.standing);
+        }
+    }
+
+    /// Puts the name, the directory and so on back, if any was set.
+    pub(crate) fn put_attributes_back(&self, noted: Noted, program: &mut Program) {
+        if noted.attributes {
+            program.append(&self.attributes);
         }
     }
 

@@ -78,6 +78,13 @@ impl Process {
         Ok(query_mapping(&self.maps, at)?.is_none() || leaves_out("mappings:query-the-end"))
     }
 
+    /// How many are open, where the kernel tells (proc(5): as the directory's size, since
+    /// Linux 6.2).
+    pub(crate) fn count_descriptors(&self) -> Option<usize> {
+        let size = self.descriptors.metadata().ok()?.len();
+        usize::try_from(size).ok().filter(|count| *count > 0)
+    }
+
     /// Replaces `numbers` by the open descriptors, ascending as the kernel lists
     /// them.
     pub(crate) fn read_descriptors(&self, numbers: &mut Vec<i32>) -> io::Result<()> {

@@ -16,7 +16,7 @@ use crate::kernel_state::{SEATS, ThreadState};
 use crate::ptrace::{self, ExtendedState, PtraceError, RseqConfiguration};
 use crate::row::{Row, Taint};
 use crate::runner::{ALL_BUT_TRAP, PENDING_TRAPS};
-use crate::tracer::Tracer;
+use crate::tracer::{Noted, Tracer};
 
 /// Everything of one thread that ptrace itself can set.
 pub(crate) struct ReadyRegisters {
@@ -101,7 +101,7 @@ pub(crate) struct ReadyThread {
 /// is room for: pages and mappings are as they were.
 pub(crate) fn put_back(
     pid: Pid,
-    threads: &[ReadyThread],
+    (threads, noted): (&[ReadyThread], Noted),
     table: &File,
     image: &Image,
     tracer: &mut Tracer,
@@ -113,12 +113,12 @@ pub(crate) fn put_back(
         .collect();
     awake
         .chunks(SEATS)
-        .try_for_each(|some| put_some_back(pid, some, table, image, tracer, bytes))
+        .try_for_each(|some| put_some_back(pid, (some, noted), table, image, tracer, bytes))
 }
 
 fn put_some_back(
     pid: Pid,
-    threads: &[&ReadyThread],
+    (threads, noted): (&[&ReadyThread], Noted),
     table: &File,
     image: &Image,
     tracer: &mut Tracer,
@@ -131,7 +131,7 @@ fn put_some_back(
     bytes.clear();
     for thread in threads {
         let from = annex.table.start + bytes.len() as u64;
-        thread.state.program.encode(0, bytes);
+        thread.state.program(noted).encode(0, bytes);
         ptrace::set_signal_mask(thread.tid, ALL_BUT_TRAP).map_err(|error| failed(&error))?;
         ptrace::leave_critical_section(thread.tid).map_err(|error| failed(&error))?;
         let entry = thread.registers.general.entering(annex.code, from);
@@ -173,10 +173,13 @@ fn put_some_back(
             .stub_outcome();
         if outcome.failed {
             let at = outcome.operation.saturating_sub(from);
-            let (row, what) = thread.state.program.failure(0, annex, at, outcome.value);
+            let (row, what) = thread
+                .state
+                .program(noted)
+                .failure(0, annex, at, outcome.value);
             return Err(Taint::new(row, format!("thread {}: {what}", thread.tid)));
         }
-        from += thread.state.program.encoded_bytes();
+        from += thread.state.program(noted).encoded_bytes();
     }
     Ok(())
 }

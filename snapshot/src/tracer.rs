@@ -97,6 +97,9 @@ pub(crate) struct Noted {
     pub(crate) timers: bool,
     pub(crate) thread_signals: bool,
     pub(crate) locks: bool,
+    pub(crate) standing: bool,
+    pub(crate) attributes: bool,
+    pub(crate) descriptors: bool,
 }
 
 impl Noted {
@@ -138,6 +141,8 @@ enum Mode {
     Held,
     /// Runs until this thread meets a breakpoint.
     UntilTrap(Pid),
+    /// This thread executes one instruction.
+    Step(Pid),
     /// Several threads run, each until it meets a breakpoint.
     UntilTraps,
 }
@@ -438,7 +443,7 @@ impl Tracer {
 
     /// Executes one instruction of a stopped thread.
     pub(crate) fn step(&mut self, tid: Pid, doing: &'static str) -> Result<(), TraceError> {
-        self.set_mode_of(tid, Mode::UntilTrap(tid));
+        self.set_mode_of(tid, Mode::Step(tid));
         if let Some(task) = self.tasks.get_mut(&tid) {
             task.stopped = None;
         }
@@ -733,6 +738,18 @@ impl Tracer {
         let has_woken_up = task.disarm()
             && change == Change::Signal(libc::SIGTRAP)
             && ptrace::is_from_kernel(tid).unwrap_or(false);
+        let note = match change {
+            Change::Recorded => ptrace::event_message(tid).ok().and_then(Note::of),
+            _ => None,
+        };
+        if let Some(note @ (Note::Standing | Note::Limits)) = note {
+            // It may be another's that the same user owns.
+            for subject in self.subjects.values_mut() {
+                let noted = &mut subject.evidence.noted;
+                noted.standing |= note == Note::Standing;
+                noted.limits |= note == Note::Limits;
+            }
+        }
         let Some(subject) = self.subjects.get_mut(&owner) else {
             return;
         };
@@ -749,7 +766,6 @@ impl Tracer {
         match change {
             Change::Created => self.take_in_birth(tid, owner, process),
             Change::Recorded => {
-                let note = ptrace::event_message(tid).ok().and_then(Note::of);
                 let noted = &mut subject.evidence.noted;
                 match note {
                     Some(Note::Disposition) => {
@@ -758,12 +774,13 @@ impl Tracer {
                             noted.disposition(arguments[0], process == owner);
                         }
                     }
-                    Some(Note::Limits) => noted.limits = true,
                     Some(Note::Timers) => noted.timers = true,
                     Some(Note::ThreadSignals) => noted.thread_signals = true,
                     Some(Note::Locks) => noted.locks = true,
+                    Some(Note::Attributes) => noted.attributes = true,
+                    Some(Note::Descriptors) => noted.descriptors = true,
                     Some(Note::SharedDispositions) => noted.shares_dispositions = true,
-                    None => {}
+                    Some(Note::Standing | Note::Limits) | None => {}
                 }
                 if note.is_none()
                     && subject.evidence.recorded.len() < RECORDED_KINDS
@@ -802,7 +819,7 @@ impl Tracer {
             // It goes on with what it found out in its sleep; it is an ordinary thread now.
             (Mode::Free, _) if has_woken_up => self.go_on(tid, 0),
             // What it waited for may have been a time.
-            (Mode::UntilTrap(_) | Mode::UntilTraps, _) if has_woken_up => {
+            (Mode::UntilTrap(_) | Mode::Step(_) | Mode::UntilTraps, _) if has_woken_up => {
                 self.mark_stopped(tid, change);
             }
             (Mode::Held, Change::Interrupted | Change::GroupStop(_)) => {
@@ -816,15 +833,23 @@ impl Tracer {
                 self.ask_to_stop(tid);
                 self.go_on(tid, 0);
             }
-            (Mode::UntilTrap(running), Change::Signal(libc::SIGTRAP)) if tid == running => {
-                self.mark_stopped(tid, change);
+            (Mode::UntilTrap(running) | Mode::Step(running), Change::Signal(libc::SIGTRAP))
+                if tid == running =>
+            {
+                self.mark_stopped(tid, change)
+            }
+            // The filter has the call told of before it is made: that is not its end.
+            (Mode::Step(running), Change::Recorded) if tid == running => {
+                // One that is gone is reported by wait.
+                let _ = ptrace::step(tid);
             }
             (Mode::UntilTraps, Change::Signal(libc::SIGTRAP)) => self.mark_stopped(tid, change),
             // What stands on the way to a breakpoint is ours. This signal cannot be
             // blocked meanwhile, and let through it would stop the way there.
-            (Mode::UntilTrap(_) | Mode::UntilTraps, Change::Signal(libc::SIGSTOP)) => {
-                self.go_on(tid, 0)
-            }
+            (
+                Mode::UntilTrap(_) | Mode::Step(_) | Mode::UntilTraps,
+                Change::Signal(libc::SIGSTOP),
+            ) => self.go_on(tid, 0),
             (_, Change::Signal(signal)) => self.go_on(tid, signal),
             (_, Change::GroupStop(signal)) => {
                 if process == owner && tid == owner && !leaves_out("signals:stopped-meanwhile") {
@@ -930,7 +955,7 @@ fn end(process: Pid) {
 
 /// True if that is how the stub says that it is done.
 fn is_breakpoint(mode: Mode, signal: i32) -> bool {
-    signal == libc::SIGTRAP && matches!(mode, Mode::UntilTrap(_) | Mode::UntilTraps)
+    signal == libc::SIGTRAP && matches!(mode, Mode::UntilTrap(_) | Mode::Step(_) | Mode::UntilTraps)
 }
 
 /// True if this process is traced by this one, and is of this user, if that is known.

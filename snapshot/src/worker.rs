@@ -26,7 +26,7 @@ use crate::span::Span;
 use crate::stub::{Program, SCRATCH_RESULTS};
 use crate::syscalls;
 use crate::threads::{self, ReadyRegisters, ReadyThread, missing};
-use crate::tracer::{Held, TraceError, Tracer};
+use crate::tracer::{Held, Noted, TraceError, Tracer};
 
 /// Children of a worker that one rewind reaps.
 const MAX_CHILDREN: u32 = 4096;
@@ -176,10 +176,10 @@ impl Worker {
         let dispositions = kernel.drop_pending(&pending, noted, &mut program);
         reap_children(evidence.children, &mut program);
         kernel.check_limits(noted, &mut program);
-        program.append(&kernel.checks);
+        kernel.check_standing(noted, &mut program);
         for thread in asleep
             .into_iter()
-            .filter(|_| !leaves_out("sleepers:scheduling"))
+            .filter(|_| noted.standing && !leaves_out("sleepers:scheduling"))
         {
             program.append(&thread.state.from_outside);
         }
@@ -222,6 +222,7 @@ impl Worker {
             .kernel
             .put_dispositions_back(dispositions, &mut program);
         program.append(&self.ready.kernel.after_pages);
+        self.ready.kernel.put_attributes_back(noted, &mut program);
         if !aging {
             program.zero(Row::Pages, image.annex.scratch.start, SCRATCH_RESULTS);
         }
@@ -243,7 +244,7 @@ impl Worker {
         self.descriptors
             .check_epoll()
             .map_err(|taint| vec![taint])?;
-        self.put_threads_back(image, tracer)
+        self.put_threads_back(noted, image, tracer)
             .map_err(|taint| vec![taint])?;
         if !self.ready.threads.is_empty() {
             watch.lap("each thread");
@@ -277,10 +278,15 @@ impl Worker {
     }
 
     /// Has every thread but the main one put back what only it can.
-    fn put_threads_back(&mut self, image: &Image, tracer: &mut Tracer) -> Result<(), Taint> {
+    fn put_threads_back(
+        &mut self,
+        noted: Noted,
+        image: &Image,
+        tracer: &mut Tracer,
+    ) -> Result<(), Taint> {
         threads::put_back(
             self.process.pid,
-            &self.ready.threads,
+            (&self.ready.threads, noted),
             &self.table,
             image,
             tracer,

@@ -165,8 +165,9 @@ const RECORDED: &[&str] = &[
 ];
 
 /// Allowed, and the engine looks after what they change: limits, timers, locks, signals
-/// for one thread, by the number that the filter says.
-const NOTED: [(&[&str], u32); 4] = [
+/// for one thread, scheduling and sessions, names and directories, descriptors and rights,
+/// by the number that the filter says.
+const NOTED: [(&[&str], u32); 7] = [
     (&["setrlimit"], 2),
     (&["alarm", "setitimer"], 3),
     (&["flock"], 6),
@@ -174,7 +175,38 @@ const NOTED: [(&[&str], u32); 4] = [
         &["tkill", "tgkill", "rt_tgsigqueueinfo", "pidfd_send_signal"],
         4,
     ),
+    (
+        &[
+            "ioprio_set",
+            "sched_setaffinity",
+            "sched_setattr",
+            "sched_setparam",
+            "sched_setscheduler",
+            "setpgid",
+            "setpriority",
+            "setsid",
+        ],
+        7,
+    ),
+    (&["chdir", "fchdir", "umask"], 8),
+    (
+        &[
+            "chmod",
+            "chown",
+            "close_range",
+            "fchmod",
+            "fchmodat",
+            "fchmodat2",
+            "fchown",
+            "fchownat",
+            "lchown",
+        ],
+        9,
+    ),
 ];
+
+/// Noted of the descriptors that a worker is born with; here, of what functions open.
+const OF_ANY_BUT_THE_FIRST: [&str; 3] = ["close", "dup2", "dup3"];
 
 const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
 const RECORD: u32 = libc::SECCOMP_RET_TRACE;
@@ -261,7 +293,12 @@ fn each_call_has_the_verdict_that_stands_here() {
         }
     }
     for call in Sysno::iter().filter(|call| !named.contains(&(call.id() as u32))) {
-        let made = run(&program, NATIVE, call.id() as u32, [0; 6]);
+        let argument = if OF_ANY_BUT_THE_FIRST.contains(&call.name()) {
+            6
+        } else {
+            0
+        };
+        let made = run(&program, NATIVE, call.id() as u32, [argument; 6]);
         assert_eq!(made, ALLOW, "{call}: {made:#x}");
     }
 }
@@ -399,10 +436,39 @@ fn arguments_decide() {
             "command {command}"
         );
     }
-    assert_eq!(
-        verdict("prctl", &[(0, libc::PR_SET_DUMPABLE as u64), (1, 0)]),
-        RECORD
-    );
+    for command in [libc::F_SETFD, libc::F_SETFL] {
+        let made = verdict("fcntl", &[(0, 9), (1, command as u64)]);
+        assert_eq!(made, RECORD | 9, "command {command}");
+    }
+    for request in [
+        libc::FIONBIO,
+        libc::FIOASYNC,
+        libc::FIOCLEX,
+        libc::FIONCLEX,
+    ] {
+        let made = verdict("ioctl", &[(0, 9), (1, request)]);
+        assert_eq!(made, RECORD | 9, "request {request:#x}");
+    }
+    for (call, index) in [("close", 0), ("dup2", 1), ("dup3", 1)] {
+        for descriptor in 0..6 {
+            assert_eq!(verdict(call, &[(index, descriptor)]), RECORD | 9, "{call}");
+        }
+        // The kernel looks at the lower half alone.
+        assert_eq!(verdict(call, &[(index, 1 << 32)]), RECORD | 9, "{call}");
+        assert_eq!(verdict(call, &[(0, 6), (index, 6)]), ALLOW, "{call}");
+    }
+    for option in [
+        libc::PR_SET_NAME,
+        libc::PR_SET_PDEATHSIG,
+        libc::PR_SET_TIMERSLACK,
+        libc::PR_SET_CHILD_SUBREAPER,
+    ] {
+        let made = verdict("prctl", &[(0, option as u64)]);
+        assert_eq!(made, RECORD | 8, "option {option}");
+    }
+    let dumpable = |value| verdict("prctl", &[(0, libc::PR_SET_DUMPABLE as u64), (1, value)]);
+    assert_eq!(dumpable(1), RECORD | 8);
+    assert_eq!(dumpable(0), RECORD);
     assert_eq!(
         verdict("prctl", &[(0, libc::PR_SET_SECCOMP as u64)]),
         RECORD

@@ -111,7 +111,7 @@ fn called(row: Row, number: c_long, step: &Step) -> Option<&'static [&'static st
         (Row::Descriptors, libc::SYS_fcntl) => match second as i32 {
             libc::F_SETFL => &["descriptors:flags"],
             libc::F_GETFL => &["descriptors:direction"],
-            libc::F_SETFD => &["descriptors:close-on-exec"],
+            libc::F_SETFD | libc::F_GETFD => &["descriptors:close-on-exec"],
             libc::F_SETLK => &["descriptors:posix-locks"],
             libc::F_OFD_SETLK => &["descriptors:description-locks"],
             _ => return None,

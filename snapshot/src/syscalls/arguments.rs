@@ -7,6 +7,8 @@
 pub(super) enum When {
     /// The argument of this index is one of these.
     Is(u8, &'static [u32]),
+    /// It is less than this.
+    Below(u8, u32),
     /// Some of these bits are set.
     Has(u8, u32),
     /// This one bit is not set.
@@ -85,24 +87,32 @@ pub(super) const RECORDED_FUTEX: &[u32] = &[
     CMP_REQUEUE_PI | REALTIME | PRIVATE,
 ];
 
-/// Options of prctl(2) that only read, or whose value every rewind puts back. Those of
+/// Descriptors of a ready point have these numbers, as a rule; what a function opens has
+/// higher ones, and its closing is nobody's concern.
+pub(crate) const NOTED_DESCRIPTORS: u32 = 6;
+
+/// Options of prctl(2) that set what a rewind puts back.
+pub(super) const SETTING_PRCTL: &[u32] = &[
+    libc::PR_SET_PDEATHSIG as u32,
+    libc::PR_SET_NAME as u32,
+    libc::PR_SET_TIMERSLACK as u32,
+    libc::PR_SET_CHILD_SUBREAPER as u32,
+];
+
+/// Options of prctl(2) that only read, or set what is set already. Those of
 /// one architecture have numbers that mean nothing to the others.
 pub(super) const FREE_PRCTL: &[u32] = &[
-    libc::PR_SET_PDEATHSIG as u32,
     libc::PR_GET_PDEATHSIG as u32,
     libc::PR_GET_DUMPABLE as u32,
     libc::PR_GET_KEEPCAPS as u32,
     libc::PR_GET_TIMING as u32,
-    libc::PR_SET_NAME as u32,
     libc::PR_GET_NAME as u32,
     libc::PR_GET_SECCOMP as u32,
     libc::PR_CAPBSET_READ as u32,
     libc::PR_GET_TSC as u32,
     libc::PR_GET_SECUREBITS as u32,
-    libc::PR_SET_TIMERSLACK as u32,
     libc::PR_GET_TIMERSLACK as u32,
     libc::PR_MCE_KILL_GET as u32,
-    libc::PR_SET_CHILD_SUBREAPER as u32,
     libc::PR_GET_CHILD_SUBREAPER as u32,
     libc::PR_SET_NO_NEW_PRIVS as u32,
     libc::PR_GET_NO_NEW_PRIVS as u32,
@@ -145,16 +155,24 @@ pub(super) const LOCKING_FCNTL: &[u32] = &[
     libc::F_OFD_SETLKW as u32,
 ];
 
-/// Commands of fcntl(2) that only read, or change what is compared at every rewind or
-/// goes with the descriptor. What does not: leases, notifications and hints on files
+/// Commands of fcntl(2) that set flags.
+pub(super) const SETTING_FCNTL: &[u32] = &[libc::F_SETFD as u32, libc::F_SETFL as u32];
+
+/// Requests of ioctl(2) that do.
+pub(super) const SETTING_IOCTL: &[u32] = &[
+    libc::FIONBIO as u32,
+    libc::FIOCLEX as u32,
+    libc::FIONCLEX as u32,
+    libc::FIOASYNC as u32,
+];
+
+/// Commands of fcntl(2) that only read, or change what goes with the descriptor. What does not: leases, notifications and hints on files
 /// that outlive the tenant; seals; the owner, signal or capacity of a pipe of the
 /// ready point.
 pub(super) const FREE_FCNTL: &[u32] = &[
     libc::F_DUPFD as u32,
     libc::F_GETFD as u32,
-    libc::F_SETFD as u32,
     libc::F_GETFL as u32,
-    libc::F_SETFL as u32,
     libc::F_GETLK as u32,
     libc::F_GETOWN as u32,
     F_GETSIG,
@@ -182,14 +200,10 @@ const F_GET_FILE_RW_HINT: u32 = 1037;
 /// ioctl(2) requests that push input into a terminal, which may be somebody else's.
 pub(super) const DENIED_IOCTL: &[u32] = &[libc::TIOCSTI as u32, libc::TIOCLINUX as u32];
 
-/// Requests that ordinary programs make, and that only read, change flags that are
-/// compared at every rewind, or change what the worker itself opened.
+/// Requests that ordinary programs make, and that only read, or change what the worker
+/// itself opened.
 pub(super) const FREE_IOCTL: &[u32] = &[
-    // The flags of a descriptor, and how much there is to read.
-    libc::FIONBIO as u32,
-    libc::FIOCLEX as u32,
-    libc::FIONCLEX as u32,
-    libc::FIOASYNC as u32,
+    // How much there is to read.
     libc::FIONREAD as u32,
     // Terminals: what isatty(3) and openpty(3) ask. A pseudo-terminal must be unlocked
     // once before its other end opens.

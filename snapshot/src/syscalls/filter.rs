@@ -239,6 +239,11 @@ fn search(segments: &[Segment]) -> BpfProgram {
                 program.push(load_argument(index));
                 program.extend(is_one_of(&values, *verdict));
             }
+            When::Below(index, end) => {
+                program.push(load_argument(index));
+                program.push(branch(AT_LEAST, end, 1, 0));
+                program.push(instruction(RETURN, verdict.code()));
+            }
             When::Has(index, bits) => {
                 program.push(load_argument(index));
                 program.push(branch(ANY_BIT, bits, 0, 1));
@@ -329,7 +334,9 @@ fn branch(code: u16, k: u32, jt: u8, jf: u8) -> sock_filter {
 #[cfg(test)]
 mod tests {
     use super::super::architecture::{AARCH64, X86_64};
-    use super::super::arguments::{DENIED_IOCTL, FREE_FCNTL, FREE_IOCTL};
+    use super::super::arguments::{
+        DENIED_IOCTL, FREE_FCNTL, FREE_IOCTL, NOTED_DESCRIPTORS, SETTING_FCNTL, SETTING_IOCTL,
+    };
     use super::super::table::RECORDED;
     use super::*;
 
@@ -411,7 +418,12 @@ mod tests {
         for architecture in BOTH {
             let filter = Filter::of(architecture);
             for name in FREE {
-                let found = filter.verdict(name, [0; 6]);
+                // Of descriptors, those that a function may have opened.
+                let argument = match *name {
+                    "close" | "dup2" | "dup3" => NOTED_DESCRIPTORS.into(),
+                    _ => 0,
+                };
+                let found = filter.verdict(name, [argument; 6]);
                 assert!(
                     found.is_none_or(|it| it == Verdict::Free.code()),
                     "{name}: {found:x?}"
@@ -500,8 +512,14 @@ mod tests {
                 let args = [libc::PR_SET_DUMPABLE as u64, value, 0, 0, 0, 0];
                 filter.assert("prctl", args, expected);
             };
-            dumpable(1, Verdict::Free);
+            dumpable(1, Verdict::Noted(Note::Attributes));
             dumpable(0, Verdict::Recorded);
+
+            let own = u64::from(NOTED_DESCRIPTORS) - 1;
+            let noted = Verdict::Noted(Note::Descriptors);
+            filter.assert("close", [own, 0, 0, 0, 0, 0], noted);
+            filter.assert("dup3", [own + 1, own, 0, 0, 0, 0], noted);
+            filter.assert("dup3", [own, own + 1, 0, 0, 0, 0], Verdict::Free);
 
             let set = |level: i32, option: i32, expected| {
                 let args = [3, level as u64, option as u64, 0, 0, 0];
@@ -547,6 +565,12 @@ mod tests {
             };
             for command in FREE_FCNTL {
                 second("fcntl", *command, Verdict::Free);
+            }
+            for command in SETTING_FCNTL {
+                second("fcntl", *command, Verdict::Noted(Note::Descriptors));
+            }
+            for request in SETTING_IOCTL {
+                second("ioctl", *request, Verdict::Noted(Note::Descriptors));
             }
             for command in [
                 libc::F_SETLEASE as u32,

@@ -18,6 +18,7 @@ mod table;
 
 use std::collections::BTreeSet;
 
+pub(crate) use arguments::NOTED_DESCRIPTORS;
 pub use filter::{filter, filter_among_others};
 pub(crate) use note::Note;
 
@@ -162,7 +163,7 @@ mod tests {
             assert_eq!(classes[name], ["free"], "{name}");
         }
         for (name, _) in OPENING {
-            assert_eq!(classes[name], ["free"], "{name}");
+            assert_eq!(classes[name], ["noted"], "{name}");
         }
         for (name, ..) in NOTED_WHEN {
             assert_ne!(classes[name], ["denied"], "{name}");

@@ -15,16 +15,26 @@ pub(crate) enum Note {
     SharedDispositions,
     /// A lock on what a descriptor leads to.
     Locks,
+    /// How a thread is scheduled, of whatever process; a session or process group.
+    Standing,
+    /// The name, the directory, the mask of new files, and what prctl(2) sets.
+    Attributes,
+    /// What a descriptor below [`NOTED_DESCRIPTORS`](super::NOTED_DESCRIPTORS) leads to,
+    /// the flags of any, or who may use a file.
+    Descriptors,
 }
 
 impl Note {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 9] = [
         Self::Disposition,
         Self::Limits,
         Self::Timers,
         Self::ThreadSignals,
         Self::SharedDispositions,
         Self::Locks,
+        Self::Standing,
+        Self::Attributes,
+        Self::Descriptors,
     ];
 
     /// What the filter says of it to the tracer (seccomp(2), `SECCOMP_RET_DATA`); a call
@@ -37,6 +47,9 @@ impl Note {
             Self::ThreadSignals => 4,
             Self::SharedDispositions => 5,
             Self::Locks => 6,
+            Self::Standing => 7,
+            Self::Attributes => 8,
+            Self::Descriptors => 9,
         }
     }
 

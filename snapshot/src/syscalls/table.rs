@@ -5,11 +5,12 @@
 use libc::c_int;
 
 use super::Note;
-use super::arguments::When::{self, Given, Has, HasBut, Is, IsAnd, Lacks};
+use super::arguments::When::{self, Below, Given, Has, HasBut, Is, IsAnd, Lacks};
 use super::arguments::{
     CLONE_NEW, CLONE_SIGHAND, CLONE_THREAD, DENIED_ADVICE, DENIED_IOCTL, FREE_ADVICE,
-    FREE_ARCH_PRCTL, FREE_FCNTL, FREE_IOCTL, FREE_PRCTL, LOCKING_FCNTL, PR_SET_DUMPABLE, PROT_MTE,
-    RECORDED_FUTEX, RECORDED_MMAP, SO_ZEROCOPY, SOL_SOCKET, WRITABLE_BY_OTHERS,
+    FREE_ARCH_PRCTL, FREE_FCNTL, FREE_IOCTL, FREE_PRCTL, LOCKING_FCNTL, NOTED_DESCRIPTORS,
+    PR_SET_DUMPABLE, PROT_MTE, RECORDED_FUTEX, RECORDED_MMAP, SETTING_FCNTL, SETTING_IOCTL,
+    SETTING_PRCTL, SO_ZEROCOPY, SOL_SOCKET, WRITABLE_BY_OTHERS,
 };
 use crate::row::Row;
 
@@ -35,7 +36,6 @@ pub(super) const FREE: &[&str] = &[
     "openat2",
     "creat",
     "close",
-    "close_range",
     "stat",
     "fstat",
     "lstat",
@@ -84,8 +84,6 @@ pub(super) const FREE: &[&str] = &[
     "getdents",
     "getdents64",
     "getcwd",
-    "chdir",
-    "fchdir",
     "rename",
     "renameat",
     "renameat2",
@@ -100,21 +98,12 @@ pub(super) const FREE: &[&str] = &[
     "symlinkat",
     "readlink",
     "readlinkat",
-    "chmod",
-    "fchmod",
-    "fchmodat",
-    "fchmodat2",
-    "chown",
-    "fchown",
-    "lchown",
-    "fchownat",
     "utime",
     "utimes",
     "futimesat",
     "utimensat",
     "mknod",
     "mknodat",
-    "umask",
     "getxattr",
     "lgetxattr",
     "fgetxattr",
@@ -210,26 +199,18 @@ pub(super) const FREE: &[&str] = &[
     // An exec in the worker itself is seen as one; its children may.
     "execve",
     "execveat",
-    // Compared at every rewind; limits when one was set, which is noted.
+    // What sets any of these is noted.
     "getrlimit",
     "prlimit64",
     "getpriority",
-    "setpriority",
     "sched_getaffinity",
-    "sched_setaffinity",
     "sched_getparam",
-    "sched_setparam",
     "sched_getscheduler",
-    "sched_setscheduler",
     "sched_getattr",
-    "sched_setattr",
     "sched_get_priority_max",
     "sched_get_priority_min",
     "sched_rr_get_interval",
     "ioprio_get",
-    "ioprio_set",
-    "setsid",
-    "setpgid",
     "getsid",
     "getpgid",
     "getpgrp",
@@ -272,6 +253,35 @@ pub(super) const NOTED: &[(Note, &[&str])] = &[
     (Note::Limits, &["setrlimit"]),
     (Note::Timers, &["alarm", "setitimer"]),
     (Note::Locks, &["flock"]),
+    (
+        Note::Standing,
+        &[
+            "setpriority",
+            "sched_setaffinity",
+            "sched_setparam",
+            "sched_setscheduler",
+            "sched_setattr",
+            "ioprio_set",
+            "setsid",
+            "setpgid",
+        ],
+    ),
+    (Note::Attributes, &["chdir", "fchdir", "umask"]),
+    // A pipe has an owner and rights too, and can be named by a path.
+    (
+        Note::Descriptors,
+        &[
+            "close_range",
+            "chmod",
+            "fchmod",
+            "fchmodat",
+            "fchmodat2",
+            "chown",
+            "fchown",
+            "lchown",
+            "fchownat",
+        ],
+    ),
     // What waits for a thread that is left asleep cannot be read.
     (
         Note::ThreadSignals,
@@ -284,6 +294,14 @@ pub(super) const NOTED_WHEN: &[(&str, When, Note)] = &[
     ("rt_sigaction", Given(1), Note::Disposition),
     ("prlimit64", Given(2), Note::Limits),
     ("fcntl", Is(1, LOCKING_FCNTL), Note::Locks),
+    // The flags are of what several descriptors may lead to.
+    ("fcntl", Is(1, SETTING_FCNTL), Note::Descriptors),
+    ("ioctl", Is(1, SETTING_IOCTL), Note::Descriptors),
+    ("close", Below(0, NOTED_DESCRIPTORS), Note::Descriptors),
+    ("dup2", Below(1, NOTED_DESCRIPTORS), Note::Descriptors),
+    ("dup3", Below(1, NOTED_DESCRIPTORS), Note::Descriptors),
+    ("prctl", Is(0, SETTING_PRCTL), Note::Attributes),
+    ("prctl", IsAnd(0, PR_SET_DUMPABLE, 1, 1), Note::Attributes),
     (
         "clone",
         HasBut(0, CLONE_SIGHAND, CLONE_THREAD),
@@ -295,7 +313,6 @@ pub(super) const NOTED_WHEN: &[(&str, When, Note)] = &[
 pub(super) const FREE_WHEN: &[(&str, When)] = &[
     ("madvise", Is(2, FREE_ADVICE)),
     ("prctl", Is(0, FREE_PRCTL)),
-    ("prctl", IsAnd(0, PR_SET_DUMPABLE, 1, 1)),
     ("arch_prctl", Is(0, FREE_ARCH_PRCTL)),
     ("fcntl", Is(1, FREE_FCNTL)),
     ("ioctl", Is(1, FREE_IOCTL)),
