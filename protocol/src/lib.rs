@@ -6,6 +6,8 @@
 mod command;
 mod framing;
 mod report;
+#[cfg(feature = "host")]
+mod size;
 
 /// The control API that `refunctiond` serves and `funk` calls.
 #[cfg(feature = "host")]
@@ -24,3 +26,5 @@ pub use report::{
     Failure, FailureKind, Log, Method, Phase, Report, Restored, Started, State, Status, Stream,
     Taint,
 };
+#[cfg(feature = "host")]
+pub use size::Size;
