@@ -1,0 +1,7 @@
+//! The gateway, spoken to over its sockets.
+
+mod calls;
+mod client;
+mod functions;
+mod manners;
+mod site;
