@@ -1,9 +1,9 @@
-//! Generates the client of the part of containerd's API that is used, without a
-//! `protoc` binary.
+//! Generates the client of the part of containerd's API that is used, and the
+//! messages of kubelet's, without a `protoc` binary.
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    println!("cargo:rerun-if-changed=proto/containerd");
+    println!("cargo:rerun-if-changed=proto");
     const SERVICES: [&str; 13] = [
         "types.proto",
         "process.proto",
@@ -27,4 +27,11 @@ fn main() {
         .include_file("containerd.rs")
         .compile_fds(definitions)
         .expect("containerd's client code can be written to OUT_DIR");
+
+    let definitions = protox::compile(["runtime.proto"], ["proto/cri"])
+        .expect("the definitions under proto/cri are well-formed");
+    tonic_prost_build::configure()
+        .include_file("cri.rs")
+        .compile_fds(definitions)
+        .expect("the CRI's messages can be written to OUT_DIR");
 }

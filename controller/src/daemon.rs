@@ -1,5 +1,6 @@
 //! The daemon's life: find containerd, adopt what is there, serve, end in order.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -9,18 +10,30 @@ use std::time::Duration;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::stat::{Mode, umask};
 use refunction_protocol::host::MAX_MESSAGE_BYTES;
+use refunction_protocol::host::functions_server::FunctionsServer;
 use refunction_protocol::host::refunction_server::RefunctionServer;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 use tracing::{info, warn};
 
-use crate::cli::Arguments;
+use crate::config::Config;
 use crate::containerd::private::{Private, PrivateError};
 use crate::containerd::{Containerd, ContainerdError, events};
+use crate::cri::{self, CriError};
+use crate::gateway::{self, Bound, Gateway, PlaceError, Token, TokenError};
+use crate::network::Network;
+use crate::node::Node;
+use crate::notify;
 use crate::registry::Registry;
-use crate::service::Service;
+use crate::service::{Functions, Service};
+use crate::store::{Store, StoreError};
+
+/// Runtimes that a function can name in an image's place.
+const RUNTIMES: [&str; 5] = ["python", "javascript", "lua", "node", "java"];
 
 /// How long open calls may go on after the daemon was asked to end.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -36,7 +49,7 @@ pub enum DaemonError {
     #[error("refunctiond makes containers and must be run as root")]
     NotRoot,
     /// Two daemons would take each other's containers for their own.
-    #[error("another refunctiond is running on {}; stop it, or give this one a --state-dir and a --socket of its own", what.display())]
+    #[error("another refunctiond is running on {}; stop it, or give this one a --state-dir, a --root-dir and a --socket of its own", what.display())]
     InUse {
         /// The socket or directory that it has.
         what: PathBuf,
@@ -57,6 +70,18 @@ pub enum DaemonError {
     /// There is no private containerd.
     #[error(transparent)]
     Private(#[from] PrivateError),
+    /// What it remembers cannot be had.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The gateway cannot listen.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    /// Nobody could show who they are.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// Kubelet cannot be served.
+    #[error("serving kubelet: {0}")]
+    Cri(#[from] CriError),
     /// Signals cannot be received.
     #[error("waiting for signals: {0}")]
     Signals(io::Error),
@@ -78,26 +103,28 @@ fn file(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DaemonErr
 ///
 /// # Errors
 /// See [`DaemonError`]; each is one sentence that says what to do.
-pub async fn run(arguments: Arguments) -> Result<(), DaemonError> {
+pub async fn run(config: Config) -> Result<(), DaemonError> {
     if !nix::unistd::geteuid().is_root() {
         return Err(DaemonError::NotRoot);
     }
     let mut interrupted = Interrupted::new().map_err(DaemonError::Signals)?;
-    let state = absolute(&arguments.state_dir)?;
+    let state = absolute(&config.state_dir)?;
+    let root = absolute(&config.root_dir)?;
     private_directory(&state)?;
     let _lock = lock(&state).await?;
-    let listener = listen(&arguments.socket).await?;
+    let listener = listen(&config.socket).await?;
 
-    let private = if arguments.private_containerd {
-        let root = absolute(&arguments.root_dir)?;
-        private_directory(&root)?;
+    let store = Store::open(&root).await?;
+
+    let private = if config.containerd.private {
         Some(Private::start(&root, &state).await?)
     } else {
         None
     };
     let served = serve(
-        &arguments,
-        &state,
+        &config,
+        [&state, &root],
+        store.clone(),
         listener,
         private.as_ref(),
         &mut interrupted,
@@ -106,23 +133,26 @@ pub async fn run(arguments: Arguments) -> Result<(), DaemonError> {
     if let Some(private) = private {
         private.stop().await;
     }
-    let _ = std::fs::remove_file(&arguments.socket);
+    store.close().await;
+    let _ = std::fs::remove_file(&config.socket);
     served
 }
 
 async fn serve(
-    arguments: &Arguments,
-    state: &Path,
+    config: &Config,
+    [state, root]: [&Path; 2],
+    store: Store,
     listener: UnixListener,
     private: Option<&Private>,
     interrupted: &mut Interrupted,
 ) -> Result<(), DaemonError> {
-    let address = private.map_or(arguments.containerd_address.as_path(), Private::address);
+    let address = private.map_or(config.containerd.address.as_path(), Private::address);
+    let network = Network::new(config.network.clone(), root, state);
     let beginning = async {
-        let containerd = Containerd::connect(address, &arguments.namespace).await?;
+        let containerd = Containerd::connect(address, &config.containerd.namespace).await?;
         info!(version = containerd.version(), address = %address.display(), "connected to containerd");
         let news = events::watch(containerd.clone()).await?;
-        let registry = Arc::new(Registry::new(containerd, state, private.is_some()));
+        let registry = Arc::new(Registry::new(containerd, state, private.is_some(), network));
         // After the subscription: what ends meanwhile is not missed.
         registry.adopt().await?;
         Ok::<_, DaemonError>((registry, news))
@@ -136,13 +166,31 @@ async fn serve(
         async move { registry.follow(news).await }
     });
 
-    let (stop, mut stopping) = tokio::sync::watch::channel(false);
+    let node = Node::start(Arc::clone(&registry), store, config.into()).await?;
+
+    let (stop, mut stopping) = watch::channel(false);
     let service = Service::new(
         Arc::clone(&registry),
         state,
         private.is_some(),
         stopping.clone(),
     );
+    let functions = Functions::new(Arc::clone(&node), Arc::clone(&registry), stopping.clone());
+    let kubelets = match &config.cri.socket {
+        Some(socket) => {
+            let pods = cri::Pods::begin(Arc::clone(&registry), state).await?;
+            let listener = listen(socket).await?;
+            info!(socket = %socket.display(), "serving kubelet");
+            Some(tokio::spawn(cri::serve(
+                listener,
+                address.to_owned(),
+                pods,
+                stopping.clone(),
+            )))
+        }
+        None => None,
+    };
+    let gateway = open_gateway(config, &node, stopping.clone()).await?;
     let mut server = tokio::spawn(
         Server::builder()
             .add_service(
@@ -150,16 +198,31 @@ async fn serve(
                     .max_decoding_message_size(MAX_MESSAGE_BYTES)
                     .max_encoding_message_size(MAX_MESSAGE_BYTES),
             )
+            .add_service(
+                FunctionsServer::new(functions)
+                    .max_decoding_message_size(MAX_MESSAGE_BYTES)
+                    .max_encoding_message_size(MAX_MESSAGE_BYTES),
+            )
             .serve_with_incoming_shutdown(UnixListenerStream::new(listener), async move {
                 let _ = stopping.wait_for(|stopping| *stopping).await;
             }),
     );
-    info!(socket = %arguments.socket.display(), "serving");
+    info!(socket = %config.socket.display(), "serving");
+    notify::say(notify::READY);
     let mut result = Ok(());
     tokio::select! {
         () = interrupted.wait() => {
             info!("ending");
+            notify::say(notify::STOPPING);
             stop.send_replace(true);
+            tokio::select! {
+                drained = tokio::time::timeout(DRAIN, node.drain()) => {
+                    if drained.is_err() {
+                        warn!("some calls did not end in time; they are cut off");
+                    }
+                }
+                () = interrupted.wait() => {}
+            }
             tokio::select! {
                 () = registry.settle() => {}
                 () = interrupted.wait() => {}
@@ -180,6 +243,14 @@ async fn serve(
             }
         }
     }
+    stop.send_replace(true);
+    if let (Some(kubelets), Some(socket)) = (kubelets, &config.cri.socket) {
+        let _ = kubelets.await;
+        let _ = std::fs::remove_file(socket);
+    }
+    if let Some(gateway) = gateway {
+        let _ = gateway.await;
+    }
     following.abort();
     if private.is_some() {
         // They cannot outlive their containerd in any useful way.
@@ -190,6 +261,45 @@ async fn serve(
         }
     }
     result
+}
+
+/// Lets in who comes for functions over HTTP, if that is wanted.
+async fn open_gateway(
+    config: &Config,
+    node: &Arc<Node>,
+    stopping: watch::Receiver<bool>,
+) -> Result<Option<JoinHandle<()>>, DaemonError> {
+    let token = config.gateway.token_file.as_deref().map(Token::read);
+    let token = token.transpose()?;
+    let mut places = Vec::new();
+    for place in &config.gateway.listen {
+        let bound = Bound::listen(place, token.as_ref()).await?;
+        if let Some(place) = bound.place() {
+            info!(%place, "serving functions over HTTP");
+        }
+        places.push(bound);
+    }
+    if places.is_empty() {
+        return Ok(None);
+    }
+    let wanted = &config.gateway;
+    let mut images: BTreeMap<_, _> = RUNTIMES
+        .map(|runtime| (runtime.to_owned(), format!("refunction/{runtime}")))
+        .into();
+    images.extend(wanted.images.clone());
+    let settings = gateway::Settings {
+        images,
+        patience: wanted.patience,
+        grace: wanted.grace,
+        results: gateway::Bounds {
+            most: wanted.max_results,
+            most_bytes: usize::try_from(wanted.results_memory.0).unwrap_or(usize::MAX),
+            age: wanted.keep_results,
+        },
+    };
+    let invoke = Arc::new(Arc::clone(node));
+    let gateway = Gateway::new(node.store().clone(), invoke, settings);
+    Ok(Some(tokio::spawn(gateway.serve(places, stopping))))
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, DaemonError> {

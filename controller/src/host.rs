@@ -70,6 +70,24 @@ impl Cgroups {
         })
     }
 
+    /// The control group that holds a process's memory, from the root of its hierarchy.
+    #[must_use]
+    pub fn of_process(self, pid: u32) -> Option<String> {
+        self.memory_group(&fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?)
+    }
+
+    fn memory_group(self, groups: &str) -> Option<String> {
+        groups.lines().find_map(|line| {
+            let (_, line) = line.split_once(':')?;
+            let (controllers, group) = line.split_once(':')?;
+            let is_it = match self {
+                Self::V1 { .. } => controllers.split(',').any(|it| it == "memory"),
+                Self::V2 => controllers.is_empty(),
+            };
+            is_it.then(|| group.to_owned())
+        })
+    }
+
     /// Removes what may be left of a control group. The runtime normally did it
     /// already; a group with processes or children refuses, and then it is in use.
     pub fn remove(self, group: &str) {
@@ -105,6 +123,18 @@ fn oom_kills(events: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_tells_its_group() {
+        let groups = "3:cpu,cpuacct:/a\n2:memory:/kubepods/b:c\n0::/d\n";
+        let group = |cgroups: Cgroups| cgroups.memory_group(groups);
+        assert_eq!(
+            group(Cgroups::V1 { swap: true }).as_deref(),
+            Some("/kubepods/b:c")
+        );
+        assert_eq!(group(Cgroups::V2).as_deref(), Some("/d"));
+        assert_eq!(Cgroups::V2.memory_group("2:memory:/b\n"), None);
+    }
 
     #[test]
     fn kills_are_counted_not_limits_met() {

@@ -9,13 +9,19 @@
 
 pub mod channel;
 pub mod cli;
+pub mod config;
 pub mod container;
 pub mod containerd;
+pub mod cri;
 pub mod daemon;
+pub mod gateway;
 pub mod host;
 pub mod logs;
+pub mod network;
 pub mod node;
+mod notify;
 mod output;
 pub mod registry;
 pub mod service;
+pub mod store;
 mod watch;

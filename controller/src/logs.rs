@@ -1,7 +1,7 @@
 //! What a container printed: a bounded ring of lines, and those who follow it.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
@@ -71,6 +71,8 @@ pub struct LogRing {
     ring: Mutex<Ring>,
     /// The number of the next line; None once no more come.
     end: watch::Sender<Option<u64>>,
+    /// Who has the function's lines too.
+    function: Mutex<Option<Arc<LogRing>>>,
 }
 
 /// Invariants: `bytes` is the sum over `lines`; the last line's number is `next - 1`.
@@ -90,7 +92,8 @@ impl Default for LogRing {
 }
 
 impl LogRing {
-    fn with_bounds(max_lines: usize, max_bytes: usize) -> Self {
+    /// Of so many lines and bytes.
+    pub(crate) fn with_bounds(max_lines: usize, max_bytes: usize) -> Self {
         Self {
             ring: Mutex::new(Ring {
                 lines: VecDeque::new(),
@@ -100,7 +103,14 @@ impl LogRing {
                 max_bytes,
             }),
             end: watch::Sender::new(Some(0)),
+            function: Mutex::default(),
         }
+    }
+
+    /// What the function prints from now on goes to this one too: to be told before another is
+    /// loaded, and when it is restored.
+    pub(crate) fn copy_to(&self, function: Option<Arc<Self>>) {
+        *self.function.lock().unwrap_or_else(PoisonError::into_inner) = function;
     }
 
     /// Keeps a line that arrived now, and lets go of the oldest if need be.
@@ -116,6 +126,14 @@ impl LogRing {
             let end = (0..=MAX_LINE_BYTES).rev().find(whole).unwrap_or(0);
             text.truncate(end);
             truncated = true;
+        }
+        if source != Source::Supervisor {
+            let function = self.function.lock().unwrap_or_else(PoisonError::into_inner);
+            let copy_to = function.clone();
+            drop(function);
+            if let Some(copy) = copy_to {
+                copy.push(source, request.clone(), text.clone(), truncated);
+            }
         }
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         ring.bytes += text.len();
@@ -244,11 +262,28 @@ mod tests {
         assert!(line.text.chars().all(|c| c == 'ä'));
     }
 
+    #[test]
+    fn a_function_s_lines_are_copied_while_it_is_there() {
+        let (container, function) = (LogRing::default(), Arc::new(LogRing::default()));
+        let push = |text: &str| {
+            container.push(Source::Stdout, Some("r".into()), text.into(), false);
+        };
+        push("before");
+        container.copy_to(Some(Arc::clone(&function)));
+        push("its own");
+        container.push(Source::Supervisor, None, "init".into(), false);
+        container.copy_to(None);
+        push("after");
+        assert_eq!(texts(&function.from(0)), ["its own"]);
+        assert_eq!(function.from(0).lines[0].request.as_deref(), Some("r"));
+        assert_eq!(container.from(0).lines.len(), 4);
+    }
+
     #[tokio::test]
     async fn a_follower_sees_what_comes_and_the_end() {
-        let logs = std::sync::Arc::new(LogRing::default());
+        let logs = Arc::new(LogRing::default());
         let follower = tokio::spawn({
-            let logs = std::sync::Arc::clone(&logs);
+            let logs = Arc::clone(&logs);
             async move {
                 let (mut place, mut seen) = (0, 0);
                 while logs.more(place).await {

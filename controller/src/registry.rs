@@ -11,23 +11,26 @@ use tracing::{info, warn};
 use crate::container::remove::{self, RemoveError};
 use crate::container::spec::CGROUP_PARENT;
 use crate::container::{Container, Exit, Identity, label};
-use crate::containerd::api::containerd::services::containers::v1::{
-    Container as Record, ListContainersRequest,
-};
+use crate::containerd::api::containerd::services::containers::v1::Container as Record;
 use crate::containerd::api::containerd::services::tasks::v1::GetRequest;
 use crate::containerd::api::containerd::v1::types::Status;
 use crate::containerd::client::Doing;
 use crate::containerd::events::TaskEvent;
 use crate::containerd::{Containerd, ContainerdError};
 use crate::host::Cgroups;
+use crate::network::Network;
 
-/// The containers of one namespace.
+/// containerd's namespace for what kubelet makes.
+const KUBELETS_NAMESPACE: &str = "k8s.io";
+
+/// The containers of one namespace, and those that kubelet made for us in its own.
 #[derive(Debug)]
 pub struct Registry {
     containerd: Containerd,
     state: PathBuf,
     cgroups: Cgroups,
     runc_root: Option<PathBuf>,
+    network: Network,
     containers: Mutex<BTreeMap<String, Arc<Container>>>,
 }
 
@@ -35,12 +38,13 @@ impl Registry {
     /// Containers that are made have their directories below `state`, and with a
     /// private containerd runc's notes on them too.
     #[must_use]
-    pub fn new(containerd: Containerd, state: &Path, private: bool) -> Self {
+    pub fn new(containerd: Containerd, state: &Path, private: bool, network: Network) -> Self {
         Self {
             containerd,
             state: state.to_owned(),
             cgroups: Cgroups::detect(),
             runc_root: private.then(|| state.join("containerd/runc")),
+            network,
             containers: Mutex::default(),
         }
     }
@@ -53,6 +57,10 @@ impl Registry {
 
     pub(crate) fn cgroups(&self) -> Cgroups {
         self.cgroups
+    }
+
+    pub(crate) fn network(&self) -> &Network {
+        &self.network
     }
 
     /// Where runc is to keep its notes, if not at its usual place.
@@ -74,6 +82,21 @@ impl Registry {
     #[must_use]
     pub fn get(&self, id: &str) -> Option<Arc<Container>> {
         self.lock().get(id).cloned()
+    }
+
+    /// The container that somebody means: by its id, or one of kubelet's, whose ids
+    /// nobody types, by as much of its beginning as no other has.
+    #[must_use]
+    pub fn find(&self, id: &str) -> Option<Arc<Container>> {
+        let containers = self.lock();
+        if let Some(container) = containers.get(id) {
+            return Some(Arc::clone(container));
+        }
+        let mut begun = containers
+            .values()
+            .filter(|it| it.pod.is_some() && !id.is_empty() && it.id.starts_with(id));
+        let first = begun.next()?;
+        begun.next().is_none().then(|| Arc::clone(first))
     }
 
     /// All of them, by id.
@@ -112,6 +135,9 @@ impl Registry {
         let Some(container) = self.get(id) else {
             return Ok(false);
         };
+        if let Some(pod) = &container.pod {
+            return Err(RemoveError::Kubelets(pod.clone()));
+        }
         container.abandon();
         let _removing = container.lifecycle.lock().await;
         // Its creator took it apart, or somebody else removed it, while this waited.
@@ -137,13 +163,12 @@ impl Registry {
     }
 
     pub(crate) async fn records(&self) -> Result<Vec<Record>, ContainerdError> {
-        Ok(self
-            .containerd
-            .containers()
-            .list(ListContainersRequest::default())
-            .await
-            .doing(|| "listing containers".into())?
-            .containers)
+        self.containerd.records().await
+    }
+
+    /// containerd, as kubelet uses it.
+    pub(crate) fn kubelets_containerd(&self) -> Result<Containerd, ContainerdError> {
+        self.containerd.in_namespace(KUBELETS_NAMESPACE)
     }
 
     /// Takes over the containers that an earlier daemon made.
@@ -155,14 +180,46 @@ impl Registry {
             let Some(container) = self.recognise(&record) else {
                 continue;
             };
-            if !self.reserve(&container) {
+            if self.take_over(&container).await {
+                info!(container = container.id, "adopted");
+            }
+        }
+        self.network.sweep(|id| self.get(id).is_some()).await;
+        self.sweep();
+        Ok(())
+    }
+
+    /// Begins to look after a container that runs; false if that is done already.
+    pub(crate) async fn take_over(&self, container: &Arc<Container>) -> bool {
+        let is_new = self.reserve(container);
+        if is_new {
+            container.attend();
+            self.look_at(container).await;
+        }
+        is_new
+    }
+
+    /// Stops looking after a container that somebody else removes.
+    pub(crate) fn dismiss(&self, id: &str) {
+        if let Some(container) = self.get(id) {
+            container.forget();
+            self.release(id);
+        }
+    }
+
+    /// Removes the directories of containers that somebody else removed meanwhile.
+    fn sweep(&self) {
+        let directories = std::fs::read_dir(self.state.join("containers"));
+        for entry in directories.into_iter().flatten().flatten() {
+            let id = entry.file_name().to_string_lossy().into_owned();
+            if self.get(&id).is_some() {
                 continue;
             }
-            info!(container = container.id, "adopted");
-            container.attend();
-            self.look_at(&container).await;
+            match std::fs::remove_dir_all(entry.path()) {
+                Ok(()) => info!(container = id, "removed what was left of it"),
+                Err(error) => warn!(container = id, %error, "its directory is left"),
+            }
         }
-        Ok(())
     }
 
     fn recognise(&self, record: &Record) -> Option<Arc<Container>> {
@@ -175,10 +232,8 @@ impl Registry {
             pids: number(label::PIDS)
                 .and_then(|pids| u32::try_from(pids).ok())
                 .unwrap_or(0),
-            created_unix_ms: record
-                .created_at
-                .as_ref()
-                .map_or(0, |at| at.seconds * 1000 + i64::from(at.nanos) / 1_000_000),
+            pool: record.labels.get(label::POOL).cloned(),
+            created_unix_ms: record.created_unix_ms(),
             cgroup: record
                 .labels
                 .get(label::CGROUP)
@@ -188,14 +243,24 @@ impl Registry {
                 .labels
                 .get(label::DIRECTORY)
                 .map_or_else(|| self.directory_of(&record.id), PathBuf::from),
+            pod: None,
         };
         Some(Container::new(identity, self.cgroups))
     }
 
     /// Asks containerd whether a container still runs.
     async fn look_at(&self, container: &Container) {
-        let found = self
-            .containerd
+        let containerd = match &container.pod {
+            None => Ok(self.containerd.clone()),
+            Some(_) => self.kubelets_containerd(),
+        };
+        let containerd = match containerd {
+            Ok(containerd) => containerd,
+            Err(error) => {
+                return warn!(container = container.id, %error, "its state is unknown");
+            }
+        };
+        let found = containerd
             .tasks()
             .get(GetRequest {
                 container_id: container.id.clone(),
@@ -218,28 +283,31 @@ impl Registry {
     /// Passes news on to the containers they are about, until no more come.
     pub async fn follow(&self, mut news: mpsc::UnboundedReceiver<TaskEvent>) {
         while let Some(event) = news.recv().await {
-            match event {
-                TaskEvent::Exit { container, status } => {
-                    if let Some(container) = self.get(&container) {
-                        container.has_ended(Exit::Code(status));
-                        if let Some(ended) =
-                            container.ended().filter(|it| it.status != Exit::Removed)
-                        {
-                            warn!(container = container.id, cause = %ended, "a container ended");
-                        }
+            self.heed(event).await;
+        }
+    }
+
+    /// Tells the container that a piece of news is about.
+    pub(crate) async fn heed(&self, event: TaskEvent) {
+        match event {
+            TaskEvent::Exit { container, status } => {
+                if let Some(container) = self.get(&container) {
+                    container.has_ended(Exit::Code(status));
+                    if let Some(ended) = container.ended().filter(|it| it.status != Exit::Removed) {
+                        warn!(container = container.id, cause = %ended, "a container ended");
                     }
                 }
-                TaskEvent::OutOfMemory { container } => {
-                    if let Some(container) = self.get(&container) {
-                        container.ran_out_of_memory();
-                    }
+            }
+            TaskEvent::OutOfMemory { container } => {
+                if let Some(container) = self.get(&container) {
+                    container.ran_out_of_memory();
                 }
-                TaskEvent::Resumed => {
-                    for container in self.all() {
-                        // One that is being made is looked at by its maker.
-                        if container.lifecycle.try_lock().is_ok() {
-                            self.look_at(&container).await;
-                        }
+            }
+            TaskEvent::Resumed => {
+                for container in self.all() {
+                    // One that is being made is looked at by its maker.
+                    if container.lifecycle.try_lock().is_ok() {
+                        self.look_at(&container).await;
                     }
                 }
             }

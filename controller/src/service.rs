@@ -1,5 +1,8 @@
 //! The control API: each call checked, carried out, and answered in its types.
 
+mod functions;
+mod node;
+
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,11 +20,15 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::warn;
 
 use crate::channel::ChannelError;
+use crate::container::remove::RemoveError;
 use crate::container::{Condition, Container, ContainerError, CreateError, Recipe, create};
 use crate::containerd::images::{self, ImageError};
 use crate::containerd::import::{self, ImportError};
 use crate::containerd::{Containerd, ContainerdError};
+use crate::logs::LogRing;
 use crate::registry::Registry;
+
+pub use functions::Functions;
 
 /// Bytes that a request may have as JSON; Lambda's limit.
 const MAX_REQUEST_BYTES: usize = 6 * 1024 * 1024;
@@ -63,7 +70,7 @@ impl Service {
     // A tonic::Status is what these calls answer with, however large it is.
     #[allow(clippy::result_large_err)]
     fn container(&self, id: &str) -> Result<Arc<Container>, Status> {
-        self.registry.get(id).ok_or_else(|| {
+        self.registry.find(id).ok_or_else(|| {
             let all = self.registry.all();
             let known: Vec<_> = all.iter().map(|it| it.id.as_str()).collect();
             Status::not_found(if known.is_empty() {
@@ -75,6 +82,19 @@ impl Service {
                 )
             })
         })
+    }
+
+    /// One that nobody but the caller loads, calls and puts back.
+    #[allow(clippy::result_large_err)]
+    fn unscheduled(&self, id: &str) -> Result<Arc<Container>, Status> {
+        let container = self.container(id)?;
+        match &container.pool {
+            None => Ok(container),
+            Some(pool) => Err(Status::failed_precondition(format!(
+                "the container {id} belongs to the pool of {pool}, and runs what is scheduled; \
+                 `funk invoke` calls a function by its name"
+            ))),
+        }
     }
 }
 
@@ -102,6 +122,7 @@ impl api::refunction_server::Refunction for Service {
             memory_bytes: Some(request.memory_bytes).filter(|bytes| *bytes > 0),
             pids: Some(request.pids).filter(|pids| *pids > 0),
             env: request.env,
+            pool: None,
         };
         let registry = Arc::clone(&self.registry);
         let (mut sender, created) = oneshot::channel();
@@ -134,14 +155,13 @@ impl api::refunction_server::Refunction for Service {
         &self,
         request: Request<api::RemoveContainerRequest>,
     ) -> Result<Response<api::RemoveContainerReply>, Status> {
-        let id = request.into_inner().container;
-        self.container(&id)?;
+        let id = self.container(&request.into_inner().container)?.id.clone();
         let registry = Arc::clone(&self.registry);
         // On its own, for the same reason as a creation.
         tokio::spawn(async move { registry.remove(&id).await })
             .await
             .map_err(|_| Status::internal("the removal was abandoned"))?
-            .map_err(|error| Status::internal(error.to_string()))?;
+            .map_err(|error| removal(&error))?;
         Ok(Response::new(api::RemoveContainerReply {}))
     }
 
@@ -150,7 +170,7 @@ impl api::refunction_server::Refunction for Service {
         request: Request<api::SendFunctionRequest>,
     ) -> Result<Response<api::SendFunctionReply>, Status> {
         let request = request.into_inner();
-        let container = self.container(&request.container)?;
+        let container = self.unscheduled(&request.container)?;
         let function = Function {
             code: request.code,
             binary: request.binary,
@@ -174,16 +194,8 @@ impl api::refunction_server::Refunction for Service {
         request: Request<api::SendRequestRequest>,
     ) -> Result<Response<api::SendRequestReply>, Status> {
         let request = request.into_inner();
-        let container = self.container(&request.container)?;
-        if request.json.len() > MAX_REQUEST_BYTES {
-            return Err(Status::out_of_range(format!(
-                "the request has {} bytes; the limit is {MAX_REQUEST_BYTES}",
-                request.json.len()
-            )));
-        }
-        let data = RawValue::from_string(request.json).map_err(|error| {
-            Status::invalid_argument(format!("the request is not JSON: {error}"))
-        })?;
+        let container = self.unscheduled(&request.container)?;
+        let data = json(request.json)?;
         // The function sees it as its request's id: unique over all containers.
         let id = uuid::Uuid::new_v4().to_string();
         let begun = Instant::now();
@@ -205,7 +217,7 @@ impl api::refunction_server::Refunction for Service {
         &self,
         request: Request<api::RestoreRequest>,
     ) -> Result<Response<api::RestoreReply>, Status> {
-        let container = self.container(&request.into_inner().container)?;
+        let container = self.unscheduled(&request.into_inner().container)?;
         let restored = container.restore().await.map_err(|it| refusal(&it))?;
         Ok(Response::new(api::RestoreReply {
             method: word(restored.method),
@@ -247,7 +259,7 @@ impl api::refunction_server::Refunction for Service {
         }))
     }
 
-    type LogsStream = Pin<Box<dyn Stream<Item = Result<api::LogLine, Status>> + Send>>;
+    type LogsStream = LogStream;
 
     async fn logs(
         &self,
@@ -257,38 +269,8 @@ impl api::refunction_server::Refunction for Service {
         let container = self.container(&request.container)?;
         let logs = Arc::clone(&container.logs);
         drop(container);
-        let (sender, lines) = mpsc::channel(LOG_LINES);
-        let mut stopping = self.stopping.clone();
-        tokio::spawn(async move {
-            let mut place = 0;
-            loop {
-                let batch = logs.from(place);
-                place = batch.next;
-                let mut dropped = batch.dropped;
-                for line in batch.lines {
-                    let line = api::LogLine {
-                        unix_ms: line.unix_ms,
-                        stream: line.source.as_str().into(),
-                        request_id: line.request.unwrap_or_default(),
-                        line: line.text,
-                        truncated: line.truncated,
-                        dropped: std::mem::take(&mut dropped),
-                    };
-                    if sender.send(Ok(line)).await.is_err() {
-                        return;
-                    }
-                }
-                if !request.follow {
-                    return;
-                }
-                tokio::select! {
-                    more = logs.more(place) => if !more { return },
-                    () = sender.closed() => return,
-                    _ = stopping.wait_for(|stopping| *stopping) => return,
-                }
-            }
-        });
-        Ok(Response::new(Box::pin(ReceiverStream::new(lines))))
+        let stopping = self.stopping.clone();
+        Ok(Response::new(lines(logs, request.follow, stopping)))
     }
 
     async fn import_image(
@@ -338,6 +320,56 @@ impl api::refunction_server::Refunction for Service {
             .collect();
         Ok(Response::new(api::ListImagesReply { images }))
     }
+}
+
+type LogStream = Pin<Box<dyn Stream<Item = Result<api::LogLine, Status>> + Send>>;
+
+/// The lines that are kept, and those to come.
+fn lines(logs: Arc<LogRing>, follow: bool, mut stopping: watch::Receiver<bool>) -> LogStream {
+    let (sender, lines) = mpsc::channel(LOG_LINES);
+    tokio::spawn(async move {
+        let mut place = 0;
+        loop {
+            let batch = logs.from(place);
+            place = batch.next;
+            let mut dropped = batch.dropped;
+            for line in batch.lines {
+                let line = api::LogLine {
+                    unix_ms: line.unix_ms,
+                    stream: line.source.as_str().into(),
+                    request_id: line.request.unwrap_or_default(),
+                    line: line.text,
+                    truncated: line.truncated,
+                    dropped: std::mem::take(&mut dropped),
+                };
+                if sender.send(Ok(line)).await.is_err() {
+                    return;
+                }
+            }
+            if !follow {
+                return;
+            }
+            tokio::select! {
+                more = logs.more(place) => if !more { return },
+                () = sender.closed() => return,
+                _ = stopping.wait_for(|stopping| *stopping) => return,
+            }
+        }
+    });
+    Box::pin(ReceiverStream::new(lines))
+}
+
+/// A request's argument.
+#[allow(clippy::result_large_err)]
+fn json(text: String) -> Result<Box<RawValue>, Status> {
+    if text.len() > MAX_REQUEST_BYTES {
+        return Err(Status::out_of_range(format!(
+            "the request has {} bytes; the limit is {MAX_REQUEST_BYTES}",
+            text.len()
+        )));
+    }
+    RawValue::from_string(text)
+        .map_err(|error| Status::invalid_argument(format!("the request is not JSON: {error}")))
 }
 
 /// A file that goes when this does.
@@ -392,6 +424,10 @@ fn shown(container: &Container) -> api::Container {
         in_flight: u32::try_from(view.in_flight).unwrap_or(u32::MAX),
         ended: view.ended.unwrap_or_default(),
         pid: view.pid,
+        pod: container
+            .pod
+            .as_ref()
+            .map_or_else(String::new, ToString::to_string),
     }
 }
 
@@ -423,10 +459,18 @@ fn creation(error: &CreateError) -> Status {
         CreateError::Exists(_) => Status::already_exists(message),
         CreateError::Image(error) => image(error),
         CreateError::Containerd(error) => containerd(error),
+        CreateError::Network(_) => Status::failed_precondition(message),
         CreateError::Ended(_) => Status::aborted(message),
         CreateError::Abandoned => Status::cancelled(message),
         CreateError::NotReady { .. } => Status::deadline_exceeded(message),
         CreateError::Encode(_) | CreateError::File { .. } => Status::internal(message),
+    }
+}
+
+fn removal(error: &RemoveError) -> Status {
+    match error {
+        RemoveError::Kubelets(_) => Status::failed_precondition(error.to_string()),
+        _ => Status::internal(error.to_string()),
     }
 }
 

@@ -16,6 +16,7 @@ use tracing::{info, warn};
 use super::remove::{self, Part};
 use super::spec::{self, CGROUP_PARENT, SpecError, Wanted};
 use super::{Container, Ended, Identity, label};
+use crate::config::{DEFAULT_MEMORY_BYTES, DEFAULT_PIDS};
 use crate::containerd::api::containerd::runc::v1::Options;
 use crate::containerd::api::containerd::services::containers::v1::{
     Container as Record, CreateContainerRequest, container::Runtime,
@@ -26,19 +27,14 @@ use crate::containerd::client::Doing;
 use crate::containerd::images::{self, ImageError, Prepared};
 use crate::containerd::{ContainerdError, SNAPSHOTTER};
 use crate::logs::unix_ms;
+use crate::network::{self, NetworkError, Whose};
 use crate::registry::Registry;
 
-/// Bytes that a container may hold unless its creator says otherwise.
-const DEFAULT_MEMORY_BYTES: u64 = 512 * 1024 * 1024;
-
 /// Fewer bytes and no runtime boots.
-const MIN_MEMORY_BYTES: u64 = 16 * 1024 * 1024;
-
-/// Processes and threads unless its creator says otherwise; what Lambda allows.
-const DEFAULT_PIDS: u32 = 1024;
+pub(crate) const MIN_MEMORY_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Fewer and there is no room for supervisor, template and worker.
-const MIN_PIDS: u32 = 8;
+pub(crate) const MIN_PIDS: u32 = 8;
 
 /// How long a supervisor may take until it is ready. Loading a large runtime with
 /// many libraries from a cold disk takes tens of seconds.
@@ -63,6 +59,8 @@ pub struct Recipe {
     pub pids: Option<u32>,
     /// Variables that go over the image's.
     pub env: BTreeMap<String, String>,
+    /// The pool that it is made for, if any.
+    pub pool: Option<String>,
 }
 
 /// Why there is no container.
@@ -96,6 +94,9 @@ pub enum CreateError {
     /// containerd refused.
     #[error(transparent)]
     Containerd(#[from] ContainerdError),
+    /// It has not the network that it was to have.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     /// It died before it was ready.
     #[error("the container ended before its supervisor was ready: {0}")]
     Ended(Arc<Ended>),
@@ -133,6 +134,7 @@ pub async fn create(
     let memory_bytes = recipe.memory_bytes.unwrap_or(DEFAULT_MEMORY_BYTES);
     let pids = recipe.pids.unwrap_or(DEFAULT_PIDS);
     check(&recipe, memory_bytes, pids)?;
+    registry.network().check()?;
     let image = images::prepare(registry.containerd(), &recipe.image).await?;
     let id = match &recipe.name {
         Some(name) => name.clone(),
@@ -148,6 +150,8 @@ pub async fn create(
             memory_bytes,
             pids,
             created_unix_ms: unix_ms(),
+            pool: recipe.pool.clone(),
+            pod: None,
         },
         registry.cgroups(),
     );
@@ -336,9 +340,10 @@ async fn make(
         .await
         .doing(|| "recording the container".into())?;
 
+    made.push(Part::Network);
     made.push(Part::Task);
     let [stdout, stderr] = container.output.urls();
-    containerd
+    let pid = containerd
         .tasks()
         .create(CreateTaskRequest {
             container_id: id.clone(),
@@ -350,7 +355,9 @@ async fn make(
             options,
         })
         .await
-        .doing(|| "creating the container's init".into())?;
+        .doing(|| "creating the container's init".into())?
+        .pid;
+    join_network(registry, container, pid).await?;
     container.attend();
     let pid = containerd
         .tasks()
@@ -361,6 +368,31 @@ async fn make(
         .doing(|| "starting the container's init".into())?
         .pid;
     container.runs_as(pid);
+    Ok(())
+}
+
+/// Before the container's program is started, so that it never runs without.
+async fn join_network(
+    registry: &Registry,
+    container: &Container,
+    pid: u32,
+) -> Result<(), CreateError> {
+    let whose = Whose {
+        container: &container.id,
+        unique: container.unique(),
+        directory: container.directory(),
+    };
+    let Some(joined) = registry.network().attach(whose, pid).await? else {
+        return Ok(());
+    };
+    // Written over, not replaced: the container is shown these very files.
+    for (name, text) in [
+        ("hosts", network::hosts(&container.id, &joined.addresses)),
+        ("resolv.conf", joined.resolv_conf),
+    ] {
+        let path = container.directory().join(name);
+        std::fs::write(&path, text).map_err(|source| file(&path, source))?;
+    }
     Ok(())
 }
 
@@ -375,7 +407,11 @@ async fn containerd_knows(registry: &Registry, id: &str) -> Result<bool, Contain
 }
 
 fn labels(container: &Container) -> HashMap<String, String> {
-    HashMap::from([
+    let pool = container
+        .pool
+        .clone()
+        .map(|pool| (label::POOL.into(), pool));
+    let own = [
         (label::MANAGED.into(), "1".into()),
         (
             label::DIRECTORY.into(),
@@ -384,7 +420,8 @@ fn labels(container: &Container) -> HashMap<String, String> {
         (label::MEMORY.into(), container.memory_bytes.to_string()),
         (label::CGROUP.into(), container.cgroup.clone()),
         (label::PIDS.into(), container.pids.to_string()),
-    ])
+    ];
+    own.into_iter().chain(pool).collect()
 }
 
 /// The container's directories and the files that it is shown.
@@ -399,13 +436,9 @@ fn directories(container: &Container) -> Result<Vec<(PathBuf, &'static str)>, Cr
     }
     let id = &container.id;
     let files = [
-        (
-            "hosts",
-            "/etc/hosts",
-            format!("127.0.0.1 localhost {id}\n::1 localhost {id}\n"),
-        ),
+        ("hosts", "/etc/hosts", network::hosts(id, &[])),
         ("hostname", "/etc/hostname", format!("{id}\n")),
-        // There is no network, so there is nobody to ask.
+        // Without a network there is nobody to ask.
         ("resolv.conf", "/etc/resolv.conf", String::new()),
     ];
     let mut shown = Vec::new();

@@ -7,6 +7,7 @@ pub(crate) mod remove;
 mod seccomp;
 pub mod spec;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -27,6 +28,7 @@ use crate::output::Output;
 use crate::watch::DirectoryWatch;
 
 pub use create::{CreateError, Recipe, create};
+pub(crate) use create::{MIN_MEMORY_BYTES, MIN_PIDS};
 pub use ended::{Ended, Exit};
 
 /// What the kernel's killing for memory looks like from outside.
@@ -46,6 +48,7 @@ pub(crate) mod label {
     pub(crate) const MEMORY: &str = "refunction/memory-bytes";
     pub(crate) const CGROUP: &str = "refunction/cgroup";
     pub(crate) const PIDS: &str = "refunction/pids";
+    pub(crate) const POOL: &str = "refunction/pool";
 }
 
 /// Why a container cannot do what was asked.
@@ -72,6 +75,23 @@ pub enum ContainerError {
     Channel(ChannelError),
 }
 
+/// Whose a container of kubelet's is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pod {
+    /// The pod's namespace.
+    pub namespace: String,
+    /// The pod's name.
+    pub name: String,
+    /// The container's name in the pod.
+    pub container: String,
+}
+
+impl fmt::Display for Pod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.namespace, self.name, self.container)
+    }
+}
+
 /// A function container.
 #[derive(Debug)]
 pub struct Container {
@@ -85,6 +105,11 @@ pub struct Container {
     pub pids: u32,
     /// Milliseconds since the Unix epoch.
     pub created_unix_ms: i64,
+    /// The pool that it was made for; None if somebody asked for this one container.
+    pub pool: Option<String>,
+    /// The pod that kubelet made it for, and will remove it with; none of a container
+    /// that a daemon like this one made.
+    pub pod: Option<Pod>,
     /// What it printed.
     pub logs: Arc<LogRing>,
     /// Microseconds that its creation took; 0 if an earlier daemon created it.
@@ -158,8 +183,10 @@ pub(crate) struct Identity {
     pub(crate) memory_bytes: u64,
     pub(crate) pids: u32,
     pub(crate) created_unix_ms: i64,
+    pub(crate) pool: Option<String>,
     pub(crate) directory: PathBuf,
     pub(crate) cgroup: String,
+    pub(crate) pod: Option<Pod>,
 }
 
 impl Container {
@@ -172,6 +199,8 @@ impl Container {
             memory_bytes: identity.memory_bytes,
             pids: identity.pids,
             created_unix_ms: identity.created_unix_ms,
+            pool: identity.pool,
+            pod: identity.pod,
             logs,
             create_us: AtomicU64::new(0),
             lifecycle: tokio::sync::Mutex::new(()),
@@ -194,15 +223,21 @@ impl Container {
         self.directory.join("control")
     }
 
+    /// What no other container of this host is called, of whichever daemon.
+    pub(crate) fn unique(&self) -> &str {
+        self.cgroup.rsplit('/').next().unwrap_or(&self.id)
+    }
+
     pub(crate) fn directory(&self) -> &Path {
         &self.directory
     }
 
     /// Begins to read its output and to hold a connection to its supervisor.
     pub(crate) fn attend(self: &Arc<Self>) {
-        let output = tokio::spawn({
+        // What a container of kubelet's prints, kubelet has.
+        let output = self.pod.is_none().then(|| {
             let this = Arc::clone(self);
-            async move { this.output.follow().await }
+            tokio::spawn(async move { this.output.follow().await })
         });
         let connection = tokio::spawn({
             let this = Arc::clone(self);
@@ -211,7 +246,7 @@ impl Container {
         self.tasks
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .extend([output, connection]);
+            .extend(output.into_iter().chain([connection]));
     }
 
     /// Ends its creation, if it is still being created: its creator then takes it
@@ -343,6 +378,18 @@ impl Container {
         match &*self.link.borrow() {
             Link::Ended(ended) => Some(Arc::clone(ended)),
             _ => None,
+        }
+    }
+
+    /// Waits until it has ended, by itself or because it was removed.
+    pub async fn gone(&self) -> Arc<Ended> {
+        let mut link = self.link.subscribe();
+        loop {
+            if let Some(ended) = self.ended() {
+                return ended;
+            }
+            // The sender is this container's own.
+            let _ = link.changed().await;
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tonic::Code;
 
-use super::Container;
+use super::{Container, Pod};
 use crate::containerd::api::containerd::services::containers::v1::DeleteContainerRequest;
 use crate::containerd::api::containerd::services::snapshots::v1::RemoveSnapshotRequest;
 use crate::containerd::api::containerd::services::tasks::v1::{
@@ -15,6 +15,7 @@ use crate::containerd::api::containerd::services::tasks::v1::{
 };
 use crate::containerd::client::{Containerd, Doing, unless};
 use crate::containerd::{ContainerdError, SNAPSHOTTER};
+use crate::network::NetworkError;
 use crate::registry::Registry;
 
 const SIGKILL: u32 = 9;
@@ -29,11 +30,18 @@ pub(crate) enum Part {
     Directory,
     Snapshot,
     Record,
+    Network,
     Task,
 }
 
-/// All of them.
-pub(crate) const ALL: [Part; 4] = [Part::Directory, Part::Snapshot, Part::Record, Part::Task];
+/// All of them. The network is undone when nothing runs in it any more.
+pub(crate) const ALL: [Part; 5] = [
+    Part::Directory,
+    Part::Snapshot,
+    Part::Record,
+    Part::Network,
+    Part::Task,
+];
 
 /// Why something is left.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +52,12 @@ pub enum RemoveError {
     /// Killed, and still there.
     #[error("the container was killed and is not gone after {} s; a process in it waits for the kernel", DEATH.as_secs())]
     WillNotDie,
+    /// It is still attached to its network.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// It is not ours to remove.
+    #[error("the container belongs to kubelet's pod {0}: delete the pod, and kubelet removes it")]
+    Kubelets(Pod),
     /// Its directory cannot be removed.
     #[error("removing the container's directory: {0}")]
     Directory(#[from] io::Error),
@@ -78,6 +92,7 @@ async fn remove_part(
             task(containerd, id).await?;
             registry.cgroups().remove(&container.cgroup);
         }
+        Part::Network => registry.network().detach(container.unique()).await?,
         Part::Record => {
             let deleted = containerd
                 .containers()

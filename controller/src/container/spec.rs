@@ -23,7 +23,7 @@ pub const CONTROL_DIRECTORY: &str = "/run/refunction";
 pub const CONTROL_SOCKET: &str = "/run/refunction/control.sock";
 
 /// The variable that tells the supervisor so.
-const CONTROL_VARIABLE: &str = "REFUNCTION_CONTROL";
+pub(crate) const CONTROL_VARIABLE: &str = "REFUNCTION_CONTROL";
 
 /// The parent of every function container's control group.
 pub const CGROUP_PARENT: &str = "/refunction";

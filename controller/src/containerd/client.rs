@@ -11,6 +11,9 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
+use super::api::containerd::services::containers::v1::{
+    Container as Record, ListContainersRequest,
+};
 use super::api::containerd::services::{
     containers::v1::containers_client::ContainersClient,
     content::v1::content_client::ContentClient, diff::v1::diff_client::DiffClient,
@@ -18,6 +21,15 @@ use super::api::containerd::services::{
     leases::v1::leases_client::LeasesClient, snapshots::v1::snapshots_client::SnapshotsClient,
     tasks::v1::tasks_client::TasksClient, version::v1::version_client::VersionClient,
 };
+
+impl Record {
+    /// When it was made.
+    pub(crate) fn created_unix_ms(&self) -> i64 {
+        self.created_at
+            .as_ref()
+            .map_or(0, |at| at.seconds * 1000 + i64::from(at.nanos) / 1_000_000)
+    }
+}
 
 /// How long a dial may take; the socket is local.
 const DIAL: Duration = Duration::from_secs(5);
@@ -171,11 +183,7 @@ impl Containerd {
             headers,
             version: String::new(),
         };
-        let version = tokio::time::timeout(DIAL, this.version_service().version(()))
-            .await
-            .map_err(|_| unreachable(format!("no answer within {} s", DIAL.as_secs())))?
-            .map_err(|status| unreachable(status.message().to_owned()))?;
-        this.version = version.into_inner().version;
+        this.version = this.answers(DIAL).await?;
         Ok(this)
     }
 
@@ -205,6 +213,51 @@ impl Containerd {
             what: format!("the lease {lease:?}"),
         })?);
         Ok(leased)
+    }
+
+    /// Asks containerd for its version, to see whether it is there at all: it may hang, and then
+    /// no call ends.
+    ///
+    /// # Errors
+    /// It does not answer in time.
+    pub async fn answers(&self, within: Duration) -> Result<String, ContainerdError> {
+        let silent = |cause| ContainerdError::Unreachable {
+            address: self.address.clone(),
+            cause,
+        };
+        tokio::time::timeout(within, self.version_service().version(()))
+            .await
+            .map_err(|_| silent(format!("no answer within {} s", within.as_secs())))?
+            .map_err(|status| silent(status.message().to_owned()))
+            .map(|version| version.into_inner().version)
+    }
+
+    /// The same connection in another namespace.
+    pub(crate) fn in_namespace(&self, namespace: &str) -> Result<Self, ContainerdError> {
+        let mut elsewhere = self.clone();
+        elsewhere.headers.namespace = namespace.parse().map_err(|_| ContainerdError::Invalid {
+            what: format!("the namespace {namespace:?}"),
+        })?;
+        Ok(elsewhere)
+    }
+
+    /// All container records of the namespace.
+    pub(crate) async fn records(&self) -> Result<Vec<Record>, ContainerdError> {
+        self.records_that(Vec::new()).await
+    }
+
+    /// A container's record, if there is one.
+    pub(crate) async fn record(&self, id: &str) -> Result<Option<Record>, ContainerdError> {
+        Ok(self.records_that(vec![format!("id=={id}")]).await?.pop())
+    }
+
+    async fn records_that(&self, filters: Vec<String>) -> Result<Vec<Record>, ContainerdError> {
+        Ok(self
+            .containers()
+            .list(ListContainersRequest { filters })
+            .await
+            .doing(|| "listing containers".into())?
+            .containers)
     }
 
     services! {

@@ -274,15 +274,8 @@ pub async fn list(containerd: &Containerd) -> Result<Vec<Listed>, ImageError> {
 /// # Errors
 /// There is no such image, or it cannot be read or unpacked.
 pub async fn prepare(containerd: &Containerd, name: &str) -> Result<Prepared, ImageError> {
-    let records = records(containerd).await?;
-    let image = candidates(name)
-        .iter()
-        .find_map(|candidate| records.iter().find(|image| image.name == *candidate))
-        .ok_or_else(|| ImageError::Unknown {
-            name: name.to_owned(),
-            available: records.iter().map(|image| image.name.clone()).collect(),
-        })?;
-    let (manifest, _) = manifest(containerd, image).await?;
+    let image = find(containerd, name).await?;
+    let (manifest, _) = manifest(containerd, &image).await?;
     let config =
         document::<ImageConfig>(containerd, "configuration", &manifest.config.digest).await?;
     let parent = chain_id(config.layers());
@@ -304,9 +297,28 @@ pub async fn prepare(containerd: &Containerd, name: &str) -> Result<Prepared, Im
         unpacked?;
     }
     Ok(Prepared {
-        name: image.name.clone(),
+        name: image.name,
         config,
         parent,
+    })
+}
+
+/// Looks whether an image answers to a name, without reading it.
+///
+/// # Errors
+/// There is no such image.
+pub async fn check(containerd: &Containerd, name: &str) -> Result<(), ImageError> {
+    find(containerd, name).await.map(drop)
+}
+
+async fn find(containerd: &Containerd, name: &str) -> Result<Image, ImageError> {
+    let records = records(containerd).await?;
+    let image = candidates(name)
+        .iter()
+        .find_map(|candidate| records.iter().find(|image| image.name == *candidate));
+    image.cloned().ok_or_else(|| ImageError::Unknown {
+        name: name.to_owned(),
+        available: records.into_iter().map(|image| image.name).collect(),
     })
 }
 

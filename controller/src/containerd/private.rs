@@ -93,6 +93,8 @@ impl Private {
         let mut child = Command::new("containerd")
             .arg("--config")
             .arg(&configuration)
+            // The daemon's own: systemd would take this one's words for its.
+            .env_remove("NOTIFY_SOCKET")
             .stdin(Stdio::null())
             .stdout(output)
             .stderr(errors)
