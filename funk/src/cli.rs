@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use refunction_protocol::Size;
 
 use crate::build::Builder;
-use crate::size::Size;
 use crate::source::Runtime;
 
 const EXIT_CODES: &str = "\
@@ -13,7 +14,7 @@ Exit codes:
   0  it worked
   1  the function raised, or could not be loaded
   2  the command, or what it was given, is wrong
-  3  there is no such container or image
+  3  there is no such container, image or function
   4  refunctiond does not answer
   5  a deadline passed
   6  the function crashed or ran out of memory, or its container ended
@@ -91,11 +92,14 @@ pub(crate) enum Command {
         #[arg(short, long, value_name = "ID")]
         container: String,
     },
-    /// Show what a container printed.
+    /// Show what a container printed, or a function that is called by its name.
     Logs {
         /// The container.
-        #[arg(short, long, value_name = "ID")]
-        container: String,
+        #[arg(short, long, value_name = "ID", required_unless_present = "function")]
+        container: Option<String>,
+        /// The function: what it printed in whichever container.
+        #[arg(long, value_name = "NAME", conflicts_with = "container")]
+        function: Option<String>,
         /// Go on with what it prints from now on. With --output json, one document
         /// a line.
         #[arg(short, long)]
@@ -113,6 +117,37 @@ pub(crate) enum Command {
         #[arg(long, conflicts_with_all = ["ids", "named"])]
         all: bool,
     },
+    /// Give refunctiond a function that is called by its name, in containers that it
+    /// makes and shares out by itself. One that has the name already is replaced.
+    Deploy(Deploy),
+    /// Call a function by its name.
+    Invoke {
+        /// The function.
+        #[arg(value_name = "NAME")]
+        function: String,
+        /// The argument: JSON, @FILE, or - for standard input.
+        #[arg(short, long, value_name = "JSON", default_value = "{}")]
+        request: String,
+        /// Milliseconds after which the call is given up, its waiting included.
+        #[arg(long, value_name = "MS")]
+        deadline_ms: Option<u64>,
+    },
+    /// Show the functions that are called by their names.
+    Functions,
+    /// Delete functions that are called by their names.
+    Delete {
+        /// The functions.
+        #[arg(value_name = "NAME", required = true)]
+        names: Vec<String>,
+    },
+    /// Watch the node: its containers and what they hold, its functions, how many calls and
+    /// restores there are and how long they take. Ctrl-C ends it.
+    Top {
+        /// Show it once, counted since refunctiond began; so it is with --output json and
+        /// where the output is no terminal.
+        #[arg(long)]
+        once: bool,
+    },
     /// Images that containers are made of.
     #[command(subcommand)]
     Image(ImageCommand),
@@ -126,6 +161,17 @@ pub(crate) enum Command {
     Serve(Serve),
     /// Make an image of a folder that has no Dockerfile.
     Build(Build),
+    /// Print what completes funk's commands in a shell:
+    /// `funk completions bash > /etc/bash_completion.d/funk`.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Write funk's manual pages into a folder, such as /usr/local/share/man/man1.
+    Man {
+        /// The folder.
+        folder: PathBuf,
+    },
 }
 
 /// A function of this machine's, and who runs it.
@@ -241,6 +287,38 @@ pub(crate) struct Create {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Deploy {
+    /// The function's name: letters, digits, dots, dashes and underscores.
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) function: FunctionArguments,
+    /// The image whose containers run it, such as refunction/python; `funk image list`
+    /// shows them. If nothing is said it is that of the runtime which the file is for.
+    #[arg(short, long)]
+    pub(crate) image: Option<String>,
+    /// The runtime, in the place of an image: that is refunction/RUNTIME.
+    #[arg(long, value_enum, conflicts_with = "image")]
+    pub(crate) runtime: Option<Runtime>,
+    /// Bytes that a container for it may hold, such as 256M.
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory: Option<Size>,
+    /// Calls of it that run at once; any number if not given.
+    #[arg(long, value_name = "N")]
+    pub(crate) max_concurrency: Option<u32>,
+    /// Seconds for which an idle container keeps it, unless another function needs the
+    /// place.
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) keep_warm: Option<u64>,
+    /// Only if there is no function of this name yet.
+    #[arg(long, conflicts_with = "revision")]
+    pub(crate) new: bool,
+    /// Only if it has this revision.
+    #[arg(long, value_name = "N")]
+    pub(crate) revision: Option<u64>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct FunctionArguments {
     /// A file, - for standard input, or the source itself.
     #[arg(
@@ -316,6 +394,16 @@ mod tests {
             "funk build --print-dockerfile",
             "funk --output json list",
             "funk list --output json",
+            "funk logs -c a -f",
+            "funk logs --function a -f",
+            "funk deploy a -f x.py --image refunction/python --memory 64M --keep-warm 0",
+            "funk deploy a -f x.py --runtime python --handler x.handler --env A=b",
+            "funk deploy a -f x.py --max-concurrency 2 --deadline-ms 50 --new",
+            "funk invoke a",
+            "funk invoke a -r {} --deadline-ms 50",
+            "funk functions",
+            "funk delete a b",
+            "funk top --once",
         ] {
             let parsed = Arguments::try_parse_from(line.split(' '));
             assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
@@ -328,6 +416,13 @@ mod tests {
             "funk run",
             "funk run app.py --memory 64M",
             "funk build .",
+            "funk logs",
+            "funk logs -c a --function a",
+            "funk deploy -f x.py",
+            "funk deploy a",
+            "funk deploy a -f x.py --image a --runtime python",
+            "funk deploy a -f x.py --new --revision 1",
+            "funk delete",
         ] {
             assert!(
                 Arguments::try_parse_from(line.split(' ')).is_err(),

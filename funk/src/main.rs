@@ -10,7 +10,6 @@ mod display;
 mod error;
 mod local;
 mod payload;
-mod size;
 mod source;
 mod target;
 

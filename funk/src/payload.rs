@@ -59,6 +59,18 @@ pub(crate) struct Code {
     pub(crate) binary: bool,
 }
 
+impl Code {
+    /// Source text, or the archive itself.
+    pub(crate) fn into_bytes(self) -> Result<Vec<u8>, Error> {
+        if !self.binary {
+            return Ok(self.text.into_bytes());
+        }
+        base64::engine::general_purpose::STANDARD
+            .decode(self.text)
+            .map_err(|error| Error::Here(format!("the archive: {error}")))
+    }
+}
+
 /// Reads a function: a file, `-` for standard input, or the source itself.
 pub(crate) fn code(given: &str, binary: bool) -> Result<Code, Error> {
     if given == "-" {

@@ -12,6 +12,15 @@ use crate::client::Client;
 use crate::display::{age, bytes, duration_ns, duration_us, table};
 use crate::error::{Error, Exit};
 
+/// Milliseconds since the Unix epoch.
+pub(super) fn now_ms() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| {
+            i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+        })
+}
+
 fn state(container: &api::Container) -> &'static str {
     match container.state() {
         ContainerState::Unspecified => "unknown",
@@ -41,6 +50,7 @@ fn document(container: &api::Container) -> Value {
         "function_loaded": container.function_loaded,
         "in_flight": container.in_flight,
         "pid": container.pid,
+        "pod": Some(&container.pod).filter(|pod| !pod.is_empty()),
         "ended": Some(&container.ended).filter(|cause| !cause.is_empty()),
     })
 }
@@ -70,11 +80,7 @@ pub(super) async fn list(show: Show, client: &mut Client) -> Result<Exit, Error>
         .await?
         .into_inner()
         .containers;
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| {
-            i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-        });
+    let now = now_ms();
     show.result(
         || json!({"containers": containers.iter().map(document).collect::<Vec<_>>()}),
         |out| {
@@ -222,6 +228,8 @@ pub(super) async fn remove(
             .into_inner()
             .containers
             .into_iter()
+            // Those of kubelet's pods are kubelet's to remove.
+            .filter(|container| container.pod.is_empty())
             .map(|container| container.id)
             .collect();
     }

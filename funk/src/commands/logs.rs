@@ -1,25 +1,43 @@
-//! What a container printed.
+//! What a container or a function printed.
 
 use std::io::{self, Write};
 
 use refunction_protocol::host as api;
 use serde_json::{Value, json};
+use tonic::Streaming;
 
 use super::Show;
 use crate::cli::Format;
-use crate::client::Client;
+use crate::client::{Client, Functions};
 use crate::error::{Error, Exit};
 
-pub(super) async fn logs(
+pub(super) async fn of_container(
     show: Show,
     client: &mut Client,
     container: String,
     follow: bool,
 ) -> Result<Exit, Error> {
-    let mut lines = client
-        .logs(api::LogsRequest { container, follow })
-        .await?
-        .into_inner();
+    let asked = api::LogsRequest { container, follow };
+    let lines = client.logs(asked).await?.into_inner();
+    print(show, lines, follow).await
+}
+
+pub(super) async fn of_function(
+    show: Show,
+    client: &mut Functions,
+    function: String,
+    follow: bool,
+) -> Result<Exit, Error> {
+    let asked = api::FunctionLogsRequest { function, follow };
+    let lines = client.function_logs(asked).await?.into_inner();
+    print(show, lines, follow).await
+}
+
+async fn print(
+    show: Show,
+    mut lines: Streaming<api::LogLine>,
+    follow: bool,
+) -> Result<Exit, Error> {
     let mut documents = Vec::new();
     while let Some(line) = lines.message().await? {
         match show.format {

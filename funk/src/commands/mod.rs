@@ -4,11 +4,14 @@ mod build;
 mod container;
 mod containers;
 mod function;
+mod functions;
 mod images;
 mod interruption;
 mod logs;
+mod manual;
 mod run;
 mod serve;
+mod top;
 
 use std::io::{self, Write};
 
@@ -17,7 +20,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::cli::{Arguments, Command, Format, ImageCommand};
-use crate::client::{Client, connect};
+use crate::client::{Client, connect, connect_functions};
 use crate::error::{Error, Exit};
 use crate::payload;
 use crate::target::Target;
@@ -58,6 +61,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Error> {
     }
     // After what was given is found good: a slip is told without a daemon, too.
     let open = async || connect(&Target::find(said)?).await;
+    let open_functions = async || connect_functions(&Target::find(said)?).await;
     match arguments.command {
         Command::Target { .. } => Ok(Exit::Ok),
         Command::Info => info(show, &mut open().await?).await,
@@ -84,9 +88,37 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Error> {
         Command::Status { container } => {
             containers::status(show, &mut open().await?, container).await
         }
-        Command::Logs { container, follow } => {
-            logs::logs(show, &mut open().await?, container, follow).await
+        Command::Logs {
+            container: _,
+            function: Some(function),
+            follow,
+        } => logs::of_function(show, &mut open_functions().await?, function, follow).await,
+        Command::Logs {
+            container,
+            function: None,
+            follow,
+        } => {
+            let container = container.unwrap_or_default();
+            logs::of_container(show, &mut open().await?, container, follow).await
         }
+        Command::Deploy(given) => {
+            let function = functions::described(given)?;
+            functions::deploy(show, &mut open_functions().await?, function).await
+        }
+        Command::Invoke {
+            function,
+            request,
+            deadline_ms,
+        } => {
+            let json = payload::request(&request)?;
+            let client = &mut open_functions().await?;
+            functions::invoke(show, client, function, json, deadline_ms).await
+        }
+        Command::Functions => functions::list(show, &mut open_functions().await?).await,
+        Command::Delete { names } => {
+            functions::delete(show, &mut open_functions().await?, names).await
+        }
+        Command::Top { once } => top::top(show, &mut open_functions().await?, once).await,
         Command::Rm { named, ids, all } => {
             let ids = named.into_iter().chain(ids).collect();
             containers::remove(show, &mut open().await?, ids, all).await
@@ -113,6 +145,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<Exit, Error> {
         },
         Command::Serve(given) => serve::serve(show, &given).await,
         Command::Build(given) => build::build(show, &given),
+        Command::Completions { shell } => manual::completions(shell),
+        Command::Man { folder } => manual::pages(&folder),
     }
 }
 

@@ -35,7 +35,7 @@ impl Runtime {
 
     /// The one that a file by this name is for. What is JavaScript is Node.js's where a
     /// `package.json` stands beside it.
-    fn of(file: &Path) -> Option<Self> {
+    pub(crate) fn of(file: &Path) -> Option<Self> {
         Some(match file.extension()?.to_str()? {
             "py" => Self::Python,
             "lua" => Self::Lua,
