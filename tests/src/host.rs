@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -28,6 +29,10 @@ pub struct Host {
     pub name: String,
     state: PathBuf,
     root: PathBuf,
+    /// What the daemon was told beside where its places are.
+    arguments: Vec<String>,
+    /// Where it says when it serves.
+    notifications: UnixDatagram,
     daemon: Handle,
     /// Behind a lock so that several threads may drive one host.
     exited: Mutex<Receiver<ExitStatus>>,
@@ -126,12 +131,17 @@ impl Host {
     #[must_use]
     pub fn with_images(runtimes: &[&str]) -> Self {
         let host = Self::start();
+        host.import(runtimes);
+        host
+    }
+
+    /// Imports the images of these runtimes.
+    pub fn import(&self, runtimes: &[&str]) {
         for runtime in runtimes {
             let archive = environment::image(runtime);
             let archive = archive.to_str().expect("a path in UTF-8");
-            host.funk(&["image", "import", archive]).ok();
+            self.funk(&["image", "import", archive]).ok();
         }
-        host
     }
 
     /// Starts a daemon and waits until it serves.
@@ -140,9 +150,17 @@ impl Host {
     /// It does not.
     #[must_use]
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// As [`start`](Self::start), with more arguments.
+    ///
+    /// # Panics
+    /// It does not serve.
+    #[must_use]
+    pub fn start_with(arguments: &[&str]) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         environment::require_root();
-        let binary = environment::file("REFUNCTIOND");
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("e2e-{}-{number}", std::process::id());
         // A socket's path may have 107 bytes, and the directory for temporary files
@@ -152,67 +170,83 @@ impl Host {
         for directory in [&state, &root] {
             fs::create_dir(directory).expect("a directory of its own");
         }
-        let log = File::create(root.join("refunctiond.log")).expect("a log");
-        let (sender, exited) = mpsc::channel();
-        let (started, pid) = mpsc::channel();
-        let mut command = Command::new("setpriv");
-        command
-            // If the tests are killed outright, the daemon still ends.
-            .args(["--pdeathsig", "SIGTERM"])
-            .arg(binary)
-            .arg("--private-containerd")
-            .arg("--state-dir")
-            .arg(&state)
-            .arg("--root-dir")
-            .arg(&root)
-            .arg("--socket")
-            .arg(state.join("control.sock"))
-            .args(["--namespace", &name])
-            .env("NO_COLOR", "1")
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("a second handle"))
-            .stderr(log)
-            .process_group(0);
-        // The signal comes when the thread that started it ends, so that thread
-        // stays until the daemon has ended.
-        std::thread::spawn(move || {
-            let child = command.spawn();
-            let pid = child.as_ref().map(std::process::Child::id);
-            let _ = started.send(pid.map_err(ToString::to_string));
-            if let Ok(status) = child.and_then(|mut child| child.wait()) {
-                let _ = sender.send(status);
-            }
-        });
-        let pid = pid
-            .recv_timeout(PATIENCE)
-            .expect("it was started")
-            .expect("setpriv and refunctiond can be run");
+        let arguments: Vec<String> = arguments.iter().map(|it| (*it).to_owned()).collect();
+        let notifications = UnixDatagram::bind(state.join("notify.sock")).expect("a socket");
+        notifications
+            .set_read_timeout(Some(Duration::from_millis(50)))
+            .expect("a time to look whether it lives");
+        let (daemon, exited) = launch(&name, &state, &root, &arguments);
         let host = Self {
             name,
             state,
             root,
-            daemon: Handle::open(pid).expect("it was not reaped yet"),
+            arguments,
+            notifications,
+            daemon,
             exited: Mutex::new(exited),
             is_running: true,
         };
-        // Its socket appears early and answers when containerd stands behind it;
-        // it tells nobody when it appears but whoever looks.
-        eventually("refunctiond makes its socket", || {
-            assert!(
-                host.daemon.is_alive(),
-                "refunctiond ended: {}",
-                host.last_words()
-            );
-            host.state.join("control.sock").exists()
-        });
-        host.funk(&["info"]).ok();
+        host.wait_until_it_serves();
         host
+    }
+
+    /// Kills the daemon, leaves its containers as they are, and starts another.
+    ///
+    /// # Panics
+    /// The other does not serve.
+    pub fn restart_killed(&mut self, meanwhile: impl FnOnce(&Self)) {
+        self.daemon.signal(Signal::SIGKILL);
+        assert!(self.wait().is_some(), "refunctiond was killed");
+        meanwhile(self);
+        let (daemon, exited) = launch(&self.name, &self.state, &self.root, &self.arguments);
+        self.daemon = daemon;
+        self.exited = Mutex::new(exited);
+        self.wait_until_it_serves();
+    }
+
+    /// It says so as it does to systemd.
+    fn wait_until_it_serves(&self) {
+        eventually("refunctiond says that it serves", || {
+            assert!(
+                self.daemon.is_alive(),
+                "refunctiond ended: {}",
+                self.last_words()
+            );
+            let mut said = [0; 64];
+            self.notifications
+                .recv(&mut said)
+                .is_ok_and(|length| said[..length] == *b"READY=1")
+        });
+        self.funk(&["info"]).ok();
+    }
+
+    /// The directory for what outlives the containers.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// All that the daemons of this host said.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.root.join("refunctiond.log")).unwrap_or_default()
+    }
+
+    /// The process of its containerd.
+    ///
+    /// # Panics
+    /// There is none.
+    #[must_use]
+    pub fn containerd(&self) -> u32 {
+        let below = process::descendants(self.daemon.pid);
+        let one = below.into_iter().find(|pid| is_containerd(*pid));
+        one.expect("a private containerd")
     }
 
     /// What the daemon said last.
     #[must_use]
     pub fn last_words(&self) -> String {
-        let log = fs::read_to_string(self.root.join("refunctiond.log")).unwrap_or_default();
+        let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(10)..].join("\n")
     }
@@ -406,6 +440,57 @@ impl Host {
         }
         found
     }
+}
+
+/// Starts a daemon: its process, and its end.
+fn launch(
+    name: &str,
+    state: &Path,
+    root: &Path,
+    arguments: &[String],
+) -> (Handle, Receiver<ExitStatus>) {
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(root.join("refunctiond.log"))
+        .expect("a log");
+    let (sender, exited) = mpsc::channel();
+    let (started, pid) = mpsc::channel();
+    let mut command = Command::new("setpriv");
+    command
+        // If the tests are killed outright, the daemon still ends.
+        .args(["--pdeathsig", "SIGTERM"])
+        .arg(environment::file("REFUNCTIOND"))
+        .arg("--private-containerd")
+        .arg("--state-dir")
+        .arg(state)
+        .arg("--root-dir")
+        .arg(root)
+        .arg("--socket")
+        .arg(state.join("control.sock"))
+        .args(["--namespace", name])
+        .args(arguments)
+        .env("NO_COLOR", "1")
+        .env("NOTIFY_SOCKET", state.join("notify.sock"))
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("a second handle"))
+        .stderr(log)
+        .process_group(0);
+    // The signal comes when the thread that started it ends, so that thread
+    // stays until the daemon has ended.
+    std::thread::spawn(move || {
+        let child = command.spawn();
+        let pid = child.as_ref().map(std::process::Child::id);
+        let _ = started.send(pid.map_err(ToString::to_string));
+        if let Ok(status) = child.and_then(|mut child| child.wait()) {
+            let _ = sender.send(status);
+        }
+    });
+    let pid = pid
+        .recv_timeout(PATIENCE)
+        .expect("it was started")
+        .expect("setpriv and refunctiond can be run");
+    (Handle::open(pid).expect("it was not reaped yet"), exited)
 }
 
 fn is_containerd(pid: u32) -> bool {

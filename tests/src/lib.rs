@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cri;
 pub mod environment;
 pub mod growth;
 pub mod host;

@@ -279,7 +279,8 @@ fn watch_over(pid: u32) -> Sender<()> {
 }
 
 /// Reads a stream to its end as it comes.
-pub(crate) fn collect(stream: Option<impl Read + Send + 'static>) -> Arc<Mutex<String>> {
+#[must_use]
+pub fn collect(stream: Option<impl Read + Send + 'static>) -> Arc<Mutex<String>> {
     let text = Arc::new(Mutex::new(String::new()));
     let to = Arc::clone(&text);
     if let Some(mut stream) = stream {

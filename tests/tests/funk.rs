@@ -1,7 +1,6 @@
 //! Functions on this machine without a container, as `funk run` and `funk serve` have them.
 
 use std::fs;
-use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -13,7 +12,7 @@ use nix::sys::signal::Signal;
 use refunction_tests::host::{self, Answer};
 use refunction_tests::http::Connection;
 use refunction_tests::process::{self, Handle};
-use refunction_tests::supervisor::fresh_uid;
+use refunction_tests::supervisor::{collect, fresh_uid};
 use refunction_tests::{PATIENCE, environment, eventually, java};
 use serde_json::{Value, json};
 
@@ -370,21 +369,6 @@ impl Drop for Serving {
             self.handle.signal(Signal::SIGKILL);
         }
     }
-}
-
-fn collect(stream: Option<impl Read + Send + 'static>) -> Arc<Mutex<String>> {
-    let text = Arc::new(Mutex::new(String::new()));
-    let to = Arc::clone(&text);
-    let mut stream = stream.expect("a pipe");
-    std::thread::spawn(move || {
-        let mut buffer = [0; 4096];
-        while let Ok(length @ 1..) = stream.read(&mut buffer) {
-            if let Ok(mut text) = to.lock() {
-                text.push_str(&String::from_utf8_lossy(&buffer[..length]));
-            }
-        }
-    });
-    text
 }
 
 fn reap(mut child: Child) -> Receiver<i32> {

@@ -1,7 +1,6 @@
 //! Containers by runc, with as much taken from them as a test says.
 
 use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use refunction_tests::http::Connection;
 use refunction_tests::peer::Peer;
+use refunction_tests::supervisor::collect;
 use refunction_tests::{PATIENCE, environment, eventually};
 use serde_json::{Value, json};
 
@@ -104,7 +104,7 @@ impl Container {
             .stderr(Stdio::piped())
             .spawn()
             .expect("starting runc");
-        let errors = collect(runc.stderr.take().expect("a pipe"));
+        let errors = collect(runc.stderr.take());
         Self {
             peer: None,
             runc,
@@ -202,20 +202,6 @@ fn mount_on(source: &str, place: &Path, kind: &str, options: &str) {
         Some(options),
     )
     .unwrap_or_else(|errno| panic!("mounting {kind} on {}: {errno}", place.display()));
-}
-
-fn collect(mut stream: impl Read + Send + 'static) -> Arc<Mutex<String>> {
-    let text = Arc::new(Mutex::new(String::new()));
-    let to = Arc::clone(&text);
-    std::thread::spawn(move || {
-        let mut buffer = [0; 4096];
-        while let Ok(length @ 1..) = stream.read(&mut buffer) {
-            if let Ok(mut text) = to.lock() {
-                text.push_str(&String::from_utf8_lossy(&buffer[..length]));
-            }
-        }
-    });
-    text
 }
 
 /// The container's specification, as runc takes it.
