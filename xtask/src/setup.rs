@@ -85,6 +85,31 @@ pub(crate) const HOST: &[Need] = &[
         reason: "starts containers for containerd",
     },
     Need {
+        package: "containernetworking-plugins",
+        found_by: Found::File("/usr/lib/cni/bridge"),
+        reason: "the network that the tests give to containers",
+    },
+    Need {
+        package: "iptables",
+        found_by: Found::Program("iptables"),
+        reason: "what those plugins call",
+    },
+    Need {
+        package: "iproute2",
+        found_by: Found::Program("ip"),
+        reason: "removes the tests' bridges",
+    },
+    Need {
+        package: "systemd",
+        found_by: Found::Program("systemd-analyze"),
+        reason: "reads the service's unit",
+    },
+    Need {
+        package: "protobuf-compiler",
+        found_by: Found::Program("protoc"),
+        reason: "compiles the definition of the client that stands in for kubelet",
+    },
+    Need {
         package: "util-linux",
         found_by: Found::Program("setpriv"),
         reason: "ends the daemon when the program that started it ends",

@@ -28,7 +28,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     times.step("unit and engine tests", || {
         shell::run(
             shell::cargo(root)
-                .args(["test", "--locked", "--workspace"])
+                .args(["test", "--locked", "--no-fail-fast", "--workspace"])
                 .args(["--exclude", END_TO_END]),
         )
     })?;
@@ -65,7 +65,9 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     eprintln!("==> end-to-end tests");
     shell::run(
         shell::cargo(root)
-            .args(["test", "--locked", "--package", END_TO_END])
+            // All that fails is to be seen, not only the first.
+            .args(["test", "--locked", "--no-fail-fast"])
+            .args(["--package", END_TO_END])
             .envs(published.map(|python| ("REFUNCTION_PUBLISHED_CLIENT", python)))
             .env(
                 "REFUNCTION_IMAGE_TAR",
