@@ -57,6 +57,7 @@ impl Samples {
                     samples: taken.len(),
                     ratio,
                     against: against.filter(|_| ratio.is_some()),
+                    floors: None,
                 }
             })
             .collect()
@@ -90,6 +91,20 @@ pub struct Row {
     pub ratio: Option<f64>,
     /// The other.
     pub against: Option<Name>,
+    /// Its median by that of the floor (see [`floor`](crate::floor)).
+    pub floors: Option<f64>,
+}
+
+/// Has each row say how many times its floor it is. `floor` names the floor's row.
+pub fn in_floors(rows: &mut [Row], floor: impl Fn(&str) -> Name) {
+    let medians: BTreeMap<String, f64> = (rows.iter())
+        .map(|row| (row.name.clone(), row.median))
+        .collect();
+    for row in rows {
+        row.floors = medians
+            .get(floor(&row.name).as_ref())
+            .map(|floor| row.median / floor);
+    }
 }
 
 /// A promise, and what became of it.
@@ -194,8 +209,8 @@ impl fmt::Display for Report {
         }
         writeln!(
             to,
-            "\n{:<34}{:>11}{:>11}{:>11}{:>8}  ratio of medians",
-            "", "median µs", "p90 µs", "p99 µs", "samples"
+            "\n{:<34}{:>11}{:>11}{:>11}{:>8}{:>9}  ratio of medians",
+            "", "median µs", "p90 µs", "p99 µs", "samples", "floors"
         )?;
         for row in &self.results {
             write!(
@@ -203,6 +218,10 @@ impl fmt::Display for Report {
                 "{:<34}{:>11.1}{:>11.1}{:>11.1}{:>8}",
                 row.name, row.median, row.p90, row.p99, row.samples
             )?;
+            match row.floors {
+                Some(floors) => write!(to, "{floors:>9.2}")?,
+                None => write!(to, "{:>9}", "")?,
+            }
             match (row.ratio, &row.against) {
                 (Some(ratio), Some(against)) => writeln!(to, "  {ratio:.3} of {against}")?,
                 _ => writeln!(to)?,
@@ -246,6 +265,18 @@ mod tests {
         assert_eq!(rows[0].ratio, Some(0.5));
         assert_eq!(rows[0].against.as_deref(), Some("b"));
         assert_eq!((rows[1].ratio, &rows[1].against), (None, &None));
+    }
+
+    #[test]
+    fn rows_are_said_in_floors() {
+        let mut samples = Samples::default();
+        samples.add("floor", Duration::from_micros(2));
+        samples.add("a", Duration::from_micros(5));
+        let mut rows = samples.rows(|_| None);
+        in_floors(&mut rows, |_| "floor".into());
+        assert_eq!((rows[0].floors, rows[1].floors), (Some(1.0), Some(2.5)));
+        in_floors(&mut rows, |_| "another".into());
+        assert_eq!(rows[1].floors, None);
     }
 
     #[test]
