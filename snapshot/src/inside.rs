@@ -14,6 +14,7 @@ use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, s
 use nix::unistd::{Gid, Uid};
 
 use crate::arch;
+use crate::quiet;
 use crate::sabotage::leaves_out;
 use crate::stub::TABLE_BYTES;
 
@@ -119,6 +120,8 @@ impl Template {
         if description.len() + 5 > MAX_MESSAGE {
             return Err(io::ErrorKind::InvalidInput.into());
         }
+        quiet::forget_dead_frames()?;
+        quiet::fill_holes();
         let image = self.image.as_raw_fd().to_le_bytes();
         send(self.socket.as_fd(), &[&[READY], &image, description], &[])?;
         arch::park();

@@ -28,6 +28,7 @@ mod pages;
 mod pipe;
 mod process;
 mod ptrace;
+mod quiet;
 mod report;
 mod row;
 mod runner;

