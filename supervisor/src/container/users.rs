@@ -50,6 +50,21 @@ impl Users {
         Some(other)
     }
 
+    /// One who is nobody's.
+    pub(super) fn take(&mut self) -> Option<Uid> {
+        self.free.pop()
+    }
+
+    /// Gives one back whose files are gone; not before these slots are swept, if it may have
+    /// left something with their tenants.
+    pub(super) fn let_go(&mut self, user: Uid, by: Vec<SlotId>) {
+        if by.is_empty() {
+            self.free.push(user);
+        } else {
+            self.held_back.push((user, by));
+        }
+    }
+
     pub(super) fn are_any_free(&self) -> bool {
         !self.free.is_empty()
     }
