@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use criterion::Criterion;
+use refunction_bench::floor::Floor;
 use refunction_bench::fork_server::{ForkServer, Request};
 use refunction_bench::runtime::Runtime;
 use refunction_bench::stage::Stage;
@@ -30,6 +31,7 @@ const WARM_CALLS: usize = 5;
 /// Runs of what takes milliseconds.
 const SLOW_RUNS: usize = 20;
 
+const FLOOR: &str = "floor";
 const REWIND: &str = "rewind";
 const REFORK: &str = "refork";
 const TURNAROUND: &str = "turnaround: load, call, rewind";
@@ -53,8 +55,10 @@ fn main() -> ExitCode {
 }
 
 fn measure() -> Result<(), Failure> {
+    let mut stage = Stage::set(Scan::Auto, Runtime::Python)?;
     let mut parts = Parts {
-        stage: Stage::set(Scan::Auto, Runtime::Python)?,
+        floor: Floor::of(&mut stage)?,
+        stage,
         fork_server: ForkServer::start(Runtime::Python)?,
     };
     by_criterion(&mut parts)?;
@@ -64,6 +68,10 @@ fn measure() -> Result<(), Failure> {
     let mut conditions = table::conditions();
     conditions.insert("libraries".into(), libraries().join(" "));
     conditions.insert("dirty pages of a no-op".into(), dirty_pages.to_string());
+    conditions.insert(
+        "pages that a no-op changes".into(),
+        parts.floor.changed_pages().to_string(),
+    );
     conditions.insert(
         "overlay pages".into(),
         parts.stage.overlay_pages().to_string(),
@@ -97,29 +105,32 @@ fn measure() -> Result<(), Failure> {
         }
     }
 
-    let results = samples.rows(|name| match name {
+    let mut results = samples.rows(|name| match name {
         REWIND | REFORK | TURNAROUND | NEW_TURNAROUND | CONTAINER | RUNC | RUNC_PYTHON | CRIU => {
             Some(FORK_SERVER.into())
         }
         FIRST | COLD_FIRST => Some(WARM.into()),
         COLD_REWIND | COLD_TURNAROUND => Some(COLD_FORK_SERVER.into()),
         _ if name.starts_with("rewind: ") => Some(REWIND.into()),
+        _ if name.starts_with("floor: ") => Some(FLOOR.into()),
         _ => None,
     });
+    table::in_floors(&mut results, |_| FLOOR.into());
     let promises = [
+        Promise::of("a rewind by the floor", &results, REWIND, FLOOR, 2.0),
         Promise::of(
             "a rewind by a fork server's turnaround",
             &results,
             REWIND,
             FORK_SERVER,
-            1.0 / 3.0,
+            1.0 / 8.0,
         ),
         Promise::of(
             "the first request after a rewind by a warm one",
             &results,
             FIRST,
             WARM,
-            2.0,
+            1.3,
         ),
     ];
     let mut report = Report {
@@ -133,6 +144,7 @@ fn measure() -> Result<(), Failure> {
 }
 
 struct Parts {
+    floor: Floor,
     stage: Stage,
     fork_server: ForkServer,
 }
@@ -204,6 +216,17 @@ fn in_rounds(parts: &mut Parts, samples: &mut Samples) -> Result<u64, Failure> {
             samples.add(LOAD, turn.load);
             samples.add(FIRST, turn.first);
             dirty_pages.push(turn.rewound.dirty_pages);
+        }
+        let floors = in_a_row(|| {
+            parts.stage.turn(0)?;
+            parts.floor.measure()
+        });
+        for floor in floors {
+            let floor = floor?;
+            samples.add(FLOOR, floor.whole());
+            for (part, took) in floor.named() {
+                samples.add(&format!("{FLOOR}: {part}"), took);
+            }
         }
         for turn in in_a_row(|| parts.stage.turn(WARM_CALLS)) {
             for warm in turn?.warm {

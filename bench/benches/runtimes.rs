@@ -9,6 +9,7 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use refunction_bench::Failure;
+use refunction_bench::floor::Floor;
 use refunction_bench::fork_server::{ForkServer, Request};
 use refunction_bench::runtime::{Origin, Runtime};
 use refunction_bench::stage::Stage;
@@ -26,6 +27,7 @@ const WARM_CALLS: usize = 5;
 /// Starts of a program in each round: they take milliseconds.
 const STARTS: usize = 2;
 
+const FLOOR: &str = "floor";
 const REWIND: &str = "rewind";
 const TURNAROUND: &str = "load, call, rewind";
 const LOAD: &str = "load";
@@ -70,9 +72,14 @@ fn measure() -> Result<(), Failure> {
         Some(match step {
             REWIND | TURNAROUND => of(runtime, replaced_by(Runtime::from_str(runtime).ok()?)),
             FIRST => of(runtime, WARM),
-            _ if step.starts_with(REWIND) => of(runtime, REWIND),
+            _ if step.starts_with("rewind, ") => of(runtime, REWIND),
+            _ if step.starts_with("floor, ") => of(runtime, FLOOR),
             _ => return None,
         })
+    });
+    table::in_floors(&mut report.results, |name| {
+        let runtime = name.split_once(": ").map_or(name, |(runtime, _)| runtime);
+        of(runtime, FLOOR)
     });
     for runtime in chosen {
         report.promises.extend(promises(runtime, &report.results));
@@ -91,9 +98,10 @@ fn replaced_by(runtime: Runtime) -> &'static str {
 fn promises(runtime: Runtime, results: &[Row]) -> Vec<Promise> {
     let name = runtime.name();
     let times = match runtime {
-        Runtime::Node => 100.0,
-        Runtime::Java => 50.0,
-        Runtime::Python | Runtime::JavaScript | Runtime::Lua => 5.0,
+        Runtime::Node => 150.0,
+        Runtime::Java => 75.0,
+        Runtime::Python | Runtime::JavaScript => 8.0,
+        Runtime::Lua => 5.0,
     };
     let other = replaced_by(runtime);
     let rewind = Promise::of(
@@ -108,9 +116,19 @@ fn promises(runtime: Runtime, results: &[Row]) -> Vec<Promise> {
         results,
         &of(name, FIRST),
         &of(name, WARM),
-        2.0,
+        1.3,
     );
-    rewind.into_iter().chain(first).collect()
+    let floor = match runtime {
+        Runtime::Python | Runtime::JavaScript => Promise::of(
+            format!("{name}: a rewind by the floor"),
+            results,
+            &of(name, REWIND),
+            &of(name, FLOOR),
+            2.0,
+        ),
+        Runtime::Lua | Runtime::Node | Runtime::Java => None,
+    };
+    floor.into_iter().chain(rewind).chain(first).collect()
 }
 
 fn of(runtime: &str, step: &str) -> Name {
@@ -126,6 +144,7 @@ fn in_rounds(runtime: Runtime, samples: &mut Samples) -> Result<String, Failure>
     };
     let mut program = runtime.start()?;
     let mut stage = Stage::set(Scan::Auto, runtime)?;
+    let mut floor = Floor::of(&mut stage)?;
     let mut dirty_pages = Vec::with_capacity(ROUNDS * IN_A_ROW);
     for _ in 0..ROUNDS {
         for time in 0..WARM_UP + IN_A_ROW {
@@ -141,6 +160,16 @@ fn in_rounds(runtime: Runtime, samples: &mut Samples) -> Result<String, Failure>
             samples.add(&of(LOAD), turn.load);
             samples.add(&of(FIRST), turn.first);
             dirty_pages.push(turn.rewound.dirty_pages);
+        }
+        for time in 0..WARM_UP + IN_A_ROW {
+            stage.turn(0)?;
+            let floor = floor.measure()?;
+            if time >= WARM_UP {
+                samples.add(&of(FLOOR), floor.whole());
+                for (part, took) in floor.named() {
+                    samples.add(&of(&format!("{FLOOR}, {part}")), took);
+                }
+            }
         }
         for time in 0..WARM_UP + IN_A_ROW {
             for warm in stage.turn(WARM_CALLS)?.warm {
@@ -167,11 +196,12 @@ fn in_rounds(runtime: Runtime, samples: &mut Samples) -> Result<String, Failure>
     let maps = std::fs::read_to_string(format!("/proc/{worker}/maps"))?;
     dirty_pages.sort_unstable();
     let nature = format!(
-        "snapshot {} KiB, {} threads, {} mappings, {} dirty pages of a no-op",
+        "snapshot {} KiB, {} threads, {} mappings, {} dirty pages of a no-op, {} changed",
         stage.image_bytes() >> 10,
         stage.threads(),
         maps.lines().count(),
         dirty_pages[dirty_pages.len() / 2],
+        floor.changed_pages(),
     );
     stage.strike()?;
     Ok(nature)

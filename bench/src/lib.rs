@@ -7,6 +7,7 @@
 
 mod embedded;
 pub mod figure;
+pub mod floor;
 pub mod fork_server;
 pub mod guest;
 pub mod outside;
@@ -54,6 +55,7 @@ pub fn run(measure: fn() -> Result<(), Failure>) -> ExitCode {
 /// The part could not be played to its end.
 pub fn play() -> Option<Result<(), Failure>> {
     let part: fn(Runtime) -> Result<(), Failure> = match std::env::args().nth(1)?.as_str() {
+        floor::FLAG => return Some(floor::play()),
         guest::FLAG => guest::play,
         fork_server::FLAG => fork_server::play,
         _ => return None,

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,9 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{Gid, Pid, Uid, pipe2};
 use refunction_adapter::channel::{Kind, REQUEST_FD, read_frame, write_frame};
-use refunction_snapshot::{Engine, InPlace, News, Rewound, Scan, Template, Worker, unread_bytes};
+use refunction_snapshot::{
+    Engine, InPlace, News, PAGE, PageScanner, Rewound, Scan, Span, Template, Worker, unread_bytes,
+};
 
 use crate::runtime::{self, Origin, Runtime};
 use crate::{Failure, guest, this_program};
@@ -229,9 +232,49 @@ impl Stage {
         let warm = (0..warm)
             .map(|_| self.ask(Kind::Value))
             .collect::<Result<_, _>>()?;
-        let staff = self.staff.as_mut().ok_or("there is no worker")?;
         let asked = Instant::now();
-        let rewound = match (&mut staff.worker, &self.template) {
+        let rewound = self.rewind()?;
+        Ok(Turn {
+            load,
+            first,
+            warm,
+            rewind: asked.elapsed(),
+            rewound,
+            whole: began.elapsed(),
+        })
+    }
+
+    /// Does a turn, and looks at the worker before and after the rewind: the pages of
+    /// these ranges whose contents that changed.
+    ///
+    /// # Errors
+    /// As [`turn`](Self::turn); or the worker's memory cannot be read.
+    pub fn changed_pages(&mut self, ranges: &[Span]) -> Result<Vec<u64>, Failure> {
+        self.ask(Kind::Loaded)?;
+        self.ask(Kind::Value)?;
+        let worker = self.worker().ok_or("there is no worker")?;
+        let memory = File::open(format!("/proc/{worker}/mem"))?;
+        let pagemap = File::open(format!("/proc/{worker}/pagemap"))?;
+        let mut scanner = PageScanner::new(Scan::Auto)?;
+        let mut own = Vec::new();
+        for range in ranges {
+            scanner.scan(&pagemap, *range, &mut own)?;
+        }
+        let read = |page: u64| {
+            let mut bytes = vec![0; PAGE as usize];
+            // One that the function itself mapped or unmapped is not copied back.
+            memory.read_exact_at(&mut bytes, page).ok().map(|()| bytes)
+        };
+        let pages = own.into_iter().flat_map(Span::page_addresses);
+        let then: Vec<_> = pages.map(|page| (page, read(page))).collect();
+        self.rewind()?;
+        let changed = then.into_iter().filter(|(page, then)| *then != read(*page));
+        Ok(changed.map(|(page, _)| page).collect())
+    }
+
+    fn rewind(&mut self) -> Result<Rewound, Failure> {
+        let staff = self.staff.as_mut().ok_or("there is no worker")?;
+        Ok(match (&mut staff.worker, &self.template) {
             (Standing::Forked(worker), Some(template)) => {
                 let holding = self.engine.hold(worker)?;
                 self.engine.rewind(template, worker, holding)?
@@ -241,14 +284,6 @@ impl Stage {
                 self.engine.rewind_in_place(worker, holding)?
             }
             (Standing::Forked(_), None) => return Err("there is no template".into()),
-        };
-        Ok(Turn {
-            load,
-            first,
-            warm,
-            rewind: asked.elapsed(),
-            rewound,
-            whole: began.elapsed(),
         })
     }
 

@@ -14,11 +14,6 @@ use crate::figure::{Figure, Quoted};
 /// What a row is called.
 pub type Name = Cow<'static, str>;
 
-/// The name, alone or after `PREFIX: `, of the rows that say what a restore cannot beat.
-/// Every duration of a report is also given as a multiple of the one with its own prefix,
-/// or of the one without a prefix.
-pub const FLOOR: &str = "floor";
-
 /// The unit of durations.
 pub const MICROSECONDS: &str = "us";
 
@@ -93,7 +88,7 @@ pub struct Row {
     pub ratio: Option<f64>,
     /// The other.
     pub against: Option<Name>,
-    /// Its median by that of the report's [`FLOOR`].
+    /// Its median by that of the floor (see [`floor`](crate::floor)).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub floors: Option<f64>,
     /// The [`Figure`] that shows it.
@@ -145,21 +140,17 @@ impl Row {
         self.x = x.into();
         self
     }
+}
 
-    /// What of its name is the same in all rows of its kind.
-    fn prefix(&self) -> Option<&str> {
-        self.name.split_once(": ").map(|(prefix, _)| prefix)
-    }
-
-    fn is_floor(&self, prefix: Option<&str>) -> bool {
-        match prefix {
-            Some(prefix) => self
-                .name
-                .strip_prefix(prefix)
-                .and_then(|rest| rest.strip_prefix(": "))
-                .is_some_and(|rest| rest == FLOOR),
-            None => self.name == FLOOR,
-        }
+/// Has each row say how many times its floor it is. `floor` names the floor's row.
+pub fn in_floors(rows: &mut [Row], floor: impl Fn(&str) -> Name) {
+    let medians: BTreeMap<String, f64> = (rows.iter())
+        .map(|row| (row.name.clone(), row.median))
+        .collect();
+    for row in rows {
+        row.floors = medians
+            .get(floor(&row.name).as_ref())
+            .map(|floor| row.median / floor);
     }
 }
 
@@ -226,8 +217,7 @@ impl Report {
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn publish(&mut self, temporary: &str, name: &str) -> Result<(), Failure> {
-        self.count_floors();
+    pub fn publish(&self, temporary: &str, name: &str) -> Result<(), Failure> {
         let target = Path::new(temporary).parent().ok_or("no target directory")?;
         let directory = target.join("bench");
         std::fs::create_dir_all(&directory)?;
@@ -237,20 +227,6 @@ impl Report {
         std::fs::write(&path, text)?;
         println!("\n{self}\nwritten to {}", path.display());
         Ok(())
-    }
-
-    /// Has each duration say how many floors it is.
-    pub(crate) fn count_floors(&mut self) {
-        let floor = |row: &Row| {
-            let floor_of = |prefix| self.results.iter().find(|it| it.is_floor(prefix));
-            let floor = row.prefix().and_then(|prefix| floor_of(Some(prefix)));
-            let floor = floor.or_else(|| floor_of(None))?;
-            (row.unit == MICROSECONDS && floor.median > 0.0).then(|| row.median / floor.median)
-        };
-        let floors: Vec<_> = self.results.iter().map(floor).collect();
-        for (row, floors) in self.results.iter_mut().zip(floors) {
-            row.floors = row.floors.or(floors);
-        }
     }
 }
 
@@ -286,8 +262,8 @@ impl fmt::Display for Report {
         }
         writeln!(
             to,
-            "\n{:<34}{:>11}{:>11}{:>11} {:<7}{:>8}  ratio of medians",
-            "", "median", "p90", "p99", "", "samples"
+            "\n{:<34}{:>11}{:>11}{:>11} {:<7}{:>8}{:>9}  ratio of medians",
+            "", "median", "p90", "p99", "", "samples", "floors"
         )?;
         for row in &self.results {
             write!(
@@ -295,11 +271,12 @@ impl fmt::Display for Report {
                 "{:<34}{:>11.1}{:>11.1}{:>11.1} {:<7}{:>8}",
                 row.name, row.median, row.p90, row.p99, row.unit, row.samples
             )?;
-            if let (Some(ratio), Some(against)) = (row.ratio, &row.against) {
-                write!(to, "  {ratio:.3} of {against}")?;
-            }
             match row.floors {
-                Some(floors) if !row.name.ends_with(FLOOR) => writeln!(to, "  {floors:.1} floors")?,
+                Some(floors) => write!(to, "{floors:>9.2}")?,
+                None => write!(to, "{:>9}", "")?,
+            }
+            match (row.ratio, &row.against) {
+                (Some(ratio), Some(against)) => writeln!(to, "  {ratio:.3} of {against}")?,
                 _ => writeln!(to)?,
             }
         }
@@ -344,27 +321,23 @@ mod tests {
     }
 
     #[test]
+    fn rows_are_said_in_floors() {
+        let mut samples = Samples::default();
+        samples.add("floor", Duration::from_micros(2));
+        samples.add("a", Duration::from_micros(5));
+        let mut rows = samples.rows(|_| None);
+        in_floors(&mut rows, |_| "floor".into());
+        assert_eq!((rows[0].floors, rows[1].floors), (Some(1.0), Some(2.5)));
+        in_floors(&mut rows, |_| "another".into());
+        assert_eq!(rows[1].floors, None);
+    }
+
+    #[test]
     fn one_sample_is_every_quantile() {
         let mut samples = Samples::default();
         samples.add("a", Duration::from_micros(7));
         let rows = samples.rows(|_| None);
         assert_eq!((rows[0].median, rows[0].p99), (7.0, 7.0));
-    }
-
-    #[test]
-    fn durations_are_counted_in_the_floor_that_is_theirs() {
-        let mut samples = Samples::default();
-        for (name, micros) in [("a: floor", 2), ("floor", 3), ("a: b", 6), ("c", 6)] {
-            samples.add(name, Duration::from_micros(micros));
-        }
-        let mut report = Report {
-            results: samples.rows(|_| None),
-            ..Report::default()
-        };
-        report.results.push(Row::of("size", "KiB", vec![6.0]));
-        report.count_floors();
-        let floors: Vec<_> = report.results.iter().map(|row| row.floors).collect();
-        assert_eq!(floors, [Some(1.0), Some(1.0), Some(3.0), Some(2.0), None]);
     }
 
     #[test]

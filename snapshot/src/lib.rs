@@ -46,10 +46,11 @@ mod worker;
 
 pub use engine::{Booting, Engine, EngineError, Holding, Template};
 pub use in_place::{InPlace, Starting};
-pub use pagemap::Scan;
+pub use pagemap::{PageScanner, Scan};
 pub use process::unread_bytes;
 pub use report::{Phases, Refused, Rewound};
 pub use row::{Row, Taint};
+pub use span::{PAGE, Span};
 pub use tracer::{End, News};
 pub use wait::block_sigchld;
 pub use worker::Worker;

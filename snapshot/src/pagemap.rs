@@ -73,7 +73,7 @@ const PAGEMAP_SCAN: libc::c_ulong = 0xc060_6610;
 const REGIONS: usize = 1024;
 
 /// Answers which pages of one process are its own.
-pub(crate) struct PageScanner {
+pub struct PageScanner {
     by_ioctl: bool,
     regions: Vec<Region>,
     words: Vec<u8>,
@@ -84,7 +84,7 @@ impl PageScanner {
     ///
     /// # Errors
     /// The scan was asked for by name and the kernel does not have it.
-    pub(crate) fn new(scan: Scan) -> io::Result<Self> {
+    pub fn new(scan: Scan) -> io::Result<Self> {
         let by_ioctl = match scan {
             Scan::File => false,
             Scan::Ioctl | Scan::Auto => {
@@ -110,16 +110,11 @@ impl PageScanner {
     }
 
     /// Adds to `found` the spans of own pages in `range`, ascending. Spans may
-    /// cross mappings, and the same process must be stopped meanwhile.
+    /// cross mappings, and the process must do nothing meanwhile.
     ///
     /// # Errors
     /// The pagemap could not be read.
-    pub(crate) fn scan(
-        &mut self,
-        pagemap: &File,
-        range: Span,
-        found: &mut Vec<Span>,
-    ) -> io::Result<()> {
+    pub fn scan(&mut self, pagemap: &File, range: Span, found: &mut Vec<Span>) -> io::Result<()> {
         if self.by_ioctl {
             self.scan_by_ioctl(pagemap, range, found)
         } else {

@@ -2,23 +2,29 @@
 
 use std::fmt;
 
-/// Bytes of a page on every processor that [`arch`](crate::arch) knows.
-pub(crate) const PAGE: u64 = 4096;
+/// Bytes of a page on every processor that the engine knows.
+pub const PAGE: u64 = 4096;
 
 /// The addresses from `start` up to, not including, `end`; both page-aligned.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Span {
-    pub(crate) start: u64,
-    pub(crate) end: u64,
+pub struct Span {
+    /// The first.
+    pub start: u64,
+    /// The one behind the last.
+    pub end: u64,
 }
 
 impl Span {
-    pub(crate) fn new(start: u64, end: u64) -> Self {
+    /// From `start` to `end`.
+    #[must_use]
+    pub fn new(start: u64, end: u64) -> Self {
         debug_assert!(start <= end && start.is_multiple_of(PAGE) && end.is_multiple_of(PAGE));
         Self { start, end }
     }
 
-    pub(crate) fn len(self) -> u64 {
+    /// In bytes.
+    #[must_use]
+    pub fn len(self) -> u64 {
         self.end - self.start
     }
 
@@ -26,11 +32,15 @@ impl Span {
         self.len() / PAGE
     }
 
-    pub(crate) fn is_empty(self) -> bool {
+    /// True if there is no address in it.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
         self.start >= self.end
     }
 
-    pub(crate) fn contains(self, address: u64) -> bool {
+    /// True if this address is in it.
+    #[must_use]
+    pub fn contains(self, address: u64) -> bool {
         self.start <= address && address < self.end
     }
 
@@ -44,7 +54,7 @@ impl Span {
     }
 
     /// Each page's address.
-    pub(crate) fn page_addresses(self) -> impl Iterator<Item = u64> {
+    pub fn page_addresses(self) -> impl Iterator<Item = u64> {
         (self.start..self.end).step_by(PAGE as usize)
     }
 }

@@ -440,12 +440,7 @@ fn arguments_decide() {
         let made = verdict("fcntl", &[(0, 9), (1, command as u64)]);
         assert_eq!(made, RECORD | 9, "command {command}");
     }
-    for request in [
-        libc::FIONBIO,
-        libc::FIOASYNC,
-        libc::FIOCLEX,
-        libc::FIONCLEX,
-    ] {
+    for request in [libc::FIONBIO, libc::FIOASYNC, libc::FIOCLEX, libc::FIONCLEX] {
         let made = verdict("ioctl", &[(0, 9), (1, request)]);
         assert_eq!(made, RECORD | 9, "request {request:#x}");
     }
