@@ -2,16 +2,14 @@
 //! and how soon a function that uses it answers. `--quick` takes few samples.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use refunction_bench::Failure;
 use refunction_bench::asked::Asked;
 use refunction_bench::figure::Figure;
 use refunction_bench::fork_server::{ForkServer, Request};
+use refunction_bench::player::Player;
 use refunction_bench::setting::Setting;
-use refunction_bench::stage::Stage;
 use refunction_bench::table::{self, Name, Promise, Report, Row, Samples};
-use refunction_snapshot::Scan;
 
 /// A name, and what of it is imported: some libraries are empty until a part is.
 const LIBRARIES: [(&str, &str); 6] = [
@@ -43,7 +41,7 @@ fn main() -> ExitCode {
 
 struct Parts {
     library: &'static str,
-    stage: Stage,
+    player: Player,
     fork_server: ForkServer,
 }
 
@@ -53,7 +51,7 @@ impl Parts {
         Ok(Self {
             library,
             fork_server: ForkServer::with(&setting)?,
-            stage: Stage::with(Scan::Auto, setting)?,
+            player: Player::start(&setting)?,
         })
     }
 }
@@ -78,15 +76,14 @@ fn measure() -> Result<(), Failure> {
         }
     }
     let setting = Setting::python(USES_PANDAS).importing(PANDAS);
-    let mut with_pandas = Stage::with(Scan::Auto, setting).ok();
+    let mut with_pandas = Player::start(&setting).ok();
     let mut samples = Samples::default();
     for _ in 0..asked.either(20, 1) {
         for parts in &mut all {
             round(&asked, parts, &mut samples)?;
         }
-        if let Some(stage) = &mut with_pandas {
-            for _ in 0..asked.either(20, 2) {
-                let turn = stage.turn(0)?;
+        if let Some(player) = &mut with_pandas {
+            for turn in player.turns(asked.either(20, 2), 0)? {
                 samples.add(&of(PANDAS, FIRST_OF_PANDAS), turn.load + turn.first);
             }
         }
@@ -103,13 +100,9 @@ fn measure() -> Result<(), Failure> {
     report.promises = promises(&rows);
     report.results = rows.into_iter().map(placed).collect();
     for parts in all {
-        let mebibytes = parts.stage.image_bytes() as f64 / f64::from(1 << 20);
+        let megabytes = parts.player.nature.bytes as f64 / 1e6;
         let name = of(parts.library, SNAPSHOT);
-        report.results.push(Row::of(name, "MiB", vec![mebibytes]));
-        parts.stage.strike()?;
-    }
-    if let Some(stage) = with_pandas {
-        stage.strike()?;
+        report.results.push(Row::of(name, "MB", vec![megabytes]));
     }
     report.figures.push(Figure {
         id: ID.into(),
@@ -136,19 +129,16 @@ fn round(asked: &Asked, parts: &mut Parts, samples: &mut Samples) -> Result<(), 
     let (in_a_row, warm_up) = asked.either((20, 3), (2, 1));
     let of = |step| of(parts.library, step);
     // First: a new worker's turns are slower than those of one that has had some.
-    for _ in 0..in_a_row {
-        let refork = parts.stage.refork()?;
-        samples.add(&of(REFORK), refork.kill + refork.fork);
+    for took in parts.player.reforks(in_a_row)? {
+        samples.add(&of(REFORK), took);
     }
-    for time in 0..2 * warm_up + in_a_row {
-        let turn = parts.stage.turn(0)?;
-        if time >= 2 * warm_up {
-            samples.add(&of(REWIND), turn.rewind);
-            samples.add(&of(FIRST), turn.load + turn.first);
-        }
+    let turns = parts.player.turns(2 * warm_up + in_a_row, 0)?;
+    for turn in turns.iter().skip(2 * warm_up) {
+        samples.add(&of(REWIND), turn.rewind);
+        samples.add(&of(FIRST), turn.load + turn.first);
     }
     for time in 0..warm_up + in_a_row {
-        let took: Duration = parts.fork_server.serve(Request::Call)?;
+        let took = parts.fork_server.serve(Request::Call)?;
         if time >= warm_up {
             samples.add(&of(FORK_SERVER), took);
         }

@@ -10,10 +10,9 @@ use refunction_bench::asked::Asked;
 use refunction_bench::figure::Figure;
 use refunction_bench::functions::{REAL, Real};
 use refunction_bench::plain::Plain;
+use refunction_bench::player::Player;
 use refunction_bench::setting::Setting;
-use refunction_bench::stage::Stage;
 use refunction_bench::table::{self, Name, Promise, Report, Row, Samples};
-use refunction_snapshot::Scan;
 use serde_json::{Value, json};
 
 const CALLS_ID: &str = "14";
@@ -68,7 +67,6 @@ fn system_calls(asked: &Asked, report: &mut Report) -> Result<(), Failure> {
         for _ in 0..asked.either(20, 1) {
             parts.round(asked, |step, took| samples.add(&of(&name, step), took))?;
         }
-        parts.strike()?;
         let rows = samples.rows(|row| (row != of(&name, PLAIN)).then(|| of(&name, PLAIN).into()));
         (report.results).extend(rows.into_iter().map(|row| {
             let step = step_of(&row);
@@ -140,7 +138,6 @@ fn one_function(
             added.extend(ratio.and_then(|row| row.ratio).map(|it| (it - 1.0) * 100.0));
         }
     }
-    parts.strike()?;
     let rows = samples.rows(|row| (row != of(name, PLAIN)).then(|| of(name, PLAIN).into()));
     let plain = rows.iter().find(|row| row.name == of(name, PLAIN));
     let plain = plain.map_or(0.0, |row| row.median);
@@ -174,20 +171,20 @@ fn step_of(row: &Row) -> String {
 /// The same function, with more and more around it.
 struct Parts {
     plain: Plain,
-    unfiltered: Stage,
-    stage: Stage,
+    unfiltered: Player,
+    worker: Player,
 }
 
 impl Parts {
     fn with(setting: &Setting, argument: &Value) -> Result<Self, Failure> {
         let mut parts = Self {
             plain: Plain::start(setting)?,
-            unfiltered: Stage::with(Scan::Auto, setting.clone().without_filter())?,
-            stage: Stage::with(Scan::Auto, setting.clone())?,
+            unfiltered: Player::start(&setting.clone().without_filter())?,
+            worker: Player::start(setting)?,
         };
         parts.plain.give(argument)?;
         parts.unfiltered.give(argument)?;
-        parts.stage.give(argument)?;
+        parts.worker.give(argument)?;
         // It is never put back, and so is loaded once.
         parts.unfiltered.load()?;
         Ok(parts)
@@ -205,33 +202,19 @@ impl Parts {
                 sample(PLAIN, took);
             }
         }
-        for time in 0..warm_up + in_a_row {
-            let took = self.unfiltered.call()?;
-            if time >= warm_up {
-                sample(UNFILTERED, took);
-            }
+        let all = warm_up + in_a_row;
+        for took in self.unfiltered.calls(all)?.iter().skip(warm_up) {
+            sample(UNFILTERED, *took);
         }
-        for took in self
-            .stage
-            .turn(warm_up + in_a_row)?
-            .warm
-            .iter()
-            .skip(warm_up)
-        {
+        let turns = self.worker.turns(1, all)?;
+        let warm = turns.iter().flat_map(|turn| &turn.warm);
+        for took in warm.skip(warm_up) {
             sample(WARM, *took);
         }
-        for time in 0..warm_up + in_a_row {
-            let turn = self.stage.turn(0)?;
-            if time >= warm_up {
-                sample(FIRST, turn.first);
-                sample(WHOLE, turn.whole);
-            }
+        for turn in self.worker.turns(all, 0)?.iter().skip(warm_up) {
+            sample(FIRST, turn.first);
+            sample(WHOLE, turn.whole);
         }
         Ok(())
-    }
-
-    fn strike(self) -> Result<(), Failure> {
-        self.unfiltered.strike()?;
-        self.stage.strike()
     }
 }

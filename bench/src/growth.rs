@@ -9,6 +9,7 @@ use crate::Failure;
 use crate::asked::Asked;
 use crate::figure::Figure;
 use crate::floor::Floor;
+use crate::player::Player;
 use crate::runtime::Runtime;
 use crate::setting::Setting;
 use crate::stage::Stage;
@@ -203,15 +204,13 @@ fn mappings(asked: &Asked, report: &mut Report) -> Result<(), Failure> {
         let setting = Setting::python(NO_OP)
             .importing("ballast")
             .with("BALLAST_MAPPINGS", added);
-        let stage = Stage::with(Scan::Auto, setting)?;
-        let worker = stage.worker().ok_or("there is no worker")?;
-        let maps = std::fs::read_to_string(format!("/proc/{worker}/maps"))?;
-        let count = maps.lines().count();
-        all.push(Standing::of(
-            stage,
-            format!("rewind of {count} mappings"),
-            count,
-        )?);
+        let player = Player::start(&setting)?;
+        let count = player.nature.mappings;
+        all.push(Standing {
+            player,
+            name: format!("rewind of {count} mappings"),
+            x: count as f64,
+        });
     }
     let (samples, places) = in_rounds(asked, all)?;
     report
@@ -234,11 +233,14 @@ fn threads(asked: &Asked, report: &mut Report) -> Result<(), Failure> {
     let mut all = Vec::new();
     for pool in asked.either(&POOL[..], &POOL[..1]) {
         let setting = Setting::no_op(Runtime::Node)?.with("UV_THREADPOOL_SIZE", pool);
-        match Stage::with(Scan::Auto, setting) {
-            Ok(stage) => {
-                let count = stage.threads();
-                let name = format!("rewind of Node.js with {count} threads");
-                all.push(Standing::of(stage, name, count)?);
+        match Player::start(&setting) {
+            Ok(player) => {
+                let count = player.nature.threads;
+                all.push(Standing {
+                    player,
+                    name: format!("rewind of Node.js with {count} threads"),
+                    x: count as f64,
+                });
             }
             Err(reason) => {
                 let what = format!("threads: Node.js with a pool of {pool}");
@@ -250,8 +252,11 @@ fn threads(asked: &Asked, report: &mut Report) -> Result<(), Failure> {
     report
         .results
         .extend(on_lines(samples, "threads", "Node.js", &places));
-    let python = Stage::set(Scan::Auto, Runtime::Python)?;
-    let python = Standing::of(python, "rewind of Python with 1 thread".into(), 1)?;
+    let python = Standing {
+        player: Player::start(&Setting::no_op(Runtime::Python)?)?,
+        name: "rewind of Python with 1 thread".into(),
+        x: 1.0,
+    };
     let (samples, places) = in_rounds(asked, vec![python])?;
     report
         .results
@@ -269,23 +274,11 @@ fn threads(asked: &Asked, report: &mut Report) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A stage, what its rewinds are called, and where they are on a line.
+/// A player, what its rewinds are called, and where they are on a line.
 struct Standing {
-    stage: Stage,
-    floor: Floor,
+    player: Player,
     name: String,
     x: f64,
-}
-
-impl Standing {
-    fn of(mut stage: Stage, name: String, count: usize) -> Result<Self, Failure> {
-        Ok(Self {
-            floor: Floor::of(&mut stage)?,
-            stage,
-            name,
-            x: count as f64,
-        })
-    }
 }
 
 /// Has all of them take turns in rounds, so that a noisy minute is everybody's.
@@ -296,27 +289,16 @@ fn in_rounds(
     let (rounds, in_a_row, warm_up) = asked.either((20, 20, 3), (1, 2, 1));
     let mut samples = Samples::default();
     for _ in 0..rounds {
-        for Standing {
-            stage, floor, name, ..
-        } in &mut all
-        {
-            for time in 0..warm_up + in_a_row {
-                let rewind = stage.turn(0)?.rewind;
-                if time >= warm_up {
-                    samples.add(name, rewind);
-                }
+        for Standing { player, name, .. } in &mut all {
+            for turn in player.turns(warm_up + in_a_row, 0)?.iter().skip(warm_up) {
+                samples.add(name, turn.rewind);
             }
-            for _ in 0..in_a_row / 2 {
-                stage.turn(0)?;
-                samples.add(&floor_of(name), floor.measure()?.whole());
+            for floor in player.floors(in_a_row / 2)? {
+                samples.add(&floor_of(name), floor);
             }
         }
     }
-    let mut places = Vec::new();
-    for standing in all {
-        standing.stage.strike()?;
-        places.push((standing.name, standing.x));
-    }
+    let places = all.into_iter().map(|it| (it.name, it.x)).collect();
     Ok((samples, places))
 }
 

@@ -16,6 +16,7 @@ pub mod guest;
 pub mod outside;
 pub mod paper;
 pub mod plain;
+pub mod player;
 pub mod report;
 pub mod runtime;
 pub mod server;
@@ -66,6 +67,7 @@ pub fn play() -> Option<Result<(), Failure>> {
         guest::FLAG => guest::play,
         fork_server::FLAG => fork_server::play,
         plain::FLAG => plain::play,
+        player::FLAG => player::play,
         _ => return None,
     };
     let runtime = std::env::args().nth(2).unwrap_or_default();

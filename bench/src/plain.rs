@@ -1,6 +1,7 @@
 //! The same runtime and adapter in an ordinary process that nothing isolates: no template, no
 //! tracer, no filter, and nothing is put back. What isolation costs a call is told by it.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
@@ -24,10 +25,13 @@ pub(crate) fn play(runtime: Runtime) -> Result<(), Failure> {
         return Err("a program of its own has its own descriptors".into());
     };
     let mut adapter = boot()?;
+    // Without buffers, as workers have their pipes.
+    let requests = std::io::stdin().as_fd().try_clone_to_owned()?;
+    let responses = std::io::stdout().as_fd().try_clone_to_owned()?;
     Ok(serve(
         adapter.as_mut(),
-        &mut std::io::stdin().lock(),
-        &mut std::io::stdout().lock(),
+        &mut File::from(requests),
+        &mut File::from(responses),
     )?)
 }
 
