@@ -22,8 +22,8 @@ pub(super) fn of(run: &Run) -> Result<String, Failure> {
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <title>refunction: what was measured</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
          <h1>What a restore costs, next to what it replaces</h1>\n\
-         <p>Everything here was measured in one run on one machine, unless it says that it is \
-         from other hardware. Times move with the machine; ratios are what to quote. Points and \
+         <p>Everything here was measured on one machine, and in one run unless results of earlier \
+         ones were kept; what is from other hardware says so. Times move with the machine; ratios are what to quote. Points and \
          bars are medians; the thin line beside one goes on to its 90th percentile. The floor is \
          what no restore can beat: two context switches, a copy of what the function changed, \
          and one look for it.</p>\n"
@@ -150,10 +150,12 @@ fn promises(page: &mut String, run: &Run) -> std::fmt::Result {
     Ok(())
 }
 
-/// A ratio; one that is much below one, as a fraction.
+/// A ratio; as a fraction, if it is much below one or is one.
 fn small(ratio: f64) -> String {
-    if ratio > 0.0 && ratio < 0.1 {
-        format!("1/{}", short((1.0 / ratio).round()))
+    let parts = (1.0 / ratio).round();
+    let is_fraction = ratio < 0.3 && (parts * ratio - 1.0).abs() < 1e-9;
+    if ratio > 0.0 && (ratio < 0.1 || is_fraction) {
+        format!("1/{}", short(parts))
     } else {
         short(ratio)
     }

@@ -63,6 +63,7 @@ pub(super) fn of(
     let mut legend: Vec<_> = series
         .iter()
         .enumerate()
+        .filter(|(_, name)| !name.is_empty())
         .map(|(at, name)| (hexadecimal(SERIES[at % SERIES.len()]), (*name).to_owned()))
         .collect();
     if let Some(quoted) = quoted.first() {
@@ -235,16 +236,17 @@ fn lines(
         let mut chart = ChartBuilder::on(&area)
             .margin_top(14)
             .margin_right(22)
-            .x_label_area_size(46)
-            .y_label_area_size(78)
+            .x_label_area_size(50)
+            .y_label_area_size(82)
             .build_cartesian_2d(x.range(), y.range())?;
         chart
             .configure_mesh()
-            .disable_axes()
+            .axis_style(GRID)
+            .set_all_tick_mark_size(0)
             .max_light_lines(0)
             .bold_line_style(GRID)
-            .label_style(text(13, MUTED))
-            .axis_desc_style(text(13, MUTED))
+            .label_style(text(14, MUTED))
+            .axis_desc_style(text(14, MUTED))
             .x_label_formatter(&|place| short(x.number(*place)))
             .y_label_formatter(&|place| with_unit(y.number(*place), &unit))
             .x_desc(figure.x.as_ref())
@@ -339,7 +341,7 @@ fn bars(
     const BAR: i32 = 17;
     const APART: i32 = 13;
     const BELOW: i32 = 48;
-    const LETTER: i32 = 7;
+    const LETTER: i32 = 8;
     const BESIDE: i32 = 84;
     let unit = unit_of(rows);
     let groups = groups(rows, quoted, colour);
@@ -369,11 +371,11 @@ fn bars(
         for tick in &axis.ticks {
             let at = range.map(tick, (left, right));
             area.draw(&PathElement::new([(at, 0), (at, height)], GRID))?;
-            let style = text(13, MUTED).pos(Pos::new(HPos::Center, VPos::Top));
+            let style = text(14, MUTED).pos(Pos::new(HPos::Center, VPos::Top));
             let label = with_unit(axis.number(*tick), &unit);
             area.draw(&Text::new(label, (at, height + 6), style))?;
         }
-        let style = text(13, MUTED).pos(Pos::new(HPos::Center, VPos::Top));
+        let style = text(14, MUTED).pos(Pos::new(HPos::Center, VPos::Top));
         let middle = ((left + right) / 2, height + 26);
         area.draw(&Text::new(figure.y.to_string(), middle, style))?;
         let base = if axis.is_logarithmic {
@@ -384,7 +386,7 @@ fn bars(
         let mut top = APART / 2;
         for (label, bars) in &groups {
             let centre = top + bars.len() as i32 * BAR / 2;
-            let style = text(14, INK).pos(Pos::new(HPos::Right, VPos::Center));
+            let style = text(15, INK).pos(Pos::new(HPos::Right, VPos::Center));
             area.draw(&Text::new(label.clone(), (left - 10, centre), style))?;
             for bar in bars {
                 draw(
@@ -415,7 +417,7 @@ fn draw(
     area.draw(&Rectangle::new(corners, bar.colour.filled()))?;
     let style = bar.colour.mix(0.45).stroke_width(2);
     area.draw(&PathElement::new([(end, middle), (tail, middle)], style))?;
-    let style = text(12, MUTED).pos(Pos::new(HPos::Left, VPos::Center));
+    let style = text(13, MUTED).pos(Pos::new(HPos::Left, VPos::Center));
     let number = with_unit(bar.value, &bar.unit);
     area.draw(&Text::new(number, (stop.max(tail) + 6, middle), style))?;
     Ok(())
