@@ -13,7 +13,7 @@ use crate::image::{Image, reopen_to_read};
 use crate::kernel_state::{self, KernelState, SEATS, ThreadState};
 use crate::maps::{self, Mapping};
 use crate::pagemap::PageScanner;
-use crate::pages::scan;
+use crate::pages::{Known, scan};
 use crate::process::Process;
 use crate::ptrace;
 use crate::row::Taint;
@@ -206,7 +206,7 @@ impl Worker {
             descriptors,
             held: None,
             rewinds: 0,
-            cold: Vec::new(),
+            known: Known::new(),
             spared: HashMap::new(),
             program: Program::default(),
             bytes,

@@ -16,6 +16,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 
+use crate::process::counts_pages_exactly;
 use crate::span::{PAGE, Span};
 
 /// How to find a worker's own pages.
@@ -75,6 +76,8 @@ const REGIONS: usize = 1024;
 /// Answers which pages of one process are its own.
 pub struct PageScanner {
     by_ioctl: bool,
+    /// Own pages need not be looked for where as many are there as are known.
+    pub(crate) counts: bool,
     regions: Vec<Region>,
     words: Vec<u8>,
 }
@@ -104,6 +107,7 @@ impl PageScanner {
         };
         Ok(Self {
             by_ioctl,
+            counts: counts_pages_exactly(),
             regions: vec![Region::default(); REGIONS],
             words: Vec::new(),
         })

@@ -3,8 +3,13 @@
 //!
 //! A page once dirtied stays private and is copied back from then on: a copy costs
 //! a fraction of the fault that the next write would take. Now and then copies are
-//! compared first, and what had not changed is dropped at the next rewind, so that
-//! one heavy function does not make every later rewind heavy.
+//! compared first, and what had not changed is dropped, so that one heavy function does
+//! not make every later rewind heavy.
+//!
+//! So the pages that a rewind leaves are known, and the next one copies all of them back
+//! without a look at which were written. As a written page is the worker's own, it then
+//! has at least those; if the kernel counts no more than that, there are no others, and
+//! the walk through the page tables that would look for them is spared.
 
 use std::io;
 
@@ -21,7 +26,10 @@ use crate::tracer::Tracer;
 use crate::worker::Worker;
 
 /// Every so many rewinds, pages that did not change are found out and dropped.
-pub(crate) const AGING_PERIOD: u64 = 4;
+const AGING_PERIOD: u64 = 16;
+
+/// Rewinds until then, where many have come.
+const SOON: u64 = 2;
 
 /// Pages that are copied back rather than dropped, at most: beyond it the copying
 /// costs more than the faults it saves, and the memory would be the worker's own.
@@ -38,30 +46,94 @@ pub(crate) struct Spared {
 
 /// Rewinds that such a page is left alone for, at most: so many copies cost more than the
 /// fault, and those of a page that is written once in a thousand turns would never end.
-const LONGEST_SPARED: u64 = 32;
+const LONGEST_SPARED: u64 = 4 * AGING_PERIOD;
 
 /// Pages that are remembered as dropped; beyond it, memory counts for more.
 const MAX_SPARED: usize = 32 * 1024;
 
+/// A page, and where in the worker its contents stand.
+type Copied = (u64, u64);
+
+/// The pages that are a worker's own after a rewind, beside those of the scratch area.
+#[derive(Default)]
+pub(crate) struct Known {
+    /// Copied back, ascending; those of the overlay are not among them.
+    pages: Vec<Copied>,
+    /// Copies them back, the overlay too, and drops what is wiped.
+    program: Program,
+    /// How many own pages there are if they are all; nothing if that was not so.
+    count: Option<u64>,
+    /// The rewind that is to look which of them changed.
+    aging: u64,
+    /// How many there were when that was last done.
+    aged: usize,
+}
+
+impl Known {
+    /// Nothing yet.
+    pub(crate) fn new() -> Self {
+        Self {
+            aging: AGING_PERIOD,
+            ..Self::default()
+        }
+    }
+}
+
+/// What a rewind looks at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// All own pages.
+    All,
+    /// The same, and which of them changed.
+    Aging,
+    /// Those that are not known, whose turn was before.
+    Others,
+}
+
+#[derive(Default)]
 pub(crate) struct PagePlan {
     pub(crate) pages: u64,
-    pub(crate) tracked: Vec<u64>,
+    /// What is copied back, ascending.
+    copied: Vec<Copied>,
+    /// The first of them, which are compared.
+    tracked: usize,
 }
 
 impl Worker {
+    /// Adds the copying of all known pages to the program, if those may be all own pages
+    /// that there are; how many.
+    pub(crate) fn copy_known(&self, program: &mut Program) -> Option<u64> {
+        self.known.count?;
+        if self.rewinds >= self.known.aging {
+            return None;
+        }
+        program.append(&self.known.program);
+        Some((self.known.pages.len() + self.ready.overlay.len()) as u64)
+    }
+
+    /// True if the worker, whose known pages were copied back, has no others.
+    pub(crate) fn has_no_others(&self) -> bool {
+        leaves_out("pages:counted")
+            || self.known.count.is_some() && self.process.count_own_pages() == self.known.count
+    }
+
+    /// What this rewind has to look at, if not all of that is known.
+    pub(crate) fn look(&self) -> Look {
+        match self.rewinds >= self.known.aging {
+            true => Look::Aging,
+            false => Look::All,
+        }
+    }
+
     /// Decides for each own page whether it is copied back, zeroed or dropped.
     pub(crate) fn plan_pages(
         &self,
         image: &Image,
         mends: &[Mend<'_>],
-        aging: bool,
+        look: Look,
         program: &mut Program,
     ) -> PagePlan {
-        let mut plan = PagePlan {
-            pages: 0,
-            tracked: Vec::new(),
-        };
-        let overlay_at = image.annex.table.start + OVERLAY_OFFSET;
+        let mut plan = PagePlan::default();
         let mut mappings = self.ready.mappings.iter().peekable();
         let mut remade = mends
             .iter()
@@ -71,7 +143,10 @@ impl Worker {
             })
             .peekable();
         let marks = image.annex.scratch.start + SCRATCH_RESULTS;
-        let mut copied = 0;
+        let is_known = |page: u64| {
+            let known = || self.known.pages.binary_search_by_key(&page, |it| it.0);
+            look == Look::Others && known().is_ok()
+        };
         let mut drops = Vec::new();
         for span in &self.own_pages {
             for page in span.page_addresses() {
@@ -89,7 +164,7 @@ impl Worker {
                 if image.annex.scratch.contains(page) {
                     // Its first part is zeroed after use; the rest is used when
                     // ageing only, but a tenant may write there too.
-                    if !aging && page >= marks && !leaves_out("pages:scratch-behind") {
+                    if look != Look::Aging && page >= marks && !leaves_out("pages:scratch-behind") {
                         push_page(&mut drops, page);
                     }
                     continue;
@@ -106,12 +181,10 @@ impl Worker {
                     push_page(&mut drops, page);
                     continue;
                 }
-                if self.ready.overlay.binary_search(&page).is_ok() {
+                if self.ready.overlay.binary_search(&page).is_ok() || is_known(page) {
                     continue;
                 }
-                let hot = mapping.is_writable()
-                    && copied < HOT_PAGES
-                    && self.cold.binary_search(&page).is_err();
+                let hot = mapping.is_writable() && (plan.copied.len() as u64) < HOT_PAGES;
                 let from = match mapping.backing {
                     Backing::Anonymous | Backing::Stack => Some(image.zeros()),
                     Backing::File { .. } | Backing::Kernel => None,
@@ -121,25 +194,27 @@ impl Worker {
                     push_page(&mut drops, page);
                     continue;
                 };
-                copied += 1;
-                if aging && plan.tracked.len() < SCRATCH_MARKS {
-                    let mark = marks + plan.tracked.len() as u64;
+                if look == Look::Aging && plan.tracked < SCRATCH_MARKS {
+                    let mark = marks + plan.tracked as u64;
                     program.refresh(Row::Pages, page, from, PAGE, mark);
-                    plan.tracked.push(page);
+                    plan.tracked += 1;
                 } else {
                     program.copy(Row::Pages, page, from, PAGE);
                 }
+                plan.copied.push((page, from));
             }
         }
-        for span in drops {
-            program.checked_call(
-                Row::Pages,
-                libc::SYS_madvise,
-                &[span.start, span.len(), libc::MADV_DONTNEED as u64],
-                0,
-            );
+        drop_pages(&drops, program);
+        if look != Look::Others {
+            self.copy_overlay(image, program);
         }
-        // All of the overlay, scanned or not: the function may have dropped a page.
+        plan
+    }
+
+    /// Adds the copying of all of the overlay, scanned or not: the function may have
+    /// dropped a page.
+    fn copy_overlay(&self, image: &Image, program: &mut Program) {
+        let overlay_at = image.annex.table.start + OVERLAY_OFFSET;
         let mut mappings = self.ready.mappings.iter().peekable();
         for (slot, page) in self.ready.overlay.iter().enumerate() {
             while mappings
@@ -164,43 +239,101 @@ impl Worker {
                 _ => program.copy(Row::Pages, *page, from, PAGE),
             }
         }
-        plan
     }
 
-    /// Notes which of the tracked pages had not changed, and clears the marks.
+    /// Takes note of the pages that a rewind left, which are these and, of others, those
+    /// that are known.
+    pub(crate) fn get_to_know(&mut self, plan: PagePlan, look: Look, image: &Image, counts: bool) {
+        let mut known = std::mem::take(&mut self.known);
+        if look == Look::Others {
+            known.pages.extend(plan.copied);
+            known.pages.sort_unstable();
+        } else {
+            known.pages = plan.copied;
+        }
+        let many = known.aged + known.aged / 2 + 64;
+        match look {
+            Look::Aging => {
+                known.aged = known.pages.len();
+                known.aging = self.rewinds + AGING_PERIOD;
+            }
+            _ if known.pages.len() > many => known.aging = known.aging.min(self.rewinds + SOON),
+            _ => {}
+        }
+        known.program.clear();
+        known.count = None;
+        if counts {
+            for (page, from) in &known.pages {
+                known.program.copy(Row::Pages, *page, *from, PAGE);
+            }
+            self.copy_overlay(image, &mut known.program);
+            let is_there = |span: &&Span| {
+                let mut mappings = self.ready.mappings.iter().map(|mapping| mapping.span);
+                mappings.any(|it| it.start <= span.start && span.end <= it.end)
+            };
+            for span in image.wiped.iter().filter(is_there) {
+                drop_pages(&[*span], &mut known.program);
+            }
+            let all = (known.pages.len() + self.ready.overlay.len()) as u64;
+            let expected = all + SCRATCH_RESULTS / PAGE;
+            known.count = (self.process.count_own_pages() == Some(expected)).then_some(expected);
+        }
+        self.known = known;
+    }
+
+    /// Drops those of the compared pages that had not changed, and clears the marks.
     pub(crate) fn age(
         &mut self,
-        tracked: &[u64],
+        plan: &mut PagePlan,
         image: &Image,
         tracer: &mut Tracer,
     ) -> Result<(), Taint> {
         let failed = |error: io::Error| Taint::new(Row::Pages, error.to_string());
-        let mut marks = vec![0; tracked.len()];
+        let mut marks = vec![0; plan.tracked];
+        let scratch = image.annex.scratch;
+        let marked = scratch.start + SCRATCH_RESULTS;
         self.process
-            .read_memory(image.annex.scratch.start + SCRATCH_RESULTS, &mut marks)
+            .read_memory(marked, &mut marks)
             .map_err(failed)?;
         if self.spared.len() > MAX_SPARED {
             self.spared.clear();
         }
-        for (page, mark) in tracked.iter().zip(&marks) {
-            if *mark != 0 || leaves_out("pages:aging") {
-                continue;
+        let mut drops = Vec::new();
+        let mut marks = marks.into_iter();
+        plan.copied.retain(|(page, _)| {
+            // Beyond those that were compared there are no marks.
+            if marks.next() != Some(0) || leaves_out("pages:aging") {
+                return true;
             }
             let period = match self.spared.get(page) {
-                Some(spared) if spared.until > self.rewinds => continue,
+                Some(spared) if spared.until > self.rewinds => return true,
                 Some(spared) => (spared.period * 2).min(LONGEST_SPARED),
-                None => AGING_PERIOD * 2,
+                None => AGING_PERIOD,
             };
             let until = self.rewinds + period;
             self.spared.insert(*page, Spared { until, period });
-            self.cold.push(*page);
-        }
-        let mut wipe = Program::default();
-        let scratch = image.annex.scratch;
+            push_page(&mut drops, *page);
+            false
+        });
+        let mut program = Program::default();
+        drop_pages(&drops, &mut program);
         if !leaves_out("pages:scratch-when-aging") {
-            wipe.zero(Row::Pages, scratch.start, scratch.len());
+            program.zero(Row::Pages, scratch.start, SCRATCH_RESULTS);
+            drop_pages(&[Span::new(marked, scratch.end)], &mut program);
         }
-        self.runner(image, tracer).run(&wipe)
+        self.runner(image, tracer).run(&program)
+    }
+}
+
+/// Adds the dropping of these pages.
+fn drop_pages(spans: &[Span], program: &mut Program) {
+    for span in spans {
+        program.checked_call(
+            Row::Pages,
+            libc::SYS_madvise,
+            &[span.start, span.len(), libc::MADV_DONTNEED as u64],
+            0,
+        );
     }
 }
 

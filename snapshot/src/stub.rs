@@ -27,6 +27,7 @@ pub(crate) struct Op {
 }
 
 const _: () = assert!(size_of::<Op>() == OP_BYTES);
+const _: () = assert!(4 + 4 + 8 + 6 * 8 + 8 == OP_BYTES);
 const OP_BYTES: usize = 72;
 
 const END: u32 = 0;
@@ -223,15 +224,11 @@ impl Program {
     pub(crate) fn encode(&self, batch: usize, buffer: &mut Vec<u8>) {
         let from = batch * BATCH;
         let to = self.ops.len().min(from + BATCH);
-        for op in &self.ops[from..to] {
-            buffer.extend_from_slice(&op.code.to_ne_bytes());
-            buffer.extend_from_slice(&op.result.to_ne_bytes());
-            buffer.extend_from_slice(&op.number.to_ne_bytes());
-            for arg in op.args {
-                buffer.extend_from_slice(&arg.to_ne_bytes());
-            }
-            buffer.extend_from_slice(&op.expected.to_ne_bytes());
-        }
+        let ops = &self.ops[from..to];
+        // SAFETY: plain numbers in an order fixed by `repr(C)`, without padding (their sizes
+        // add up to `OP_BYTES`), and any bytes are bytes.
+        let bytes = unsafe { std::slice::from_raw_parts(ops.as_ptr().cast(), size_of_val(ops)) };
+        buffer.extend_from_slice(bytes);
         buffer.extend_from_slice(&u64::from(END).to_ne_bytes());
     }
 

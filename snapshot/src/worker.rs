@@ -15,7 +15,7 @@ use crate::kernel_state::{self, KernelState};
 use crate::maps::{self, Mapping};
 use crate::mend::{plan_mend, touches_annex};
 use crate::pagemap::PageScanner;
-use crate::pages::{AGING_PERIOD, Spared, scan};
+use crate::pages::{Known, Look, PagePlan, Spared, scan};
 use crate::process::Process;
 use crate::ptrace::{self, RseqConfiguration};
 use crate::report::{Refused, Rewound, Stopwatch};
@@ -42,8 +42,8 @@ pub struct Worker {
     pub(crate) descriptors: Descriptors,
     pub(crate) held: Option<Held>,
     pub(crate) rewinds: u64,
-    /// Pages that the last aging found unchanged, ascending.
-    pub(crate) cold: Vec<u64>,
+    /// The pages that the last rewind left.
+    pub(crate) known: Known,
     /// When a page that was dropped before may be dropped again.
     pub(crate) spared: HashMap<u64, Spared>,
     // Kept between rewinds so that one allocates nothing.
@@ -189,16 +189,6 @@ impl Worker {
             .map_err(|taint| vec![taint])?;
         watch.lap("descriptors");
 
-        self.own_pages.clear();
-        scan(
-            &self.process,
-            scanner,
-            &self.ready.mappings,
-            &mut self.own_pages,
-        )
-        .map_err(|error| one(Row::Pages, &error))?;
-        watch.lap("scan");
-
         let program_break = self.ready.kernel.program_break;
         if !mends.is_empty() {
             // Before the removals: the kernel refuses to move a break whose area is
@@ -216,14 +206,28 @@ impl Worker {
         );
         program.append(&self.ready.stack);
         program.append(&self.ready.kernel.before_pages);
-        let aging = self.rewinds % AGING_PERIOD == AGING_PERIOD - 1;
-        let plan = self.plan_pages(image, &mends, aging, &mut program);
+        let mut look = self.look();
+        let are_known = match mends.is_empty() {
+            true => self.copy_known(&mut program),
+            false => None,
+        };
+        let mut plan = PagePlan::default();
+        if are_known.is_none() {
+            find_own_pages(
+                &self.process,
+                scanner,
+                &self.ready.mappings,
+                &mut self.own_pages,
+            )?;
+            watch.lap("scan");
+            plan = self.plan_pages(image, &mends, look, &mut program);
+        }
         self.ready
             .kernel
             .put_dispositions_back(dispositions, &mut program);
         program.append(&self.ready.kernel.after_pages);
         self.ready.kernel.put_attributes_back(noted, &mut program);
-        if !aging {
+        if look != Look::Aging {
             program.zero(Row::Pages, image.annex.scratch.start, SCRATCH_RESULTS);
         }
         #[cfg(feature = "sabotage")]
@@ -235,12 +239,42 @@ impl Worker {
         self.runner(image, tracer)
             .run(&program)
             .map_err(|taint| vec![taint])?;
-        self.cold.clear();
-        if aging {
-            self.age(&plan.tracked, image, tracer)
+        watch.lap("copy");
+        let has_others = are_known.is_some() && !self.has_no_others();
+        if are_known.is_some() {
+            watch.lap("count");
+        }
+        if has_others {
+            look = Look::Others;
+            find_own_pages(
+                &self.process,
+                scanner,
+                &self.ready.mappings,
+                &mut self.own_pages,
+            )?;
+            program.clear();
+            program.append(&self.ready.kernel.before_pages);
+            plan = self.plan_pages(image, &[], look, &mut program);
+            program.append(&self.ready.kernel.after_pages);
+            #[cfg(feature = "sabotage")]
+            crate::sabotage::leave_out(&mut program, &image.annex);
+            self.runner(image, tracer)
+                .run(&program)
+                .map_err(|taint| vec![taint])?;
+            watch.lap("others");
+        }
+        let dirty_pages = match are_known {
+            Some(known) if !has_others => known,
+            _ => plan.pages,
+        };
+        if look == Look::Aging {
+            self.age(&mut plan, image, tracer)
                 .map_err(|taint| vec![taint])?;
         }
-        watch.lap("copy");
+        if are_known.is_none() || has_others {
+            self.get_to_know(plan, look, image, scanner.counts);
+            watch.lap("known");
+        }
         self.descriptors
             .check_epoll()
             .map_err(|taint| vec![taint])?;
@@ -269,7 +303,7 @@ impl Worker {
         tracer.take_evidence(pid);
         Ok(Rewound {
             phases: watch.phases.clone(),
-            dirty_pages: plan.pages,
+            dirty_pages,
             threads_ended: held.threads.len() as u32,
             processes_ended: held.processes_ended,
             mappings_mended,
@@ -345,6 +379,17 @@ impl Worker {
             bytes: &mut self.bytes,
         }
     }
+}
+
+fn find_own_pages(
+    process: &Process,
+    scanner: &mut PageScanner,
+    mappings: &[Mapping],
+    found: &mut Vec<Span>,
+) -> Result<(), Vec<Taint>> {
+    found.clear();
+    scan(process, scanner, mappings, found)
+        .map_err(|error| vec![Taint::new(Row::Pages, error.to_string())])
 }
 
 /// Reaps what the worker started and [`Tracer::hold`] killed, or what had ended

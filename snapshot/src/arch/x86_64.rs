@@ -203,12 +203,25 @@ global_asm!(
     "15:",
     "add r12, 72",
     "jmp 10b",
-    // 2: copy
+    // 2: copy, page by page; what comes next is looked up meanwhile, in this operation and
+    // in the one that follows (whatever stands there: a prefetch cannot fault).
     "30:",
-    "mov rcx, qword ptr [r12 + 8]",
+    "mov rdx, qword ptr [r12 + 8]",
     "mov rdi, qword ptr [r12 + 16]",
     "mov rsi, qword ptr [r12 + 24]",
+    "mov rax, qword ptr [r12 + 72 + 16]",
+    "mov rbx, qword ptr [r12 + 72 + 24]",
+    "prefetcht0 byte ptr [rax]",
+    "prefetcht0 byte ptr [rbx]",
+    "31:",
+    "mov ecx, 4096",
+    "cmp rdx, rcx",
+    "cmovb rcx, rdx",
+    "prefetcht0 byte ptr [rdi + 4096]",
+    "prefetcht0 byte ptr [rsi + 4096]",
+    "sub rdx, rcx",
     "rep movsb",
+    "jnz 31b",
     "jmp 15b",
     // 3: fill with zeros
     "40:",

@@ -123,6 +123,7 @@ const NAMED: &[(&str, &str)] = &[
     ("pages:copy-zeros", PAGES),
     ("pages:refresh", PAGES),
     ("pages:drop", PAGES),
+    ("pages:counted", PAGES),
     (
         "pages:overlay",
         "pages that the worker wrote before its ready point",
