@@ -122,13 +122,14 @@ fn measure() -> Result<(), Failure> {
             2.0,
         ),
     ];
-    let report = Report {
+    let mut report = Report {
         conditions,
         results,
         promises: promises.into_iter().flatten().collect(),
         not_run,
+        ..Report::default()
     };
-    report.publish(env!("CARGO_TARGET_TMPDIR"), "results")
+    report.publish(env!("CARGO_TARGET_TMPDIR"), "restore")
 }
 
 struct Parts {

@@ -6,6 +6,7 @@
 //! runtime; otherwise it measures.
 
 mod embedded;
+pub mod figure;
 pub mod fork_server;
 pub mod guest;
 pub mod outside;

@@ -6,12 +6,21 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::Failure;
+use crate::figure::{Figure, Quoted};
 
 /// What a row is called.
 pub type Name = Cow<'static, str>;
+
+/// The name, alone or after `PREFIX: `, of the rows that say what a restore cannot beat.
+/// Every duration of a report is also given as a multiple of the one with its own prefix,
+/// or of the one without a prefix.
+pub const FLOOR: &str = "floor";
+
+/// The unit of durations.
+pub const MICROSECONDS: &str = "us";
 
 /// Durations by name, in the order in which the names first came.
 #[derive(Default)]
@@ -37,7 +46,8 @@ impl Samples {
         for taken in self.taken.values_mut() {
             taken.sort_unstable();
         }
-        let median = |name: &str| Some(quantile(self.taken.get(name)?, 50));
+        let micros = |took: &Duration| took.as_secs_f64() * 1e6;
+        let median = |name: &str| Some(quantile(self.taken.get(name)?, 50, micros));
         self.order
             .iter()
             .map(|name| {
@@ -47,37 +57,30 @@ impl Samples {
                     .as_deref()
                     .and_then(median)
                     .filter(|other| *other > 0.0)
-                    .map(|other| quantile(taken, 50) / other);
+                    .map(|other| quantile(taken, 50, micros) / other);
                 Row {
-                    name: name.clone(),
-                    unit: "us",
-                    median: quantile(taken, 50),
-                    p90: quantile(taken, 90),
-                    p99: quantile(taken, 99),
-                    samples: taken.len(),
                     ratio,
                     against: against.filter(|_| ratio.is_some()),
+                    ..Row::of_sorted(name.clone(), MICROSECONDS, taken, micros)
                 }
             })
             .collect()
     }
 }
 
-/// The nearest-rank quantile of an ascending list, in microseconds.
-fn quantile(ascending: &[Duration], percent: usize) -> f64 {
+/// The nearest-rank quantile of an ascending list.
+fn quantile<T>(ascending: &[T], percent: usize, number: impl Fn(&T) -> f64) -> f64 {
     let rank = (ascending.len() * percent).div_ceil(100).max(1);
-    ascending
-        .get(rank - 1)
-        .map_or(f64::NAN, |took| took.as_secs_f64() * 1e6)
+    ascending.get(rank - 1).map_or(f64::NAN, number)
 }
 
 /// One measured thing.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Row {
     /// What was measured.
     pub name: String,
     /// Of the numbers.
-    pub unit: &'static str,
+    pub unit: Name,
     /// Half took no longer.
     pub median: f64,
     /// Nine in ten took no longer.
@@ -90,10 +93,78 @@ pub struct Row {
     pub ratio: Option<f64>,
     /// The other.
     pub against: Option<Name>,
+    /// Its median by that of the report's [`FLOOR`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub floors: Option<f64>,
+    /// The [`Figure`] that shows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub figure: Option<Name>,
+    /// There, the line or the bars that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub series: Option<Name>,
+    /// There, where on the axis it stands; bars stand at their names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub x: Option<f64>,
+}
+
+impl Row {
+    /// Of numbers that are no durations.
+    #[must_use]
+    pub fn of(name: impl Into<String>, unit: impl Into<Name>, mut numbers: Vec<f64>) -> Self {
+        numbers.sort_by(f64::total_cmp);
+        Self::of_sorted(name.into(), unit, &numbers, |number| *number)
+    }
+
+    fn of_sorted<T>(
+        name: String,
+        unit: impl Into<Name>,
+        ascending: &[T],
+        number: impl Fn(&T) -> f64,
+    ) -> Self {
+        Self {
+            name,
+            unit: unit.into(),
+            median: quantile(ascending, 50, &number),
+            p90: quantile(ascending, 90, &number),
+            p99: quantile(ascending, 99, &number),
+            samples: ascending.len(),
+            ..Self::default()
+        }
+    }
+
+    /// Gives it a place in a figure: on a line, at `x`, or, without, as a bar.
+    #[must_use]
+    pub fn on(
+        mut self,
+        figure: impl Into<Name>,
+        series: impl Into<Name>,
+        x: impl Into<Option<f64>>,
+    ) -> Self {
+        self.figure = Some(figure.into());
+        self.series = Some(series.into());
+        self.x = x.into();
+        self
+    }
+
+    /// What of its name is the same in all rows of its kind.
+    fn prefix(&self) -> Option<&str> {
+        self.name.split_once(": ").map(|(prefix, _)| prefix)
+    }
+
+    fn is_floor(&self, prefix: Option<&str>) -> bool {
+        match prefix {
+            Some(prefix) => self
+                .name
+                .strip_prefix(prefix)
+                .and_then(|rest| rest.strip_prefix(": "))
+                .is_some_and(|rest| rest == FLOOR),
+            None => self.name == FLOOR,
+        }
+    }
 }
 
 /// A promise, and what became of it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Promise {
     /// What is promised.
     pub what: Name,
@@ -131,7 +202,7 @@ impl Promise {
 }
 
 /// Everything of one run.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Report {
     /// Where and on what.
     pub conditions: BTreeMap<Name, String>,
@@ -141,6 +212,12 @@ pub struct Report {
     pub promises: Vec<Promise>,
     /// What was not measured, and why.
     pub not_run: BTreeMap<Name, String>,
+    /// The figures that its rows name.
+    #[serde(default)]
+    pub figures: Vec<Figure>,
+    /// What others published of the same.
+    #[serde(default)]
+    pub quoted: Vec<Quoted>,
 }
 
 impl Report {
@@ -149,7 +226,8 @@ impl Report {
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn publish(&self, temporary: &str, name: &str) -> Result<(), Failure> {
+    pub fn publish(&mut self, temporary: &str, name: &str) -> Result<(), Failure> {
+        self.count_floors();
         let target = Path::new(temporary).parent().ok_or("no target directory")?;
         let directory = target.join("bench");
         std::fs::create_dir_all(&directory)?;
@@ -159,6 +237,20 @@ impl Report {
         std::fs::write(&path, text)?;
         println!("\n{self}\nwritten to {}", path.display());
         Ok(())
+    }
+
+    /// Has each duration say how many floors it is.
+    pub(crate) fn count_floors(&mut self) {
+        let floor = |row: &Row| {
+            let floor_of = |prefix| self.results.iter().find(|it| it.is_floor(prefix));
+            let floor = row.prefix().and_then(|prefix| floor_of(Some(prefix)));
+            let floor = floor.or_else(|| floor_of(None))?;
+            (row.unit == MICROSECONDS && floor.median > 0.0).then(|| row.median / floor.median)
+        };
+        let floors: Vec<_> = self.results.iter().map(floor).collect();
+        for (row, floors) in self.results.iter_mut().zip(floors) {
+            row.floors = row.floors.or(floors);
+        }
     }
 }
 
@@ -194,17 +286,20 @@ impl fmt::Display for Report {
         }
         writeln!(
             to,
-            "\n{:<34}{:>11}{:>11}{:>11}{:>8}  ratio of medians",
-            "", "median µs", "p90 µs", "p99 µs", "samples"
+            "\n{:<34}{:>11}{:>11}{:>11} {:<7}{:>8}  ratio of medians",
+            "", "median", "p90", "p99", "", "samples"
         )?;
         for row in &self.results {
             write!(
                 to,
-                "{:<34}{:>11.1}{:>11.1}{:>11.1}{:>8}",
-                row.name, row.median, row.p90, row.p99, row.samples
+                "{:<34}{:>11.1}{:>11.1}{:>11.1} {:<7}{:>8}",
+                row.name, row.median, row.p90, row.p99, row.unit, row.samples
             )?;
-            match (row.ratio, &row.against) {
-                (Some(ratio), Some(against)) => writeln!(to, "  {ratio:.3} of {against}")?,
+            if let (Some(ratio), Some(against)) = (row.ratio, &row.against) {
+                write!(to, "  {ratio:.3} of {against}")?;
+            }
+            match row.floors {
+                Some(floors) if !row.name.ends_with(FLOOR) => writeln!(to, "  {floors:.1} floors")?,
                 _ => writeln!(to)?,
             }
         }
@@ -254,6 +349,22 @@ mod tests {
         samples.add("a", Duration::from_micros(7));
         let rows = samples.rows(|_| None);
         assert_eq!((rows[0].median, rows[0].p99), (7.0, 7.0));
+    }
+
+    #[test]
+    fn durations_are_counted_in_the_floor_that_is_theirs() {
+        let mut samples = Samples::default();
+        for (name, micros) in [("a: floor", 2), ("floor", 3), ("a: b", 6), ("c", 6)] {
+            samples.add(name, Duration::from_micros(micros));
+        }
+        let mut report = Report {
+            results: samples.rows(|_| None),
+            ..Report::default()
+        };
+        report.results.push(Row::of("size", "KiB", vec![6.0]));
+        report.count_floors();
+        let floors: Vec<_> = report.results.iter().map(|row| row.floors).collect();
+        assert_eq!(floors, [Some(1.0), Some(1.0), Some(3.0), Some(2.0), None]);
     }
 
     #[test]
