@@ -106,6 +106,9 @@ impl Scheduler {
         let Some(pool) = self.pools.get(name) else {
             return;
         };
+        if pool.reuse() == Reuse::Never && matches!(blocked, Blocked::Draining) {
+            return self.refuse_without_own(name);
+        }
         if pool.alive() > 0 {
             return;
         }
@@ -122,6 +125,23 @@ impl Scheduler {
             Blocked::Maximum | Blocked::Turn | Blocked::Room => return,
         };
         self.refuse_pool(name, &refusal);
+    }
+
+    /// None is made any more, and what others hold is of no use: functions that have no container
+    /// will get none.
+    fn refuse_without_own(&mut self, name: &PoolName) {
+        let pool = self.pools.get(name);
+        let none = pool.into_iter().flat_map(|pool| &pool.wanting);
+        let none: Vec<_> = none
+            .map(|(.., key)| *key)
+            .filter(|key| {
+                let function = self.functions.get(key);
+                function.is_some_and(|it| it.running == 0 && it.loading == 0 && it.idle.is_empty())
+            })
+            .collect();
+        for key in none {
+            self.refuse_function(key, &Refusal::Draining);
+        }
     }
 
     /// With no container but those that are being created, which do not come now, calls need

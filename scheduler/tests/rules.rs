@@ -1013,3 +1013,23 @@ fn without_reuse_spares_are_new_and_idle_containers_are_none() {
         [run(spare, 3, Start::Restored)]
     );
 }
+
+#[test]
+fn without_reuse_draining_refuses_who_has_no_container() {
+    let mut node = for_one_each(2, &["a", "b"]);
+    let id = container(&node.call("a")[0]);
+    node.tell(Event::Created { container: id });
+    node.tell(Event::Loaded { container: id });
+    node.call("a");
+    node.call("b");
+    let drained = node.tell(Event::Drain);
+    assert_eq!(
+        drained,
+        [Action::Refuse {
+            call: CallId(3),
+            refusal: Refusal::Draining
+        }]
+    );
+    // The other has one that will be free.
+    assert_eq!(node.answer(id, 1, Outcome::Ok), [run(id, 2, Start::Warm)]);
+}

@@ -764,7 +764,10 @@ impl World {
         let pool = self.pools.get(function.settings.pool.as_str());
         if pool.is_some_and(|pool| pool.reuse == Reuse::Never) {
             let making_way = |it: &&Container| {
-                it.doing == Doing::Removing || it.doing == Doing::Creating || !it.used
+                matches!(
+                    it.doing,
+                    Doing::Removing | Doing::Creating | Doing::Restoring
+                ) || !it.used
             };
             let is_full = pool.is_some_and(|pool| of_pool.len() >= pool.maximum as usize);
             assert!(
