@@ -5,11 +5,16 @@
 //! its workers, as [`fork_server::FLAG`] it is a plain fork server around the same
 //! runtime; otherwise it measures.
 
+pub mod caller;
+pub mod criu;
 mod embedded;
 pub mod figure;
 pub mod fork_server;
 pub mod guest;
+pub mod node;
 pub mod outside;
+pub mod pipe;
+pub mod random;
 pub mod runtime;
 pub mod server;
 pub mod stage;
