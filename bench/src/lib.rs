@@ -6,6 +6,8 @@
 //! runtime; otherwise it measures.
 
 pub mod asked;
+pub mod caller;
+pub mod criu;
 mod embedded;
 pub mod figure;
 pub mod floor;
@@ -13,10 +15,13 @@ pub mod fork_server;
 pub mod functions;
 pub mod growth;
 pub mod guest;
+pub mod node;
 pub mod outside;
 pub mod paper;
+pub mod pipe;
 pub mod plain;
 pub mod player;
+pub mod random;
 pub mod report;
 pub mod runtime;
 pub mod server;
