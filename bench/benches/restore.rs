@@ -10,11 +10,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use criterion::Criterion;
+use refunction_bench::asked::Asked;
+use refunction_bench::figure::Figure;
 use refunction_bench::floor::Floor;
 use refunction_bench::fork_server::{ForkServer, Request};
 use refunction_bench::runtime::Runtime;
 use refunction_bench::stage::Stage;
-use refunction_bench::table::{self, Promise, Report, Samples};
+use refunction_bench::table::{self, Promise, Report, Row, Samples};
 use refunction_bench::{Failure, libraries, outside};
 use refunction_snapshot::Scan;
 
@@ -50,6 +52,9 @@ const RUNC: &str = "runc_run: true";
 const RUNC_PYTHON: &str = "runc_run: python3";
 const CRIU: &str = "criu_restore: python3";
 
+/// The figure of all ways.
+const WAYS_ID: &str = "restore";
+
 fn main() -> ExitCode {
     refunction_bench::run(measure)
 }
@@ -61,9 +66,12 @@ fn measure() -> Result<(), Failure> {
         stage,
         fork_server: ForkServer::start(Runtime::Python)?,
     };
-    by_criterion(&mut parts)?;
+    let asked = Asked::of_arguments(&[])?;
+    if !asked.is_quick {
+        by_criterion(&mut parts)?;
+    }
     let mut samples = Samples::default();
-    let dirty_pages = in_rounds(&mut parts, &mut samples)?;
+    let dirty_pages = in_rounds(&asked, &mut parts, &mut samples)?;
 
     let mut conditions = table::conditions();
     conditions.insert("libraries".into(), libraries().join(" "));
@@ -88,14 +96,15 @@ fn measure() -> Result<(), Failure> {
     drop(parts.fork_server);
 
     let mut not_run = BTreeMap::new();
+    let slow_runs = asked.either(SLOW_RUNS, 1);
     for (name, outcome) in [
-        (CONTAINER, outside::container(SLOW_RUNS)),
-        (RUNC, outside::runc(SLOW_RUNS, &["/bin/true"])),
+        (CONTAINER, outside::container(slow_runs)),
+        (RUNC, outside::runc(slow_runs, &["/bin/true"])),
         (
             RUNC_PYTHON,
-            outside::runc(SLOW_RUNS, &["/usr/bin/python3", "-c", "pass"]),
+            outside::runc(slow_runs, &["/usr/bin/python3", "-c", "pass"]),
         ),
-        (CRIU, outside::criu(SLOW_RUNS)),
+        (CRIU, outside::criu(slow_runs)),
     ] {
         match outcome {
             Ok(times) => times.into_iter().for_each(|took| samples.add(name, took)),
@@ -116,8 +125,23 @@ fn measure() -> Result<(), Failure> {
         _ => None,
     });
     table::in_floors(&mut results, |_| FLOOR.into());
+    let results: Vec<_> = results.into_iter().map(placed).collect();
     let promises = [
         Promise::of("a rewind by the floor", &results, REWIND, FLOOR, 2.0),
+        Promise::of(
+            "a rewind by a container start through containerd",
+            &results,
+            REWIND,
+            CONTAINER,
+            1.0 / 1000.0,
+        ),
+        Promise::of(
+            "a rewind by CRIU's restore",
+            &results,
+            REWIND,
+            CRIU,
+            1.0 / 500.0,
+        ),
         Promise::of(
             "a rewind by a fork server's turnaround",
             &results,
@@ -138,8 +162,38 @@ fn measure() -> Result<(), Failure> {
         results,
         promises: promises.into_iter().flatten().collect(),
         not_run,
+        figures: vec![Figure {
+            id: WAYS_ID.into(),
+            title: "Ways to a clean Python process".into(),
+            y: "until it can be used, or its turn is over".into(),
+            is_y_logarithmic: true,
+            caption: "Each by itself and one after another on the same core, around the same \
+                      function, which does nothing."
+                .into(),
+            ..Figure::default()
+        }],
+        ..Report::default()
     };
-    report.publish(env!("CARGO_TARGET_TMPDIR"), "results")
+    report.publish(env!("CARGO_TARGET_TMPDIR"), "restore")
+}
+
+/// In the figure of what a rewind can be compared with.
+fn placed(row: Row) -> Row {
+    const WAYS: [&str; 8] = [
+        REWIND,
+        REFORK,
+        TURNAROUND,
+        FORK_SERVER,
+        CONTAINER,
+        RUNC,
+        RUNC_PYTHON,
+        CRIU,
+    ];
+    if WAYS.contains(&row.name.as_str()) {
+        row.on(WAYS_ID, "", None)
+    } else {
+        row
+    }
 }
 
 struct Parts {
@@ -202,9 +256,11 @@ fn by_criterion(parts: &mut Parts) -> Result<(), Failure> {
 }
 
 /// Takes the table's samples; the median number of pages that a turn wrote.
-fn in_rounds(parts: &mut Parts, samples: &mut Samples) -> Result<u64, Failure> {
-    let mut dirty_pages = Vec::with_capacity(ROUNDS * IN_A_ROW);
-    for _ in 0..ROUNDS {
+fn in_rounds(asked: &Asked, parts: &mut Parts, samples: &mut Samples) -> Result<u64, Failure> {
+    let rounds = asked.either(ROUNDS, 1);
+    let cold_rounds = asked.either(COLD_ROUNDS, 5);
+    let mut dirty_pages = Vec::with_capacity(rounds * IN_A_ROW);
+    for _ in 0..rounds {
         for turn in in_a_row(|| parts.stage.turn(0)) {
             let turn = turn?;
             samples.add(REWIND, turn.rewind);
@@ -240,7 +296,7 @@ fn in_rounds(parts: &mut Parts, samples: &mut Samples) -> Result<u64, Failure> {
         }
     }
     // After the fork server has had the core's caches, and the other way round.
-    for _ in 0..COLD_ROUNDS {
+    for _ in 0..cold_rounds {
         let turn = parts.stage.turn(0)?;
         samples.add(COLD_REWIND, turn.rewind);
         samples.add(COLD_TURNAROUND, turn.whole);
@@ -249,13 +305,13 @@ fn in_rounds(parts: &mut Parts, samples: &mut Samples) -> Result<u64, Failure> {
     }
     // Without turns in between: a new worker's first ones are slower than those of
     // an old one, which has faulted its pages in.
-    for _ in 0..COLD_ROUNDS {
+    for _ in 0..cold_rounds {
         let refork = parts.stage.refork()?;
         samples.add(REFORK, refork.kill + refork.fork);
         samples.add("refork: kill", refork.kill);
         samples.add("refork: fork", refork.fork);
     }
-    for _ in 0..COLD_ROUNDS {
+    for _ in 0..cold_rounds {
         let refork = parts.stage.refork()?;
         let turn = parts.stage.turn(0)?;
         samples.add(

@@ -1,7 +1,8 @@
 //! Every runtime: what its restore costs, and what it replaces: a plain fork server where
 //! the runtime can be forked, and the plainest start of the runtime where it is a program
-//! of its own. Each round measures all steps of one runtime, so that a noisy minute is
-//! everybody's. Arguments are the names of runtimes.
+//! of its own (the paper's Figure 10); and how large its snapshot is (Figure 13). Each round
+//! measures all steps of one runtime, so that a noisy minute is everybody's. Arguments are the
+//! names of runtimes, and `--quick` for few rounds.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, ExitCode, Stdio};
@@ -9,8 +10,11 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use refunction_bench::Failure;
+use refunction_bench::asked::Asked;
+use refunction_bench::figure::Figure;
 use refunction_bench::floor::Floor;
 use refunction_bench::fork_server::{ForkServer, Request};
+use refunction_bench::paper;
 use refunction_bench::runtime::{Origin, Runtime};
 use refunction_bench::stage::Stage;
 use refunction_bench::table::{self, Name, Promise, Report, Row, Samples};
@@ -35,30 +39,34 @@ const FIRST: &str = "first request";
 const WARM: &str = "warm request";
 const FORK_SERVER: &str = "fork server: fork, load, call, reap";
 const START: &str = "start to its first word";
+const SNAPSHOT: &str = "snapshot";
+
+/// Figures of the paper.
+const RESTORES: &str = "10";
+const SIZES: &str = "13";
 
 fn main() -> ExitCode {
     refunction_bench::run(measure)
 }
 
 fn measure() -> Result<(), Failure> {
-    let mut chosen = std::env::args()
-        .skip(1)
-        .filter(|argument| argument != "--bench")
-        .map(|name| Runtime::from_str(&name))
-        .collect::<Result<Vec<_>, _>>()?;
-    if chosen.is_empty() {
-        chosen.extend(Runtime::ALL.into_iter().filter(|it| it.is_here()));
-    }
+    let here = Runtime::ALL.into_iter().filter(|it| it.is_here());
+    let asked = Asked::of_arguments(&here.clone().map(Runtime::name).collect::<Vec<_>>())?;
+    let chosen: Vec<_> = here.filter(|it| asked.includes(it.name())).collect();
     let names: Vec<_> = chosen.iter().map(|it| it.name()).collect();
     let mut report = Report {
         conditions: table::conditions(),
         ..Report::default()
     };
     let mut samples = Samples::default();
+    let mut sizes = Vec::new();
     for runtime in &chosen {
-        match in_rounds(*runtime, &mut samples) {
-            Ok(nature) => {
+        match in_rounds(&asked, *runtime, &mut samples) {
+            Ok((nature, bytes)) => {
                 report.conditions.insert(runtime.name().into(), nature);
+                let size = Row::of(of(runtime.name(), SNAPSHOT), "MB", vec![bytes as f64 / 1e6]);
+                sizes.push(size.on(SIZES, SNAPSHOT, None));
+                report.quoted.extend(paper::quoted(*runtime));
             }
             Err(reason) => {
                 report
@@ -84,7 +92,45 @@ fn measure() -> Result<(), Failure> {
     for runtime in chosen {
         report.promises.extend(promises(runtime, &report.results));
     }
+    report.results = (report.results.into_iter().map(placed))
+        .chain(sizes)
+        .collect();
+    report.figures = figures();
     report.publish(env!("CARGO_TARGET_TMPDIR"), &names.join("-"))
+}
+
+fn figures() -> Vec<Figure> {
+    vec![
+        Figure {
+            id: RESTORES.into(),
+            title: "Restore by runtime".into(),
+            y: "rewind after a no-op, and what it takes the place of".into(),
+            is_y_logarithmic: true,
+            caption: "A plain fork server has the same warm runtime and forks it for each \
+                      request. A start is that of a program of one line, until its first word \
+                      is there."
+                .into(),
+            ..Figure::default()
+        },
+        Figure {
+            id: SIZES.into(),
+            title: "Size of a snapshot by runtime".into(),
+            y: "snapshot, without pages that hold nothing".into(),
+            caption: "Without libraries. The paper's sizes are of checkpoints.".into(),
+            ..Figure::default()
+        },
+    ]
+}
+
+/// In the figure that shows it, if one does.
+fn placed(row: Row) -> Row {
+    let step = row.name.split_once(": ").map(|(_, step)| step.to_owned());
+    match step {
+        Some(step) if [REWIND, FORK_SERVER, START].contains(&step.as_str()) => {
+            row.on(RESTORES, step, None)
+        }
+        _ => row,
+    }
 }
 
 /// What a rewind of this runtime takes the place of.
@@ -128,15 +174,42 @@ fn promises(runtime: Runtime, results: &[Row]) -> Vec<Promise> {
         ),
         Runtime::Lua | Runtime::Node | Runtime::Java => None,
     };
-    floor.into_iter().chain(rewind).chain(first).collect()
+    floor
+        .into_iter()
+        .chain(rewind)
+        .chain(first)
+        .chain(by_the_paper(runtime, results))
+        .collect()
+}
+
+/// Both are promised a fiftieth of what the paper reports.
+fn by_the_paper(runtime: Runtime, results: &[Row]) -> Option<Promise> {
+    let (Runtime::Node | Runtime::Java) = runtime else {
+        return None;
+    };
+    let name = of(runtime.name(), REWIND);
+    let row = results.iter().find(|row| row.name == name)?;
+    let measured = row.median / paper::restore(runtime)?;
+    let at_most = 1.0 / 50.0;
+    Some(Promise {
+        what: format!("{}: a rewind by the paper's restore", runtime.name()).into(),
+        at_most,
+        measured,
+        kept: measured <= at_most,
+    })
 }
 
 fn of(runtime: &str, step: &str) -> Name {
     format!("{runtime}: {step}").into()
 }
 
-/// Takes a runtime's samples; what its snapshot and its turns are like.
-fn in_rounds(runtime: Runtime, samples: &mut Samples) -> Result<String, Failure> {
+/// Takes a runtime's samples; what its snapshot and its turns are like, and the snapshot's
+/// bytes.
+fn in_rounds(
+    asked: &Asked,
+    runtime: Runtime,
+    samples: &mut Samples,
+) -> Result<(String, u64), Failure> {
     let of = |step: &str| of(runtime.name(), step);
     let mut fork_server = match runtime.origin() {
         Origin::Template(_) => Some(ForkServer::start(runtime)?),
@@ -146,7 +219,7 @@ fn in_rounds(runtime: Runtime, samples: &mut Samples) -> Result<String, Failure>
     let mut stage = Stage::set(Scan::Auto, runtime)?;
     let mut floor = Floor::of(&mut stage)?;
     let mut dirty_pages = Vec::with_capacity(ROUNDS * IN_A_ROW);
-    for _ in 0..ROUNDS {
+    for _ in 0..asked.either(ROUNDS, 1) {
         for time in 0..WARM_UP + IN_A_ROW {
             let turn = stage.turn(0)?;
             if time < WARM_UP {
@@ -203,8 +276,9 @@ fn in_rounds(runtime: Runtime, samples: &mut Samples) -> Result<String, Failure>
         dirty_pages[dirty_pages.len() / 2],
         floor.changed_pages(),
     );
+    let bytes = stage.image_bytes();
     stage.strike()?;
-    Ok(nature)
+    Ok((nature, bytes))
 }
 
 fn start(program: &mut Command) -> Result<Duration, Failure> {

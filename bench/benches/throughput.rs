@@ -1,7 +1,7 @@
 //! What isolation by request costs a container that answers requests all the time: calls per
 //! second and their latency, next to the same function without any isolation. The two take
 //! turns, so that a noisy minute is everybody's. Arguments are numbers of requests at a time
-//! (`REFUNCTION_CONCURRENCY`).
+//! (`REFUNCTION_CONCURRENCY`), and `--quick` for one round.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -37,12 +37,14 @@ fn main() -> ExitCode {
 fn measure() -> Result<(), Failure> {
     let mut at_once = std::env::args()
         .skip(1)
-        .filter(|argument| argument != "--bench")
+        .filter(|argument| !argument.starts_with("--"))
         .map(|number| Ok(number.parse()?))
         .collect::<Result<Vec<usize>, Failure>>()?;
     if at_once.is_empty() {
         at_once.extend([1, 2]);
     }
+    let is_quick = std::env::args().any(|argument| argument == "--quick");
+    let rounds = if is_quick { 1 } else { ROUNDS };
     let mut report = Report {
         conditions: table::conditions(),
         ..Report::default()
@@ -69,7 +71,7 @@ fn measure() -> Result<(), Failure> {
             let name = |isolation: &str, what: &str| {
                 format!("{concurrency} at once, {clients} clients, {kind}: {isolation}: {what}")
             };
-            for _ in 0..ROUNDS {
+            for _ in 0..rounds {
                 for (isolation, server) in &servers {
                     round(server, clients, event, |what, took| {
                         samples.add(&name(isolation, what), took);

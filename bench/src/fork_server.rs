@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 
+use crate::Failure;
 use crate::runtime::{self, Origin, Runtime};
-use crate::{Failure, this_program};
+use crate::setting::Setting;
 
 /// Starts this part.
 pub const FLAG: &str = "--as-fork-server";
@@ -87,7 +88,16 @@ impl ForkServer {
     /// # Errors
     /// It cannot be started, or did not get that far.
     pub fn start(runtime: Runtime) -> Result<Self, Failure> {
-        let mut process = this_program(FLAG, runtime)?
+        Self::with(&Setting::no_op(runtime)?)
+    }
+
+    /// As [`start`](Self::start), with libraries, for example. Its function does nothing,
+    /// whatever the setting's is.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn with(setting: &Setting) -> Result<Self, Failure> {
+        let mut process = (setting.program(FLAG)?)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;

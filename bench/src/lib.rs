@@ -5,13 +5,27 @@
 //! its workers, as [`fork_server::FLAG`] it is a plain fork server around the same
 //! runtime; otherwise it measures.
 
+pub mod asked;
+pub mod caller;
+pub mod criu;
 mod embedded;
+pub mod figure;
 pub mod floor;
 pub mod fork_server;
+pub mod functions;
+pub mod growth;
 pub mod guest;
+pub mod node;
 pub mod outside;
+pub mod paper;
+pub mod pipe;
+pub mod plain;
+pub mod player;
+pub mod random;
+pub mod report;
 pub mod runtime;
 pub mod server;
+pub mod setting;
 pub mod stage;
 pub mod table;
 
@@ -57,17 +71,21 @@ pub fn play() -> Option<Result<(), Failure>> {
         floor::FLAG => return Some(floor::play()),
         guest::FLAG => guest::play,
         fork_server::FLAG => fork_server::play,
+        plain::FLAG => plain::play,
+        player::FLAG => player::play,
         _ => return None,
     };
     let runtime = std::env::args().nth(2).unwrap_or_default();
     Some(runtime.parse().and_then(part))
 }
 
-/// Libraries that template and fork server import, from
-/// `REFUNCTION_BENCH_LIBRARIES`, separated by commas.
+/// Names libraries that template and fork server import, separated by commas.
+pub const LIBRARIES_VARIABLE: &str = "REFUNCTION_BENCH_LIBRARIES";
+
+/// Those libraries.
 #[must_use]
 pub fn libraries() -> Vec<String> {
-    std::env::var("REFUNCTION_BENCH_LIBRARIES")
+    std::env::var(LIBRARIES_VARIABLE)
         .unwrap_or_default()
         .split(',')
         .filter(|name| !name.is_empty())

@@ -78,6 +78,12 @@ impl Server {
         Ok(server)
     }
 
+    /// Its process.
+    #[must_use]
+    pub fn process(&self) -> u32 {
+        self.process.id()
+    }
+
     /// A connection to it.
     #[must_use]
     pub fn connect(&self) -> Connection {

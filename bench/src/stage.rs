@@ -2,7 +2,7 @@
 //! where it stands, its pipes, and the timed steps of its life.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::process::Stdio;
@@ -13,26 +13,87 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{Gid, Pid, Uid, pipe2};
+use refunction_adapter::Invocation;
 use refunction_adapter::channel::{Kind, REQUEST_FD, read_frame, write_frame};
 use refunction_snapshot::{
     Engine, InPlace, News, PAGE, PageScanner, Rewound, Scan, Span, Template, Worker, unread_bytes,
 };
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::value::to_raw_value;
 
 use crate::runtime::{self, Origin, Runtime};
-use crate::{Failure, guest, this_program};
+use crate::setting::Setting;
+use crate::{Failure, guest};
 
 /// Descriptors that a worker is given, in the order of their numbers.
 const ENDS: usize = 5;
 
 /// An engine, a template if there is one, and one worker.
 pub struct Stage {
-    runtime: Runtime,
+    setting: Setting,
     engine: Engine,
     template: Option<Template>,
     staff: Option<Staff>,
     children: SignalFd,
+    frames: Frames,
+}
+
+/// What is sent.
+pub(crate) struct Frames {
     load: Vec<u8>,
     call: Vec<u8>,
+}
+
+impl Frames {
+    pub(crate) fn of(setting: &Setting) -> Result<Self, Failure> {
+        Ok(Self {
+            load: frame(Kind::Load, &setting.function)?,
+            call: frame(Kind::Invoke, &runtime::call())?,
+        })
+    }
+
+    /// What calls give from now on.
+    pub(crate) fn give(&mut self, argument: &Value) -> Result<(), Failure> {
+        let invocation = Invocation {
+            data: to_raw_value(argument)?,
+            ..runtime::call()
+        };
+        self.call = frame(Kind::Invoke, &invocation)?;
+        Ok(())
+    }
+
+    /// The frame that this kind answers.
+    pub(crate) fn of_kind(&self, answer: Kind) -> &[u8] {
+        match answer {
+            Kind::Loaded => &self.load,
+            _ => &self.call,
+        }
+    }
+
+    /// Fails unless this answers as it should.
+    pub(crate) fn check(expected: Kind, answer: Option<(Kind, Vec<u8>)>) -> Result<(), Failure> {
+        match answer {
+            // `null` says that nothing went wrong in loading.
+            Some((kind, payload))
+                if kind == expected && (kind != Kind::Loaded || payload == b"null") =>
+            {
+                Ok(())
+            }
+            Some((kind, payload)) => Err(format!(
+                "the worker answered {kind:?}: {}",
+                String::from_utf8_lossy(&payload)
+            )
+            .into()),
+            None => Err("the worker closed its channel".into()),
+        }
+    }
+}
+
+fn frame(kind: Kind, payload: &impl Serialize) -> Result<Vec<u8>, Failure> {
+    let mut frame = Vec::new();
+    write_frame(&mut frame, kind, &serde_json::to_vec(payload)?)?;
+    Ok(frame)
 }
 
 struct Staff {
@@ -107,26 +168,28 @@ impl Stage {
     /// # Errors
     /// No engine, no such runtime, or no root.
     pub fn set(scan: Scan, runtime: Runtime) -> Result<Self, Failure> {
+        Self::with(scan, Setting::no_op(runtime)?)
+    }
+
+    /// As [`set`](Self::set), with a function of one's own.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn with(scan: Scan, setting: Setting) -> Result<Self, Failure> {
         let engine = Engine::new(scan)?;
         let mut child = SigSet::empty();
         child.add(Signal::SIGCHLD);
         let children =
             SignalFd::with_flags(&child, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-        let frame = |kind, payload: &[u8]| {
-            let mut frame = Vec::new();
-            write_frame(&mut frame, kind, payload)?;
-            Ok::<_, io::Error>(frame)
-        };
         let mut stage = Self {
-            runtime,
             engine,
             template: None,
             staff: None,
             children,
-            load: frame(Kind::Load, &serde_json::to_vec(&runtime.no_op()?)?)?,
-            call: frame(Kind::Invoke, &serde_json::to_vec(&runtime::call())?)?,
+            frames: Frames::of(&setting)?,
+            setting,
         };
-        if let Origin::Template(_) = runtime.origin() {
+        if let Origin::Template(_) = stage.setting.runtime.origin() {
             let (pid, ours) = stage.spawn()?;
             let booting = stage.engine.adopt(pid, ours)?;
             await_word(&mut stage.engine, booting.socket(), &stage.children)?;
@@ -138,7 +201,7 @@ impl Stage {
 
     fn spawn(&self) -> Result<(Pid, OwnedFd), Failure> {
         let (ours, theirs) = Engine::conversation()?;
-        let process = this_program(guest::FLAG, self.runtime)?
+        let process = (self.setting.program(guest::FLAG)?)
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::null())
             .spawn()?;
@@ -227,11 +290,9 @@ impl Stage {
     /// The worker did not answer as it should, or cannot be rewound.
     pub fn turn(&mut self, warm: usize) -> Result<Turn, Failure> {
         let began = Instant::now();
-        let load = self.ask(Kind::Loaded)?;
-        let first = self.ask(Kind::Value)?;
-        let warm = (0..warm)
-            .map(|_| self.ask(Kind::Value))
-            .collect::<Result<_, _>>()?;
+        let load = self.load()?;
+        let first = self.call()?;
+        let warm = (0..warm).map(|_| self.call()).collect::<Result<_, _>>()?;
         let asked = Instant::now();
         let rewound = self.rewind()?;
         Ok(Turn {
@@ -250,8 +311,8 @@ impl Stage {
     /// # Errors
     /// As [`turn`](Self::turn); or the worker's memory cannot be read.
     pub fn changed_pages(&mut self, ranges: &[Span]) -> Result<Vec<u64>, Failure> {
-        self.ask(Kind::Loaded)?;
-        self.ask(Kind::Value)?;
+        self.load()?;
+        self.call()?;
         let worker = self.worker().ok_or("there is no worker")?;
         let memory = File::open(format!("/proc/{worker}/mem"))?;
         let pagemap = File::open(format!("/proc/{worker}/pagemap"))?;
@@ -272,7 +333,35 @@ impl Stage {
         Ok(changed.map(|(page, _)| page).collect())
     }
 
-    fn rewind(&mut self) -> Result<Rewound, Failure> {
+    /// What calls give from now on.
+    ///
+    /// # Errors
+    /// It is too long.
+    pub fn give(&mut self, argument: &Value) -> Result<(), Failure> {
+        self.frames.give(argument)
+    }
+
+    /// Loads the function: the worker stands at its ready point.
+    ///
+    /// # Errors
+    /// The worker did not answer as it should.
+    pub fn load(&mut self) -> Result<Duration, Failure> {
+        self.ask(Kind::Loaded)
+    }
+
+    /// Calls the function, which is loaded.
+    ///
+    /// # Errors
+    /// The worker did not answer as it should.
+    pub fn call(&mut self) -> Result<Duration, Failure> {
+        self.ask(Kind::Value)
+    }
+
+    /// Puts the worker back to its ready point.
+    ///
+    /// # Errors
+    /// It cannot be put back.
+    pub fn rewind(&mut self) -> Result<Rewound, Failure> {
         let staff = self.staff.as_mut().ok_or("there is no worker")?;
         Ok(match (&mut staff.worker, &self.template) {
             (Standing::Forked(worker), Some(template)) => {
@@ -328,27 +417,12 @@ impl Stage {
         let staff = self.staff.as_mut().ok_or("there is no worker")?;
         let pipes = &mut staff.pipes;
         let began = Instant::now();
-        pipes.requests.write_all(match expected {
-            Kind::Loaded => &self.load,
-            _ => &self.call,
-        })?;
+        pipes.requests.write_all(self.frames.of_kind(expected))?;
         await_word(&mut self.engine, pipes.responses.as_fd(), &self.children)?;
         let answer = read_frame(&mut pipes.responses)?;
         let took = began.elapsed();
-        match answer {
-            // `null` says that nothing went wrong in loading.
-            Some((kind, payload))
-                if kind == expected && (kind != Kind::Loaded || payload == b"null") =>
-            {
-                Ok(took)
-            }
-            Some((kind, payload)) => Err(format!(
-                "the worker answered {kind:?}: {}",
-                String::from_utf8_lossy(&payload)
-            )
-            .into()),
-            None => Err("the worker closed its channel".into()),
-        }
+        Frames::check(expected, answer)?;
+        Ok(took)
     }
 }
 

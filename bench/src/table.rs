@@ -6,12 +6,16 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::Failure;
+use crate::figure::{Figure, Quoted};
 
 /// What a row is called.
 pub type Name = Cow<'static, str>;
+
+/// The unit of durations.
+pub const MICROSECONDS: &str = "us";
 
 /// Durations by name, in the order in which the names first came.
 #[derive(Default)]
@@ -37,7 +41,8 @@ impl Samples {
         for taken in self.taken.values_mut() {
             taken.sort_unstable();
         }
-        let median = |name: &str| Some(quantile(self.taken.get(name)?, 50));
+        let micros = |took: &Duration| took.as_secs_f64() * 1e6;
+        let median = |name: &str| Some(quantile(self.taken.get(name)?, 50, micros));
         self.order
             .iter()
             .map(|name| {
@@ -47,38 +52,30 @@ impl Samples {
                     .as_deref()
                     .and_then(median)
                     .filter(|other| *other > 0.0)
-                    .map(|other| quantile(taken, 50) / other);
+                    .map(|other| quantile(taken, 50, micros) / other);
                 Row {
-                    name: name.clone(),
-                    unit: "us",
-                    median: quantile(taken, 50),
-                    p90: quantile(taken, 90),
-                    p99: quantile(taken, 99),
-                    samples: taken.len(),
                     ratio,
                     against: against.filter(|_| ratio.is_some()),
-                    floors: None,
+                    ..Row::of_sorted(name.clone(), MICROSECONDS, taken, micros)
                 }
             })
             .collect()
     }
 }
 
-/// The nearest-rank quantile of an ascending list, in microseconds.
-fn quantile(ascending: &[Duration], percent: usize) -> f64 {
+/// The nearest-rank quantile of an ascending list.
+fn quantile<T>(ascending: &[T], percent: usize, number: impl Fn(&T) -> f64) -> f64 {
     let rank = (ascending.len() * percent).div_ceil(100).max(1);
-    ascending
-        .get(rank - 1)
-        .map_or(f64::NAN, |took| took.as_secs_f64() * 1e6)
+    ascending.get(rank - 1).map_or(f64::NAN, number)
 }
 
 /// One measured thing.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Row {
     /// What was measured.
     pub name: String,
     /// Of the numbers.
-    pub unit: &'static str,
+    pub unit: Name,
     /// Half took no longer.
     pub median: f64,
     /// Nine in ten took no longer.
@@ -92,7 +89,57 @@ pub struct Row {
     /// The other.
     pub against: Option<Name>,
     /// Its median by that of the floor (see [`floor`](crate::floor)).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub floors: Option<f64>,
+    /// The [`Figure`] that shows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub figure: Option<Name>,
+    /// There, the line or the bars that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub series: Option<Name>,
+    /// There, where on the axis it stands; bars stand at their names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub x: Option<f64>,
+}
+
+impl Row {
+    /// Of numbers that are no durations.
+    #[must_use]
+    pub fn of(name: impl Into<String>, unit: impl Into<Name>, mut numbers: Vec<f64>) -> Self {
+        numbers.sort_by(f64::total_cmp);
+        Self::of_sorted(name.into(), unit, &numbers, |number| *number)
+    }
+
+    fn of_sorted<T>(
+        name: String,
+        unit: impl Into<Name>,
+        ascending: &[T],
+        number: impl Fn(&T) -> f64,
+    ) -> Self {
+        Self {
+            name,
+            unit: unit.into(),
+            median: quantile(ascending, 50, &number),
+            p90: quantile(ascending, 90, &number),
+            p99: quantile(ascending, 99, &number),
+            samples: ascending.len(),
+            ..Self::default()
+        }
+    }
+
+    /// Gives it a place in a figure: on a line, at `x`, or, without, as a bar.
+    #[must_use]
+    pub fn on(
+        mut self,
+        figure: impl Into<Name>,
+        series: impl Into<Name>,
+        x: impl Into<Option<f64>>,
+    ) -> Self {
+        self.figure = Some(figure.into());
+        self.series = Some(series.into());
+        self.x = x.into();
+        self
+    }
 }
 
 /// Has each row say how many times its floor it is. `floor` names the floor's row.
@@ -108,7 +155,7 @@ pub fn in_floors(rows: &mut [Row], floor: impl Fn(&str) -> Name) {
 }
 
 /// A promise, and what became of it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Promise {
     /// What is promised.
     pub what: Name,
@@ -146,7 +193,7 @@ impl Promise {
 }
 
 /// Everything of one run.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Report {
     /// Where and on what.
     pub conditions: BTreeMap<Name, String>,
@@ -156,6 +203,12 @@ pub struct Report {
     pub promises: Vec<Promise>,
     /// What was not measured, and why.
     pub not_run: BTreeMap<Name, String>,
+    /// The figures that its rows name.
+    #[serde(default)]
+    pub figures: Vec<Figure>,
+    /// What others published of the same.
+    #[serde(default)]
+    pub quoted: Vec<Quoted>,
 }
 
 impl Report {
@@ -209,14 +262,14 @@ impl fmt::Display for Report {
         }
         writeln!(
             to,
-            "\n{:<34}{:>11}{:>11}{:>11}{:>8}{:>9}  ratio of medians",
-            "", "median µs", "p90 µs", "p99 µs", "samples", "floors"
+            "\n{:<34}{:>11}{:>11}{:>11} {:<7}{:>8}{:>9}  ratio of medians",
+            "", "median", "p90", "p99", "", "samples", "floors"
         )?;
         for row in &self.results {
             write!(
                 to,
-                "{:<34}{:>11.1}{:>11.1}{:>11.1}{:>8}",
-                row.name, row.median, row.p90, row.p99, row.samples
+                "{:<34}{:>11.1}{:>11.1}{:>11.1} {:<7}{:>8}",
+                row.name, row.median, row.p90, row.p99, row.unit, row.samples
             )?;
             match row.floors {
                 Some(floors) => write!(to, "{floors:>9.2}")?,

@@ -78,6 +78,8 @@ pub enum Start {
 pub enum Removal {
     /// It ended by itself; this clears away what is left.
     Ended,
+    /// It held a function, and its pool has no second one take its place.
+    Spent,
     /// It failed at a restore or a load: it is replaced, not trusted.
     Failed,
     /// Unused for long, and its pool has more than its minimum.

@@ -8,7 +8,7 @@ use crate::container::{Held, State};
 use crate::function::FunctionKey;
 use crate::moment::micros;
 use crate::pool::Pool;
-use crate::{Action, ContainerId, PoolName, Scheduler, Start};
+use crate::{Action, ContainerId, PoolName, Removal, Reuse, Scheduler, Start};
 
 /// What a run is billed in advance where none was observed yet, in microseconds.
 const USUAL_RUN: u64 = 1_000;
@@ -53,7 +53,9 @@ impl Scheduler {
                 .containers
                 .get(&newest)
                 .is_some_and(|container| container.charged > 0);
-            if fresh || goes_on(pool, key, function.bill, function.want()) {
+            // Others get containers of their own, and none has to make way for them.
+            let apart = pool.reuse() == Reuse::Never && !self.is_full(pool);
+            if fresh || apart || goes_on(pool, key, function.bill, function.want()) {
                 self.run(newest, key);
             } else {
                 self.restore(oldest);
@@ -75,12 +77,16 @@ impl Scheduler {
 
     /// Calls wait: what is idle is put back for them, that first whose keep-warm time is over
     /// first. A restore takes less than a millisecond, and a container a tenth of a second.
+    ///
+    /// What is not put back makes way, if there is no place for another beside it.
     fn swap(&mut self, name: &PoolName) {
         while let Some(id) = self.pools.get(name).and_then(|pool| {
-            if pool.unmet <= u64::from(pool.status.restoring) {
-                return None;
-            }
-            pool.idle.first().map(|(_, id)| *id)
+            let wanted = match pool.reuse() {
+                Reuse::Always => pool.unmet > u64::from(pool.status.restoring),
+                Reuse::Never => pool.lacking() > pool.status.removing && self.is_full(pool),
+            };
+            let (_, id) = pool.idle.first().filter(|_| wanted)?;
+            Some(*id)
         }) {
             self.restore(id);
         }
@@ -96,6 +102,9 @@ impl Scheduler {
         };
         let (name, revision) = (function.name.clone(), function.settings.revision);
         self.charge_run(id, key);
+        if let Some(container) = self.containers.get_mut(&id) {
+            container.was_used = true;
+        }
         self.set_state(id, State::Loading(held));
         self.actions.push(Action::Load {
             container: id,
@@ -140,8 +149,12 @@ impl Scheduler {
         });
     }
 
-    /// Puts a container back that holds something, for whoever comes next.
+    /// Puts a container back that holds something, for whoever comes next, or removes it where
+    /// nobody is to come next.
     pub(crate) fn restore(&mut self, id: ContainerId) {
+        if self.is_spent(id) {
+            return self.remove(id, Removal::Spent);
+        }
         self.refund(id);
         let Some(container) = self.containers.get(&id) else {
             return;
@@ -149,6 +162,14 @@ impl Scheduler {
         let from = container.state.held();
         self.set_state(id, State::Restoring(from));
         self.actions.push(Action::Restore { container: id });
+    }
+
+    /// Whether it held a function, and is not to hold another.
+    pub(crate) fn is_spent(&self, id: ContainerId) -> bool {
+        self.containers.get(&id).is_some_and(|container| {
+            let pool = self.pools.get(&container.pool);
+            container.was_used && pool.is_some_and(|pool| pool.reuse() == Reuse::Never)
+        })
     }
 
     /// A container holds a function of which no call runs in it.
@@ -249,7 +270,12 @@ impl Scheduler {
 /// enough is at its snapshot for them, or soon will be, and else for a bounded batch, since a swap for
 /// each call would cost more than it is worth.
 fn goes_on(pool: &Pool, key: FunctionKey, bill: u64, want: u64) -> bool {
-    if pool.unmet - want <= u64::from(pool.status.ready + pool.status.restoring) {
+    let s = &pool.status;
+    let coming = match pool.reuse() {
+        Reuse::Always => s.ready + s.restoring,
+        Reuse::Never => s.ready + s.creating + s.removing,
+    };
+    if pool.unmet - want <= u64::from(coming) {
         return true;
     }
     let other = pool

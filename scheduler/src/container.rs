@@ -74,6 +74,8 @@ pub(crate) struct Container {
     pub(crate) born: Moment,
     /// Until the first call after its snapshot runs.
     pub(crate) origin: Option<Origin>,
+    /// Whether a function was loaded in it, or may have been.
+    pub(crate) was_used: bool,
     /// What its function was billed in advance.
     pub(crate) charged: u64,
 }

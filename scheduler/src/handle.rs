@@ -6,7 +6,7 @@ use crate::pool::Pool;
 use crate::queue::no_pool;
 use crate::{
     Action, CallId, Cause, ContainerId, Event, Found, FunctionName, FunctionSettings, Method,
-    Outcome, PoolName, PoolSettings, Refusal, Removal, Scheduler, Start,
+    Outcome, PoolName, PoolSettings, Refusal, Removal, Reuse, Scheduler, Start,
 };
 
 impl Scheduler {
@@ -80,9 +80,13 @@ impl Scheduler {
 
     fn set_pool(&mut self, name: PoolName, settings: PoolSettings, removed: bool) {
         let pool = self.pools.entry(name.clone()).or_insert_with(Pool::new);
+        let is_for_one = settings.reuse == Reuse::Never;
         pool.settings = Some(settings);
         pool.removed = removed;
         self.weigh_minimums();
+        if is_for_one {
+            self.remove_used(&name);
+        }
         // Others may have what it no longer may.
         self.released = true;
         self.changed.insert(name);
@@ -212,11 +216,12 @@ impl Scheduler {
                     start: Start::Restored,
                     ready: self.now,
                 }),
+                was_used: found == Found::Unknown,
                 charged: 0,
             },
         );
         if found == Found::Unknown {
-            self.actions.push(Action::Restore { container: id });
+            self.restore(id);
         }
     }
 
@@ -326,6 +331,9 @@ impl Scheduler {
     }
 
     fn at_snapshot(&mut self, id: ContainerId, start: Start) {
+        if self.is_spent(id) {
+            return self.remove(id, Removal::Spent);
+        }
         if let Some(container) = self.containers.get_mut(&id) {
             container.origin = Some(Origin {
                 start,

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use crate::pool::Pool;
+use crate::pool::{Pool, USUAL_CREATION};
 
 const SHORTEST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// A run and a creation where none was observed yet.
+/// A run where none was observed yet.
 const USUAL_RUN: Duration = Duration::from_millis(10);
-const USUAL_CREATION: Duration = Duration::from_millis(120);
 
 /// How long the containers of a pool need for so many more calls.
 pub(crate) fn wait(pool: &Pool, calls: u64) -> Duration {

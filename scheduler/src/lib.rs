@@ -77,6 +77,11 @@
 //! three times, until one loads a function; with no container at all, its calls are refused with
 //! the cause.
 //!
+//! **Containers of one function.** A pool that [never reuses](Reuse::Never) removes where others
+//! put back: at once where nothing is to be kept, and for a waiting call only where there is no
+//! room for another container beside. Such a call does not wait to see whether it is worth it:
+//! what others hold is of no use to it.
+//!
 //! **Room.** Limits count everything that is not yet removed. For waiting calls a full node
 //! removes what other pools have above their minimum and do not use, the longest unused first;
 //! where nothing is unused, the pool with more containers gives one up as it becomes free. It
@@ -115,5 +120,5 @@ pub use event::{Event, Fault, Found, Method, Outcome};
 pub use moment::Moment;
 pub use name::{CallId, Cause, ContainerId, FunctionName, PoolName};
 pub use scheduler::Scheduler;
-pub use settings::{Call, FunctionSettings, NodeSettings, PoolSettings};
+pub use settings::{Call, FunctionSettings, NodeSettings, PoolSettings, Reuse};
 pub use status::{Activity, ContainerStatus, FunctionStatus, PoolStatus};

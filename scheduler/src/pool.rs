@@ -6,11 +6,13 @@ use std::time::Duration;
 use crate::average::Average;
 use crate::backoff::{Backoff, CREATION, HEALTH};
 use crate::function::FunctionKey;
-use crate::{Activity, ContainerId, Moment, PoolSettings, PoolStatus};
+use crate::{Activity, ContainerId, Moment, PoolSettings, PoolStatus, Reuse};
 
-/// What a swap costs where none was observed yet: a restore of 0.3 ms and a load of 1 ms.
+/// What a swap costs where none was observed yet: a restore of 0.3 ms and a load of 1 ms; where
+/// nothing is put back, a creation of 120 ms and a load.
 const USUAL_RESTORE: Duration = Duration::from_micros(300);
 const USUAL_LOAD: Duration = Duration::from_millis(1);
+pub(crate) const USUAL_CREATION: Duration = Duration::from_millis(120);
 
 /// What keeps a pool from creating.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,12 +132,21 @@ impl Pool {
             .map_or(0, |settings| settings.minimum.min(settings.maximum))
     }
 
+    pub(crate) fn reuse(&self) -> Reuse {
+        let settings = self.settings.as_ref();
+        settings.map_or(Reuse::Always, |settings| settings.reuse)
+    }
+
     /// Microseconds of container time that one function may have beyond the others' turn before
-    /// its container is put back for them: so much that swaps take at most a ninth of it.
+    /// its container is put back for them, or makes way for one of theirs: so much that swaps
+    /// take at most a ninth of it.
     pub(crate) fn batch(&self) -> u64 {
-        let restore = self.restores.or(USUAL_RESTORE);
-        let swap = restore.saturating_add(self.loads.or(USUAL_LOAD));
-        swap.saturating_mul(8).clamp(1_000, 200_000)
+        let (swap, most) = match self.reuse() {
+            Reuse::Always => (self.restores.or(USUAL_RESTORE), 200_000),
+            Reuse::Never => (self.creations.or(USUAL_CREATION), 2_000_000),
+        };
+        let swap = swap.saturating_add(self.loads.or(USUAL_LOAD));
+        swap.saturating_mul(8).clamp(1_000, most)
     }
 
     /// The container that was used longest ago, of those that do nothing: at its snapshot if

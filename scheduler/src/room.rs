@@ -7,7 +7,7 @@ use crate::moment::micros;
 use crate::pool::{Lack, Pool};
 use crate::queue::no_pool;
 use crate::timers::Timer;
-use crate::{Action, Cause, ContainerId, Moment, PoolName, Refusal, Removal, Scheduler};
+use crate::{Action, Cause, ContainerId, Moment, PoolName, Refusal, Removal, Reuse, Scheduler};
 
 /// How long nothing is created after the node ran short of memory.
 const PRESSURE: Duration = Duration::from_secs(5);
@@ -106,6 +106,9 @@ impl Scheduler {
         let Some(pool) = self.pools.get(name) else {
             return;
         };
+        if pool.reuse() == Reuse::Never && matches!(blocked, Blocked::Draining) {
+            return self.refuse_without_own(name);
+        }
         if pool.alive() > 0 {
             return;
         }
@@ -122,6 +125,23 @@ impl Scheduler {
             Blocked::Maximum | Blocked::Turn | Blocked::Room => return,
         };
         self.refuse_pool(name, &refusal);
+    }
+
+    /// None is made any more, and what others hold is of no use: functions that have no container
+    /// will get none.
+    fn refuse_without_own(&mut self, name: &PoolName) {
+        let pool = self.pools.get(name);
+        let none = pool.into_iter().flat_map(|pool| &pool.wanting);
+        let none: Vec<_> = none
+            .map(|(.., key)| *key)
+            .filter(|key| {
+                let function = self.functions.get(key);
+                function.is_some_and(|it| it.running == 0 && it.loading == 0 && it.idle.is_empty())
+            })
+            .collect();
+        for key in none {
+            self.refuse_function(key, &Refusal::Draining);
+        }
     }
 
     /// With no container but those that are being created, which do not come now, calls need
@@ -267,6 +287,7 @@ impl Scheduler {
                 used: self.now,
                 born: self.now,
                 origin: None,
+                was_used: false,
                 charged: 0,
             },
         );
@@ -411,6 +432,24 @@ impl Scheduler {
         self.released = true;
     }
 
+    /// Removes what stands at its snapshot, but held a function before: the settings changed.
+    pub(crate) fn remove_used(&mut self, name: &PoolName) {
+        let ready = self.pools.get(name).into_iter().flat_map(|it| &it.ready);
+        let used: Vec<_> = ready
+            .map(|(_, id)| *id)
+            .filter(|id| self.containers.get(id).is_some_and(|it| it.was_used))
+            .collect();
+        for id in used {
+            self.remove(id, Removal::Spent);
+        }
+    }
+
+    /// Whether there is no place for another container of the pool as long as none goes.
+    pub(crate) fn is_full(&self, pool: &Pool) -> bool {
+        let memory = pool.settings.as_ref().map_or(0, |it| it.memory);
+        pool.total() >= pool.maximum() || !self.node.fits(1, memory)
+    }
+
     /// Sees to it that the pool is settled again when time alone changes what is right.
     pub(crate) fn look_again(&mut self, name: &PoolName) {
         let Some(pool) = self.pools.get_mut(name) else {
@@ -477,7 +516,11 @@ impl Pool {
             return 0;
         }
         let spare = self.settings.as_ref().map_or(0, |settings| settings.spare);
-        let free = s.ready + s.idle + s.restoring + s.creating;
+        let idle = match self.reuse() {
+            Reuse::Always => s.idle,
+            Reuse::Never => 0,
+        };
+        let free = s.ready + idle + s.restoring + s.creating;
         spare.min(self.maximum()).saturating_sub(free)
     }
 
@@ -494,7 +537,7 @@ impl Pool {
     }
 
     /// How many containers the calls that wait could use.
-    fn lacking(&self) -> u32 {
+    pub(crate) fn lacking(&self) -> u32 {
         let demand = self
             .demand()
             .saturating_sub(u64::from(self.status.creating));
@@ -503,6 +546,9 @@ impl Pool {
 
     /// Whether the calls that wait would do so for longer than the pool may let them.
     fn is_worth_it(&self, now: Moment) -> bool {
+        if self.reuse() == Reuse::Never {
+            return true;
+        }
         let patience = self
             .settings
             .as_ref()

@@ -36,6 +36,18 @@ impl Default for NodeSettings {
     }
 }
 
+/// What becomes of a container that held a function, once another is to run or it is not to be
+/// kept any longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Reuse {
+    /// It is put back to its snapshot, for whatever function comes next.
+    #[default]
+    Always,
+    /// It is removed, and another is made: no container ever holds two functions, or two
+    /// revisions of one. A call that finds no container of its function waits for a cold start.
+    Never,
+}
+
 /// The containers of one image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoolSettings {
@@ -46,6 +58,8 @@ pub struct PoolSettings {
     /// Containers that are kept free beyond those that run calls, as long as any does: made
     /// before a call needs them, not for it.
     pub spare: u32,
+    /// Whether a container is used for one function after another.
+    pub reuse: Reuse,
     /// What one container is accounted for, in bytes. A change concerns containers made later.
     pub memory: u64,
     /// A container above `minimum` that stood at its snapshot unused for so long is removed.
@@ -62,6 +76,7 @@ impl Default for PoolSettings {
             minimum: 1,
             maximum: 24,
             spare: 1,
+            reuse: Reuse::Always,
             memory: 128 << 20,
             shrink_after: Duration::from_secs(300),
             grow_after: Duration::from_millis(10),

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use refunction_scheduler::{
-    Action, Busy, Call, CallId, ContainerId, Event, Fault, FunctionSettings, Method, Moment,
-    NodeSettings, Outcome, PoolSettings, Refusal, Removal, Scheduler, Start,
+    Action, Busy, Call, CallId, ContainerId, Event, Fault, Found, FunctionSettings, Method, Moment,
+    NodeSettings, Outcome, PoolSettings, Refusal, Removal, Reuse, Scheduler, Start,
 };
 
 const MS: u64 = 1_000;
@@ -116,6 +116,10 @@ fn pool(minimum: u32, maximum: u32) -> PoolSettings {
         spare: 0,
         ..PoolSettings::default()
     }
+}
+
+fn remove(container: ContainerId, why: Removal) -> Action {
+    Action::Remove { container, why }
 }
 
 fn container(action: &Action) -> ContainerId {
@@ -871,4 +875,161 @@ fn calls_do_not_wait_for_containers_that_do_not_come() {
     assert_eq!(node.call("j"), []);
     let loads = node.tell(Event::Created { container });
     assert!(matches!(loads[..], [Action::Load { .. }]), "{loads:?}");
+}
+
+/// A pool of so many containers at most, of which none ever holds two functions.
+fn for_one_each(maximum: u32, functions: &[&str]) -> Node {
+    let mut node = Node::with(0, functions);
+    node.tell(Event::PoolSet {
+        pool: "python".into(),
+        settings: PoolSettings {
+            reuse: Reuse::Never,
+            ..pool(0, maximum)
+        },
+    });
+    node
+}
+
+#[test]
+fn without_reuse_a_call_of_another_function_gets_a_container_of_its_own() {
+    let mut node = for_one_each(2, &["a", "b", "c"]);
+    let mut hold = |function: &str| {
+        // At once: what others have is of no use to it.
+        let created = node.call(function);
+        assert!(matches!(created[..], [Action::Create { .. }]));
+        let id = container(&created[0]);
+        node.tell(Event::Created { container: id });
+        let call = node.calls;
+        assert_eq!(
+            node.tell(Event::Loaded { container: id }),
+            [run(id, call, Start::Created)]
+        );
+        assert_eq!(node.answer(id, call, Outcome::Ok), []);
+        id
+    };
+    let (a, b) = (hold("a"), hold("b"));
+    assert_eq!(node.call("a"), [run(a, 3, Start::Warm)]);
+    node.answer(a, 3, Outcome::Ok);
+    // The pool is full: that goes whose keep-warm time is over first, and only one.
+    assert_eq!(node.call("c"), [remove(b, Removal::Spent)]);
+    assert_eq!(node.call("c"), [remove(a, Removal::Spent)]);
+    let created = node.tell(Event::Removed { container: b });
+    assert!(
+        matches!(created[..], [Action::Create { .. }]),
+        "{created:?}"
+    );
+}
+
+#[test]
+fn without_reuse_what_held_a_function_goes_whenever_it_would_be_put_back() {
+    let fresh = |node: &mut Node| {
+        let id = container(&node.call("a")[0]);
+        node.tell(Event::Created { container: id });
+        node.tell(Event::Loaded { container: id });
+        id
+    };
+    // Its keep-warm time is over.
+    let mut node = for_one_each(3, &["a"]);
+    let id = fresh(&mut node);
+    node.answer(id, 1, Outcome::Ok);
+    assert_eq!(node.pass(61 * SECOND), [remove(id, Removal::Spent)]);
+    // Another revision.
+    let mut node = for_one_each(3, &["a"]);
+    let id = fresh(&mut node);
+    node.answer(id, 1, Outcome::Ok);
+    assert_eq!(node.deploy("a", 2), [remove(id, Removal::Spent)]);
+    // Its worker is lost: the supervisor has another, but the container held the function.
+    let mut node = for_one_each(3, &["a"]);
+    let id = fresh(&mut node);
+    assert_eq!(node.answer(id, 1, crash()), [remove(id, Removal::Spent)]);
+    // Code that does not load may have run in part.
+    let mut node = for_one_each(3, &["a"]);
+    let id = container(&node.call("a")[0]);
+    node.tell(Event::Created { container: id });
+    let ended = node.tell(Event::LoadFailed {
+        container: id,
+        cause: "no such name".into(),
+    });
+    assert!(ended.contains(&remove(id, Removal::Spent)), "{ended:?}");
+}
+
+#[test]
+fn without_reuse_nothing_is_taken_over_that_may_have_held_something() {
+    let mut node = for_one_each(3, &["a"]);
+    let id = node.scheduler.number();
+    let adopted = node.tell(Event::Adopted {
+        container: id,
+        pool: "python".into(),
+        memory: 1,
+        found: Found::Unknown,
+    });
+    assert_eq!(adopted, [remove(id, Removal::Spent)]);
+    // Nor what was put back before the setting was changed.
+    let mut node = Node::with(1, &["a", "b"]);
+    let id = node.hold("a");
+    let restored = node.pass(61 * SECOND);
+    assert_eq!(restored, [Action::Restore { container: id }]);
+    node.tell(Event::Restored {
+        container: id,
+        method: Method::Rewind,
+    });
+    let set = node.tell(Event::PoolSet {
+        pool: "python".into(),
+        settings: PoolSettings {
+            reuse: Reuse::Never,
+            ..pool(0, 1)
+        },
+    });
+    assert_eq!(set, [remove(id, Removal::Spent)]);
+}
+
+#[test]
+fn without_reuse_spares_are_new_and_idle_containers_are_none() {
+    let mut node = for_one_each(5, &["a", "b"]);
+    node.tell(Event::PoolSet {
+        pool: "python".into(),
+        settings: PoolSettings {
+            reuse: Reuse::Never,
+            spare: 1,
+            ..pool(0, 5)
+        },
+    });
+    let first = container(&node.call("a")[0]);
+    node.tell(Event::Created { container: first });
+    node.tell(Event::Loaded { container: first });
+    node.answer(first, 1, Outcome::Ok);
+    // It runs again, and nothing new stands beside it.
+    node.call("a");
+    let created = node.pass(10 * MS);
+    assert!(
+        matches!(created[..], [Action::Create { .. }]),
+        "{created:?}"
+    );
+    let spare = container(&created[0]);
+    node.tell(Event::Created { container: spare });
+    assert_eq!(container(&node.call("b")[0]), spare);
+    assert_eq!(
+        node.tell(Event::Loaded { container: spare }),
+        [run(spare, 3, Start::Restored)]
+    );
+}
+
+#[test]
+fn without_reuse_draining_refuses_who_has_no_container() {
+    let mut node = for_one_each(2, &["a", "b"]);
+    let id = container(&node.call("a")[0]);
+    node.tell(Event::Created { container: id });
+    node.tell(Event::Loaded { container: id });
+    node.call("a");
+    node.call("b");
+    let drained = node.tell(Event::Drain);
+    assert_eq!(
+        drained,
+        [Action::Refuse {
+            call: CallId(3),
+            refusal: Refusal::Draining
+        }]
+    );
+    // The other has one that will be free.
+    assert_eq!(node.answer(id, 1, Outcome::Ok), [run(id, 2, Start::Warm)]);
 }

@@ -31,6 +31,8 @@ enum Stream {
 pub(crate) struct Peer {
     stream: Stream,
     lines: Lines,
+    /// Where is read to, cleared once.
+    buffer: Box<[u8]>,
     outgoing: Vec<u8>,
     sent: usize,
     /// Nothing more comes from it; what it asked is still answered.
@@ -45,6 +47,7 @@ impl Peer {
         Self {
             stream,
             lines: Lines::default(),
+            buffer: vec![0; 64 * 1024].into(),
             outgoing: Vec::new(),
             sent: 0,
             ended: false,
@@ -81,14 +84,13 @@ impl Peer {
 
     /// Reads once; the lines are then to be [taken](Self::next_line).
     pub(crate) fn read(&mut self) {
-        let mut buffer = [0; 64 * 1024];
         let got = match &mut self.stream {
-            Stream::Standard { input, .. } => input.read(&mut buffer),
-            Stream::Socket(socket) => socket.read(&mut buffer),
+            Stream::Standard { input, .. } => input.read(&mut self.buffer),
+            Stream::Socket(socket) => socket.read(&mut self.buffer),
         };
         match got {
             Ok(0) => self.ended = true,
-            Ok(got) => self.lines.feed(&buffer[..got]),
+            Ok(got) => self.lines.feed(&self.buffer[..got]),
             Err(error) if is_passing(&error) => {}
             Err(_) => self.ended = true,
         }

@@ -46,6 +46,9 @@ pub(crate) struct Pipes {
     incoming: Vec<u8>,
     /// How much of that was taken.
     taken: usize,
+    /// Where everything is read to first: to clear as much for each answer takes longer than
+    /// most answers do.
+    buffer: Box<[u8]>,
 }
 
 /// What a worker prints on one of its streams.
@@ -103,6 +106,7 @@ impl Pipes {
             sent: 0,
             incoming: Vec::new(),
             taken: 0,
+            buffer: vec![0; CHUNK].into(),
         };
         let ends = WorkerEnds([null.into(), stdout_in, stderr_in, request_out, response_in]);
         Ok((pipes, ends))
@@ -171,14 +175,9 @@ impl Pipes {
             }
             self.incoming.drain(..self.taken);
             self.taken = 0;
-            let filled = self.incoming.len();
-            self.incoming.resize(filled + CHUNK, 0);
-            let got = self.response.read(&mut self.incoming[filled..]);
-            self.incoming
-                .truncate(filled + got.as_ref().copied().unwrap_or(0));
-            match got {
+            match self.response.read(&mut self.buffer) {
                 Ok(0) => return Err(BadFrame::Closed),
-                Ok(_) => {}
+                Ok(got) => self.incoming.extend_from_slice(&self.buffer[..got]),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
                 Err(_) => return Err(BadFrame::Closed),
@@ -216,7 +215,7 @@ impl Pipes {
 
     /// Reads what was printed until now.
     pub(crate) fn read_logs(&mut self, lines: &mut Vec<(Stream, Line)>) {
-        let mut buffer = [0; CHUNK];
+        let buffer = &mut self.buffer;
         for Log {
             pipe,
             cutter,
@@ -225,7 +224,7 @@ impl Pipes {
         {
             // Bounded: a writer as fast as this reader must not keep it here.
             for _ in 0..64 {
-                match pipe.read(&mut buffer) {
+                match pipe.read(buffer) {
                     Ok(0) => {
                         *is_closed = true;
                         break;

@@ -48,7 +48,7 @@ enum Task {
         #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1000..))]
         tenants: u64,
     },
-    /// What a restore costs, next to what it replaces
+    /// What a restore costs, next to what it replaces: target/bench/report.html and results.json
     Bench(bench::Options),
     /// Leave out each handler of the state table in turn, and list the tests that notice
     Mutants(mutants::Options),
@@ -89,7 +89,7 @@ fn run(task: Task) -> anyhow::Result<()> {
             test::soak(&workspace, tenants)
         }
         Task::Bench(options) => {
-            setup::ensure(&[setup::HOST])?;
+            setup::ensure(&[setup::HOST, setup::IMAGES, setup::BENCH])?;
             bench::run(&workspace, &options)
         }
         Task::Mutants(options) => {

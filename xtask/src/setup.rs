@@ -152,6 +152,45 @@ pub(crate) const HOST: &[Need] = &[
     },
 ];
 
+/// What `cargo xtask bench` measures with, beside [`HOST`] and [`IMAGES`].
+pub(crate) const BENCH: &[Need] = &[
+    Need {
+        package: "util-linux",
+        found_by: Found::Program("taskset"),
+        reason: "keeps what is measured on one processor",
+    },
+    Need {
+        package: "python3-django",
+        found_by: Found::File("/usr/lib/python3/dist-packages/django"),
+        reason: "a library that templates are measured with",
+    },
+    Need {
+        package: "python3-sqlalchemy",
+        found_by: Found::File("/usr/lib/python3/dist-packages/sqlalchemy"),
+        reason: "a library that templates are measured with",
+    },
+    Need {
+        package: "python3-scipy",
+        found_by: Found::File("/usr/lib/python3/dist-packages/scipy"),
+        reason: "a library that templates are measured with",
+    },
+    Need {
+        package: "python3-pandas",
+        found_by: Found::File("/usr/lib/python3/dist-packages/pandas"),
+        reason: "a library that templates are measured with",
+    },
+    Need {
+        package: "python3-pil",
+        found_by: Found::File("/usr/lib/python3/dist-packages/PIL"),
+        reason: "the images that a measured function resizes",
+    },
+    Need {
+        package: "python3-jinja2",
+        found_by: Found::File("/usr/lib/python3/dist-packages/jinja2"),
+        reason: "the templates that a measured function renders",
+    },
+];
+
 /// Installs what is missing, or says what to install.
 pub(crate) fn ensure(needs: &[&[Need]]) -> Result<()> {
     require_root()?;

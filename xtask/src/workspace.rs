@@ -36,6 +36,11 @@ impl Workspace {
         self.target.join("release").join(name)
     }
 
+    /// What benchmarks found.
+    pub(crate) fn reports(&self) -> PathBuf {
+        self.target.join("bench")
+    }
+
     /// What the demo compiles.
     pub(crate) fn demo(&self) -> PathBuf {
         self.target.join("demo")

@@ -189,6 +189,20 @@ pub struct Pool {
     /// The pool grows when calls would wait longer than this.
     #[serde(with = "duration")]
     pub grow_after: Duration,
+    /// Containers kept free beyond those in use, as long as any is.
+    pub spare: u32,
+    /// Whether a container runs one function after another.
+    pub reuse: Reuse,
+}
+
+/// What becomes of a container that held a function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reuse {
+    /// It is restored, and whatever function comes next runs in it.
+    Always,
+    /// It is removed, and another made.
+    Never,
 }
 
 impl Default for Pool {
@@ -202,6 +216,8 @@ impl Default for Pool {
             env: BTreeMap::new(),
             shrink_after: Duration::from_secs(300),
             grow_after: Duration::from_millis(10),
+            spare: 1,
+            reuse: Reuse::Always,
         }
     }
 }

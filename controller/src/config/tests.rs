@@ -60,6 +60,8 @@ fn everything() -> Config {
             env: BTreeMap::from([("M".into(), "n".into())]),
             shrink_after: Duration::from_secs(1),
             grow_after: Duration::from_secs(1),
+            spare: 0,
+            reuse: Reuse::Never,
         }],
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use refunction_protocol::Size;
-use refunction_scheduler::{NodeSettings, PoolName, PoolSettings};
+use refunction_scheduler::{NodeSettings, PoolName, PoolSettings, Reuse};
 
 use crate::config::{self, Config};
 use crate::store::Definition;
@@ -121,7 +121,11 @@ impl Settings {
             memory: settings.memory.0,
             shrink_after: settings.shrink_after,
             grow_after: settings.grow_after,
-            ..PoolSettings::default()
+            spare: settings.spare,
+            reuse: match settings.reuse {
+                config::Reuse::Always => Reuse::Always,
+                config::Reuse::Never => Reuse::Never,
+            },
         }
     }
 }

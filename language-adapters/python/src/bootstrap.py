@@ -411,7 +411,10 @@ def _find_reseeders():
     seed = random.Random.seed
     urandom = os.urandom
     for thing in gc.get_objects():
-        if isinstance(thing, random.Random) and not isinstance(thing, random.SystemRandom):
+        # Of its type: what stands in for something else, as Django's settings do, makes
+        # that when it is asked for its class.
+        kind = type(thing)
+        if issubclass(kind, random.Random) and not issubclass(kind, random.SystemRandom):
             found.append(lambda thing=thing: seed(thing))
     numpy_random = _modules.get("numpy.random")
     if numpy_random is not None:
@@ -451,7 +454,7 @@ def _numpy_reseeders(numpy_random):
     for thing in gc.get_objects():
         if type(thing) is numpy_random.Generator:
             thing = thing.bit_generator
-        if isinstance(thing, numpy_random.BitGenerator) and thing is not legacy:
+        if issubclass(type(thing), numpy_random.BitGenerator) and thing is not legacy:
             others[id(thing)] = thing
     for thing in others.values():
         yield lambda thing=thing: setattr(thing, "state", type(thing)().state)

@@ -32,7 +32,13 @@ fn main() {
             "forking_library.py",
             "import os\nforks = []\nos.register_at_fork(before=lambda: forks.append('before'), after_in_child=lambda: forks.append('child'))",
         ),
-        ("seeded.py", "import random\ngenerator = random.Random(1)"),
+        (
+            "seeded.py",
+            // What stands in for something else is not to be asked what it is.
+            "import random\ngenerator = random.Random(1)\n\
+             class Lazy:\n    @property\n    def __class__(self): raise RuntimeError\n\
+             lazy = Lazy()",
+        ),
         (
             "blas.py",
             "import os\nthreads = os.environ['OPENBLAS_NUM_THREADS']",

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use refunction_scheduler::{
     Action, Activity, Call, CallId, ContainerId, Event, Fault, Found, FunctionSettings, Method,
-    Moment, NodeSettings, Outcome, PoolSettings, Refusal, Scheduler, Start,
+    Moment, NodeSettings, Outcome, PoolSettings, Refusal, Reuse, Scheduler, Start,
 };
 
 /// One thing that happens. Numbers choose among what there is.
@@ -96,6 +96,8 @@ struct Container {
     from: String,
     /// It takes no part any more: it ended, but is not removed.
     dead: bool,
+    /// Something was loaded in it, or nobody knows.
+    used: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -212,6 +214,11 @@ impl World {
                     maximum: u32::from(maximum % 6),
                     memory: u64::from(memory) * 3,
                     spare: u32::from(maximum % 7 % 3),
+                    reuse: if memory % 3 == 0 {
+                        Reuse::Never
+                    } else {
+                        Reuse::Always
+                    },
                     shrink_after: Duration::from_secs(5),
                     grow_after: Duration::from_millis(u64::from(memory % 20)),
                 };
@@ -297,6 +304,7 @@ impl World {
                         doing,
                         from: String::new(),
                         dead: false,
+                        used: !ready,
                     },
                 );
                 self.tell(Event::Adopted {
@@ -559,6 +567,7 @@ impl World {
                         doing: Doing::Creating,
                         from: String::new(),
                         dead: false,
+                        used: false,
                     },
                 );
                 assert!(before.is_none(), "{container} was given before");
@@ -576,7 +585,11 @@ impl World {
                 let holds = Holds::Function(function.to_string(), *revision, deployed.incarnation);
                 let idle = |it: &Container| it.doing == Doing::Nothing && it.holds == holds;
                 assert!(!self.boxes.values().any(idle), "loaded beside an idle one");
+                if self.pools[&it.pool].reuse == Reuse::Never {
+                    assert!(!it.used, "a second function in a container for one");
+                }
                 let it = self.boxes.get_mut(container).unwrap();
+                it.used = true;
                 it.doing = Doing::Loading;
                 it.holds = holds;
             }
@@ -748,6 +761,21 @@ impl World {
             "{name} waits beside a container at its snapshot"
         );
         let restoring = of_pool.iter().any(|it| it.doing == Doing::Restoring);
+        let pool = self.pools.get(function.settings.pool.as_str());
+        if pool.is_some_and(|pool| pool.reuse == Reuse::Never) {
+            let making_way = |it: &&Container| {
+                matches!(
+                    it.doing,
+                    Doing::Removing | Doing::Creating | Doing::Restoring
+                ) || !it.used
+            };
+            let is_full = pool.is_some_and(|pool| of_pool.len() >= pool.maximum as usize);
+            assert!(
+                !is_full || of_pool.iter().copied().any(|it| making_way(&it)) || idle.count() == 0,
+                "{name} waits in a full pool, and none makes way for it"
+            );
+            return;
+        }
         assert!(
             restoring || idle.count() == 0,
             "{name} waits beside an idle container"
