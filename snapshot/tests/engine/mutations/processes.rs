@@ -39,6 +39,24 @@ pub const ALL: &[Mutation] = &[
     Mutation::new("leave_a_thread_with_a_table_of_its_own", Rewound, || {
         start(CLONE_VM | CLONE_SIGHAND | CLONE_THREAD, change_without_end)
     }),
+    Mutation::new("have_a_child_set_flags", Rewound, || {
+        // Its table is its own; what the descriptor leads to is not.
+        have_done(|| {
+            call(libc::SYS_fcntl, [2, libc::F_SETFL.into(), SHARED_FLAGS, 0]);
+        })
+    }),
+    Mutation::new(
+        "have_a_program_make_it_less_urgent",
+        Refused(Row::Scheduling),
+        || {
+            let worker = std::process::id().to_string();
+            let nice = std::process::Command::new("renice")
+                .args(["-n", "3", "-p", &worker])
+                .stdout(std::process::Stdio::null())
+                .status();
+            i64::from(!nice.is_ok_and(|it| it.success()))
+        },
+    ),
     Mutation::new("leave_an_untraced_child", Denied(libc::EPERM), || {
         outcome(call(
             libc::SYS_clone,
@@ -93,6 +111,16 @@ pub const ALL: &[Mutation] = &[
 ];
 
 /// Like fork(2), with these flags.
+/// Of the descriptor that a worker prints to.
+const SHARED_FLAGS: i64 = (libc::O_WRONLY | libc::O_NONBLOCK) as i64;
+
+/// Has a child do something, and waits for its end.
+fn have_done(what: impl FnOnce()) -> i64 {
+    let child = super::forked(what);
+    // SAFETY: waits for a child of its own.
+    i64::from(unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) } != child)
+}
+
 fn fork_with(flags: c_int) -> i64 {
     match call(libc::SYS_clone, [flags.into(), 0, 0, 0]) {
         0 => {
