@@ -105,8 +105,8 @@ fn behind_text(rest: &str) -> &str {
     let mut at = start;
     while at < rest.len() {
         let here = &rest[at..];
-        if here.starts_with(end) {
-            return &here[end.len()..];
+        if let Some(behind) = here.strip_prefix(end) {
+            return behind;
         }
         let mut characters = here.chars();
         let Some(character) = characters.next() else {

@@ -390,7 +390,7 @@ impl Container {
         if !is_forked || generation == self.generation_for(slot) {
             return Ok(());
         }
-        self.stand_down(slot)?;
+        self.stand_down(slot);
         self.end_retired()?;
         self.fork(slot)
     }

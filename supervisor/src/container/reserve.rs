@@ -100,10 +100,11 @@ impl Container {
         true
     }
 
-    /// Has a worker that no tenant used stand by, if none does; else it goes.
-    pub(super) fn stand_down(&mut self, slot: SlotId) -> Result<(), ContainerError> {
+    /// Has a worker that no tenant used stand by, if none does; else it goes, which nobody
+    /// waits for.
+    pub(super) fn stand_down(&mut self, slot: SlotId) {
         let Some(staff) = self.slots[slot].staff.take() else {
-            return Ok(());
+            return;
         };
         let user = self.slots[slot].owner.0;
         let generation = staff.worker.generation();
@@ -111,19 +112,18 @@ impl Container {
             let is_there = self.generations().any(|there| there == *it);
             is_there && !self.reserves.contains_key(it) && self.keeps_reserve()
         };
-        match generation.filter(is_wanted) {
-            Some(generation) => {
-                // Another is found for the slot first.
-                if let Some(other) = self.users.take() {
-                    self.slots[slot].owner.0 = other;
-                    self.reserves.insert(generation, Reserve { staff, user });
-                    return Ok(());
-                }
-                staff.worker.discard(&mut self.engine)?;
-            }
-            None => staff.worker.discard(&mut self.engine)?,
+        // Its user stays with it; the slot is given another.
+        if let Some(generation) = generation.filter(is_wanted)
+            && let Some(other) = self.users.take()
+        {
+            self.slots[slot].owner.0 = other;
+            self.reserves.insert(generation, Reserve { staff, user });
+            return;
         }
-        Ok(())
+        self.leaving.push(Leaving {
+            staff,
+            is_killed: false,
+        });
     }
 
     /// Something is to be done that nobody waits for.
