@@ -14,6 +14,7 @@ use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, s
 use nix::unistd::{Gid, Uid};
 
 use crate::arch;
+use crate::holes;
 use crate::quiet;
 use crate::sabotage::leaves_out;
 use crate::stub::TABLE_BYTES;
@@ -121,7 +122,7 @@ impl Template {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         quiet::forget_dead_frames()?;
-        quiet::fill_holes();
+        holes::fill();
         let image = self.image.as_raw_fd().to_le_bytes();
         send(self.socket.as_fd(), &[&[READY], &image, description], &[])?;
         arch::park();
