@@ -14,7 +14,6 @@ use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, s
 use nix::unistd::{Gid, Uid};
 
 use crate::arch;
-use crate::holes;
 use crate::quiet;
 use crate::sabotage::leaves_out;
 use crate::stub::TABLE_BYTES;
@@ -122,7 +121,6 @@ impl Template {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         quiet::forget_dead_frames()?;
-        holes::fill();
         let image = self.image.as_raw_fd().to_le_bytes();
         send(self.socket.as_fd(), &[&[READY], &image, description], &[])?;
         arch::park();

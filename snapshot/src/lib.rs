@@ -17,7 +17,6 @@ mod birth;
 mod descriptors;
 mod diff;
 mod engine;
-mod holes;
 mod image;
 mod in_place;
 pub mod inside;

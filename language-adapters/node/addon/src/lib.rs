@@ -5,7 +5,6 @@
 //! An add-on by Node-API (version 1 of it, <https://nodejs.org/api/n-api.html>): the
 //! symbols declared here are those of the process that loads it.
 
-#[path = "../../../../snapshot/src/holes.rs"]
 mod holes;
 
 use core::ffi::{c_char, c_int, c_void};

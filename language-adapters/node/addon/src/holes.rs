@@ -1,6 +1,5 @@
 //! Holes in the heap of the C library. What a worker allocates would fall into them, and so on
-//! almost every page of it; filled, it lies side by side behind all that is there. Also part of
-//! Node.js's add-on, which knows no engine.
+//! almost every page of it; filled, it lies side by side behind all that is there.
 
 /// The largest blocks that are asked for; the C library maps larger ones.
 const LARGEST: usize = 64 * 1024;
