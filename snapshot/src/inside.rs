@@ -145,7 +145,6 @@ impl Template {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         quiet::forget_dead_frames()?;
-        quiet::fill_holes();
         let image = self.image.as_raw_fd().to_le_bytes();
         send(self.socket.as_fd(), &[&[READY], &image, description], &[])?;
         arch::park();

@@ -5,44 +5,6 @@ use std::io::{self, BufRead, BufReader};
 
 use crate::span::PAGE;
 
-/// The largest blocks that are asked for to fill holes; the C library maps larger ones.
-const LARGEST: usize = 64 * 1024;
-
-/// What the C library keeps lists of by exact size: requests up to this, in steps.
-const LARGEST_OF_LISTS: usize = 1032;
-const STEP: usize = 16;
-
-/// Holes that are not filled any more: it is about pages, and not about each of them.
-const MOST: usize = 1 << 20;
-
-/// Fills what was given back between the blocks of the C library's heap, and never gives it
-/// back: what a worker allocates then lies side by side behind all of them, on as few pages
-/// as it takes, and not on every page of the heap.
-#[cfg(target_env = "gnu")]
-pub(crate) fn fill_holes() {
-    // SAFETY: both only tell something (sbrk(2), mallinfo(3)); there is one thread.
-    let (end, kept) = unsafe { (libc::sbrk(0).addr(), libc::mallinfo2().keepcost) };
-    let top = end.saturating_sub(kept);
-    let halves = std::iter::successors(Some(LARGEST), |size| Some(size / 2));
-    let large = halves.take_while(|size| *size > LARGEST_OF_LISTS);
-    let small = (STEP + 8..=LARGEST_OF_LISTS).rev().step_by(STEP);
-    let mut left = MOST;
-    for size in large.chain(small) {
-        while left > 0 {
-            left -= 1;
-            // SAFETY: nobody uses the block, or gives it back.
-            let block = unsafe { libc::malloc(size) };
-            if block.is_null() || block.addr() >= top {
-                break;
-            }
-        }
-    }
-}
-
-/// The heap is another one.
-#[cfg(not(target_env = "gnu"))]
-pub(crate) fn fill_holes() {}
-
 /// Stack that may be in use below the frame that asks.
 const IN_USE: u64 = 2 * PAGE;
 

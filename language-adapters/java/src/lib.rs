@@ -80,6 +80,10 @@ pub fn command(libraries: &[String], handler: Option<&str>) -> io::Result<Comman
     }
     // Each thread that allocates would have an arena of its own.
     command.env("MALLOC_ARENA_MAX", "1");
+    // What a function has the JVM make comes behind all that is there, and goes again: the heap
+    // is to have room for it, and to keep it.
+    command.env("MALLOC_TOP_PAD_", "1048576");
+    command.env("MALLOC_TRIM_THRESHOLD_", "16777216");
     command.env_remove(ADAPTER_VARIABLE);
     command.arg("-jar").arg(adapter);
     command.arg(handler.unwrap_or_default()).args(libraries);

@@ -174,6 +174,8 @@ function seed(draw) {
 
 // Of OpenSSL's generators, from the kernel.
 let reseed = null;
+// Of the C library's heap.
+let fillHoles = null;
 
 function afterRestore() {
   if (!reseed()) throw new Failure('OpenSSL finds no randomness');
@@ -771,7 +773,7 @@ function boot() {
   const [addon, handler, ...packages] = process.argv.slice(1);
   const native = { exports: {} };
   process.dlopen(native, addon);
-  ({ reseed } = native.exports);
+  ({ reseed, fillHoles } = native.exports);
   process.argv = [process.execPath, ''];
   // What --eval leaves for its script is no function's.
   for (const name of ['module', 'exports', '__filename', '__dirname', 'require', ...Module.builtinModules]) {
@@ -925,6 +927,7 @@ async function ready({ handler, packages }) {
   const gc = vm.runInNewContext('gc');
   setFlagsFromString('--no-expose-gc');
   gc();
+  fillHoles();
   answer('r', stringify({ name: 'nodejs', version: process.versions.node }));
   // On a stack of its own: what comes of it is not this function's failure.
   after(wait);

@@ -126,8 +126,12 @@ impl Adapter for Python {
     fn settle(&mut self) -> Result<(), BootError> {
         const DOING: &str = "settling Python";
         let booted = self.booted(DOING)?;
-        let fork_hooks = pyo3::Python::attach(|py| booted.settle.call0(py)?.extract(py))
-            .map_err(|error: PyErr| failed(DOING, error))?;
+        let fork_hooks = pyo3::Python::attach(|py| {
+            let fork_hooks = booted.settle.call0(py)?.extract(py)?;
+            embed::fill_holes(py);
+            Ok(fork_hooks)
+        })
+        .map_err(|error: PyErr| failed(DOING, error))?;
         if let Some(booted) = &mut self.booted {
             booted.fork_hooks = fork_hooks;
         }

@@ -1,8 +1,11 @@
-//! Has OpenSSL in Node.js take fresh randomness after a restore. Its generators are
-//! memory, a rewind puts them back, and nothing in JavaScript reseeds them.
+//! What JavaScript cannot do. It has OpenSSL in Node.js take fresh randomness after a restore:
+//! its generators are memory, a rewind puts them back, and nothing in JavaScript reseeds them.
+//! And it fills the holes of the C library's heap before the snapshot.
 //!
 //! An add-on by Node-API (version 1 of it, <https://nodejs.org/api/n-api.html>): the
 //! symbols declared here are those of the process that loads it.
+
+mod holes;
 
 use core::ffi::{c_char, c_int, c_void};
 use core::ptr;
@@ -48,26 +51,34 @@ unsafe extern "C" fn reseed(env: Handle, _info: Handle) -> Handle {
     result
 }
 
-/// Called once by Node.js when the add-on is loaded; gives it `reseed`.
+/// `fillHoles()`.
+unsafe extern "C" fn fill_holes(_env: Handle, _info: Handle) -> Handle {
+    holes::fill();
+    ptr::null_mut()
+}
+
+/// Called once by Node.js when the add-on is loaded; gives it both.
 ///
 /// # Safety
 /// As Node-API has it: `env` and `exports` are of the current call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn napi_register_module_v1(env: Handle, exports: Handle) -> Handle {
-    let name = c"reseed";
-    let mut function = ptr::null_mut();
-    // SAFETY: both handles are of the current call, and the name is as long as it says.
-    unsafe {
-        let made = napi_create_function(
-            env,
-            name.as_ptr(),
-            name.count_bytes(),
-            reseed,
-            ptr::null_mut(),
-            &raw mut function,
-        );
-        if made == OK {
-            napi_set_named_property(env, exports, name.as_ptr(), function);
+    let functions: [(_, Callback); 2] = [(c"reseed", reseed), (c"fillHoles", fill_holes)];
+    for (name, callback) in functions {
+        let mut function = ptr::null_mut();
+        // SAFETY: both handles are of the current call, and the name is as long as it says.
+        unsafe {
+            let made = napi_create_function(
+                env,
+                name.as_ptr(),
+                name.count_bytes(),
+                callback,
+                ptr::null_mut(),
+                &raw mut function,
+            );
+            if made == OK {
+                napi_set_named_property(env, exports, name.as_ptr(), function);
+            }
         }
     }
     exports

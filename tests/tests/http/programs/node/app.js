@@ -1,4 +1,4 @@
-const { randomInt, randomUUID } = require('node:crypto');
+const { randomBytes, randomInt, randomUUID } = require('node:crypto');
 
 console.log('imported');
 
@@ -15,7 +15,11 @@ exports.handler = async (event, context) => {
   count += 1;
   switch (event?.op) {
     case 'count': return { count };
-    case 'draw': return [Math.random(), randomUUID(), randomInt(1e9), crypto.randomUUID()];
+    case 'draw': {
+      // Each reads ahead for the other: which comes first is left to chance of the kernel's.
+      const names = randomBytes(1)[0] < 128 ? [randomUUID(), crypto.randomUUID()] : [crypto.randomUUID(), randomUUID()];
+      return [Math.random(), ...names, randomInt(1e9)];
+    }
     case 'early': return early;
     case 'raise': throw new NoGood('no good');
     case 'sleep':

@@ -42,6 +42,7 @@ public final class Main {
         // What is collected now need not be in the snapshot.
         System.gc();
         System.runFinalization();
+        Holes.fill();
         System.gc();
         String version = System.getProperty("java.version");
         channel.answer('r', "{\"name\":\"java\",\"version\":\"" + version + "\"}");
