@@ -4,7 +4,7 @@
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=proto");
-    const SERVICES: [&str; 13] = [
+    const SERVICES: [&str; 14] = [
         "types.proto",
         "process.proto",
         "version.proto",
@@ -17,6 +17,7 @@ fn main() {
         "snapshots.proto",
         "diff.proto",
         "leases.proto",
+        "namespaces.proto",
         "runc.proto",
     ];
     let definitions = protox::compile(SERVICES, ["proto/containerd"])

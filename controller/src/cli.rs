@@ -23,6 +23,20 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE", num_args = 0..=1, conflicts_with = "config")]
     pub check_config: Option<Option<PathBuf>>,
 
+    /// Remove everything that refunction made on this host, and end: containers, images,
+    /// networks, functions, mounts, sockets, directories. The configuration says where
+    /// they are. Containers of pods are kubelet's, and go on.
+    #[arg(long, conflicts_with = "check_config")]
+    pub purge: bool,
+
+    /// With --purge: only say what would be removed.
+    #[arg(long, requires = "purge")]
+    pub dry_run: bool,
+
+    /// With --purge: end a daemon that runs, first.
+    #[arg(long, requires = "purge", conflicts_with = "dry_run")]
+    pub end_daemon: bool,
+
     /// Print the manual page, and end.
     #[arg(long, hide = true)]
     pub man: bool,
@@ -91,6 +105,11 @@ pub struct Arguments {
     /// `refunction` become function containers; everything else is containerd's.
     #[arg(long, value_name = "SOCKET", conflicts_with = "private_containerd")]
     pub cri_socket: Option<PathBuf>,
+
+    /// Send traces of calls to this OpenTelemetry collector, by OTLP over gRPC, such as
+    /// http://127.0.0.1:4317.
+    #[arg(long, value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
 }
 
 impl Arguments {
@@ -127,6 +146,7 @@ impl Arguments {
             self.gateway_token_file.map(Some),
         );
         set(&mut config.cri.socket, self.cri_socket.map(Some));
+        set(&mut config.traces.endpoint, self.otlp_endpoint.map(Some));
     }
 }
 

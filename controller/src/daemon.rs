@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::fcntl::{Flock, FlockArg};
 use nix::sys::stat::{Mode, umask};
 use refunction_protocol::host::MAX_MESSAGE_BYTES;
 use refunction_protocol::host::functions_server::FunctionsServer;
@@ -25,22 +24,24 @@ use crate::containerd::private::{Private, PrivateError};
 use crate::containerd::{Containerd, ContainerdError, events};
 use crate::cri::{self, CriError};
 use crate::gateway::{self, Bound, Gateway, PlaceError, Token, TokenError};
+use crate::host;
+use crate::lock::{self, Lock};
 use crate::network::Network;
 use crate::node::Node;
 use crate::notify;
 use crate::registry::Registry;
 use crate::service::{Functions, Service};
 use crate::store::{Store, StoreError};
+use crate::traces::Traces;
 
 /// Runtimes that a function can name in an image's place.
 const RUNTIMES: [&str; 5] = ["python", "javascript", "lua", "node", "java"];
 
+/// How long a daemon that was killed may take to be gone.
+const KILLED: Duration = Duration::from_secs(1);
+
 /// How long open calls may go on after the daemon was asked to end.
 const DRAIN: Duration = Duration::from_secs(5);
-
-/// How often, and how far apart, the state directory is tried to be had.
-const LOCK_TRIES: u32 = 20;
-const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why the daemon does not run, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +83,9 @@ pub enum DaemonError {
     /// Kubelet cannot be served.
     #[error("serving kubelet: {0}")]
     Cri(#[from] CriError),
+    /// Traces cannot be sent anywhere.
+    #[error("sending traces: {0}")]
+    Traces(#[from] opentelemetry_otlp::ExporterBuildError),
     /// Signals cannot be received.
     #[error("waiting for signals: {0}")]
     Signals(io::Error),
@@ -107,11 +111,16 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     if !nix::unistd::geteuid().is_root() {
         return Err(DaemonError::NotRoot);
     }
+    host::raise_descriptors();
     let mut interrupted = Interrupted::new().map_err(DaemonError::Signals)?;
     let state = absolute(&config.state_dir)?;
     let root = absolute(&config.root_dir)?;
     private_directory(&state)?;
-    let _lock = lock(&state).await?;
+    let _lock = match Lock::take(&state, KILLED).await {
+        Ok(Some(lock)) => lock,
+        Ok(None) => return Err(DaemonError::InUse { what: state }),
+        Err(source) => return Err(file("locking", &state.join(lock::FILE))(source)),
+    };
     let listener = listen(&config.socket).await?;
 
     let store = Store::open(&root).await?;
@@ -166,7 +175,19 @@ async fn serve(
         async move { registry.follow(news).await }
     });
 
-    let node = Node::start(Arc::clone(&registry), store, config.into()).await?;
+    let tidying = tokio::spawn({
+        let registry = Arc::clone(&registry);
+        async move { registry.tidy().await }
+    });
+    let traces = match &config.traces.endpoint {
+        Some(endpoint) => {
+            info!(endpoint, "sending traces");
+            Traces::to(endpoint)?
+        }
+        None => Traces::default(),
+    };
+    let settings = config.into();
+    let node = Node::start(Arc::clone(&registry), store, settings, traces.clone()).await?;
 
     let (stop, mut stopping) = watch::channel(false);
     let service = Service::new(
@@ -252,6 +273,8 @@ async fn serve(
         let _ = gateway.await;
     }
     following.abort();
+    tidying.abort();
+    traces.close().await;
     if private.is_some() {
         // They cannot outlive their containerd in any useful way.
         for container in registry.all() {
@@ -302,7 +325,7 @@ async fn open_gateway(
     Ok(Some(tokio::spawn(gateway.serve(places, stopping))))
 }
 
-fn absolute(path: &Path) -> Result<PathBuf, DaemonError> {
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf, DaemonError> {
     std::path::absolute(path).map_err(file("resolving", path))
 }
 
@@ -312,23 +335,6 @@ fn private_directory(path: &Path) -> Result<(), DaemonError> {
         .mode(0o700)
         .create(path)
         .map_err(file("making", path))
-}
-
-/// Held for the daemon's life; the kernel lets go of it whatever ends the daemon,
-/// though a killed one takes a moment to be gone.
-async fn lock(state: &Path) -> Result<Flock<std::fs::File>, DaemonError> {
-    let path = state.join("refunctiond.lock");
-    let mut handle = std::fs::File::create(&path).map_err(file("making", &path))?;
-    for _ in 0..LOCK_TRIES {
-        match Flock::lock(handle, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(lock),
-            Err((refused, _)) => handle = refused,
-        }
-        tokio::time::sleep(LOCK_PAUSE).await;
-    }
-    Err(DaemonError::InUse {
-        what: state.to_owned(),
-    })
 }
 
 async fn listen(socket: &Path) -> Result<UnixListener, DaemonError> {

@@ -3,7 +3,41 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::statvfs::statvfs;
+
 const ROOT: &str = "/sys/fs/cgroup";
+
+/// Lets this process have as many descriptors as it may: the usual limit is a thousand, for
+/// programs that use `select`.
+pub(crate) fn raise_descriptors() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+    {
+        // With what it has it goes on.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}
+
+/// Less is no room for a container's files.
+const ROOM_BYTES: u64 = 256 * 1024;
+
+/// The first of these whose filesystem is full.
+pub(crate) fn without_room<'a>(places: impl IntoIterator<Item = &'a Path>) -> Option<&'a Path> {
+    places.into_iter().find(|place| {
+        statvfs(*place).is_ok_and(|it| {
+            // Some filesystems do not count inodes.
+            it.blocks_available().saturating_mul(it.fragment_size()) < ROOM_BYTES
+                || (it.files() > 0 && it.files_available() == 0)
+        })
+    })
+}
+
+/// How many descriptors this process may have open.
+pub(crate) fn descriptors() -> usize {
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
+    usize::try_from(limit).unwrap_or(usize::MAX)
+}
 
 /// How the host lays out control groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

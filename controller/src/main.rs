@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use refunction_controller::cli::Arguments;
 use refunction_controller::config::{Config, ConfigError, LogFormat, Source};
-use refunction_controller::daemon;
+use refunction_controller::{daemon, purge};
 use tracing::warn;
 use tracing_subscriber::EnvFilter;
 
@@ -25,6 +25,10 @@ async fn main() -> ExitCode {
         };
     }
     let checks = arguments.check_config.is_some();
+    let purge = arguments.purge.then_some(purge::Options {
+        dry_run: arguments.dry_run,
+        end_daemon: arguments.end_daemon,
+    });
     let (config, source) = match configure(arguments) {
         Ok(configured) => configured,
         Err(error) => {
@@ -32,6 +36,15 @@ async fn main() -> ExitCode {
             return WRONG.into();
         }
     };
+    if let Some(options) = purge {
+        return match purge::run(config, options).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("refunctiond: {error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     log(config.log_format);
     let absent = source.place(config.absences());
     if checks {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tracing::{info, warn};
@@ -20,8 +21,11 @@ use crate::containerd::{Containerd, ContainerdError};
 use crate::host::Cgroups;
 use crate::network::Network;
 
+/// How far apart it is tried to remove what is left.
+const TIDY: Duration = Duration::from_secs(1);
+
 /// containerd's namespace for what kubelet makes.
-const KUBELETS_NAMESPACE: &str = "k8s.io";
+pub(crate) const KUBELETS_NAMESPACE: &str = "k8s.io";
 
 /// The containers of one namespace, and those that kubelet made for us in its own.
 #[derive(Debug)]
@@ -32,6 +36,9 @@ pub struct Registry {
     runc_root: Option<PathBuf>,
     network: Network,
     containers: Mutex<BTreeMap<String, Arc<Container>>>,
+    /// Containers that could not be made and not be taken apart.
+    left: mpsc::UnboundedSender<String>,
+    to_tidy: Mutex<Option<mpsc::UnboundedReceiver<String>>>,
 }
 
 impl Registry {
@@ -39,7 +46,10 @@ impl Registry {
     /// private containerd runc's notes on them too.
     #[must_use]
     pub fn new(containerd: Containerd, state: &Path, private: bool, network: Network) -> Self {
+        let (left, to_tidy) = mpsc::unbounded_channel();
         Self {
+            left,
+            to_tidy: Mutex::new(Some(to_tidy)),
             containerd,
             state: state.to_owned(),
             cgroups: Cgroups::detect(),
@@ -66,6 +76,10 @@ impl Registry {
     /// Where runc is to keep its notes, if not at its usual place.
     pub(crate) fn runc_root(&self) -> Option<&Path> {
         self.runc_root.as_deref()
+    }
+
+    pub(crate) fn state(&self) -> &Path {
+        &self.state
     }
 
     pub(crate) fn directory_of(&self, id: &str) -> PathBuf {
@@ -126,6 +140,45 @@ impl Registry {
         }
     }
 
+    /// The directories that containers' things are below.
+    pub(crate) fn places(&self) -> [&Path; 2] {
+        [&self.state, self.network.root()]
+    }
+
+    /// Something of a container is left that nobody wants: it is listed, and removed as soon
+    /// as that can be done.
+    pub(crate) fn leave(&self, id: &str) {
+        // Without a daemon around it, whoever made it sees to it.
+        let _ = self.left.send(id.to_owned());
+    }
+
+    /// Removes what was [left](Self::leave), until it is gone.
+    pub async fn tidy(&self) {
+        let taken = self.to_tidy.lock().ok().and_then(|mut it| it.take());
+        let Some(mut left) = taken else { return };
+        let mut waiting = Vec::new();
+        loop {
+            if waiting.is_empty() {
+                let Some(id) = left.recv().await else { return };
+                waiting.push(id);
+            }
+            while let Ok(id) = left.try_recv() {
+                waiting.push(id);
+            }
+            let mut still = Vec::new();
+            for id in waiting {
+                if self.remove(&id).await.is_err() {
+                    still.push(id);
+                }
+            }
+            waiting = still;
+            // containerd tells nobody when it can again.
+            if !waiting.is_empty() {
+                tokio::time::sleep(TIDY).await;
+            }
+        }
+    }
+
     /// Removes a container and everything made for it; false if there is none.
     /// The creation of one that is not ready yet is broken off.
     ///
@@ -176,12 +229,32 @@ impl Registry {
     /// # Errors
     /// containerd's.
     pub async fn adopt(&self) -> Result<(), ContainerdError> {
-        for record in self.records().await? {
-            let Some(container) = self.recognise(&record) else {
+        let records = self.records().await?;
+        for record in &records {
+            let Some(container) = self.recognise(record) else {
                 continue;
             };
-            if self.take_over(&container).await {
-                info!(container = container.id, "adopted");
+            if !self.reserve(&container) {
+                continue;
+            }
+            if self.look_at(&container).await == Some(Status::Created) {
+                // Its maker died before its program was started, and nobody waits for it.
+                match self.remove(&container.id).await {
+                    Ok(_) => info!(container = container.id, "removed, as it is half made"),
+                    Err(error) => warn!(container = container.id, %error, "half made, and left"),
+                }
+                continue;
+            }
+            container.attend();
+            info!(container = container.id, "adopted");
+        }
+        for name in remove::snapshots(&self.containerd).await? {
+            if records.iter().any(|record| record.snapshot_key == name) {
+                continue;
+            }
+            match remove::snapshot(&self.containerd, &name).await {
+                Ok(()) => info!(container = name, "removed what was left of it"),
+                Err(error) => warn!(container = name, %error, "its root filesystem is left"),
             }
         }
         self.network.sweep(|id| self.get(id).is_some()).await;
@@ -222,7 +295,8 @@ impl Registry {
         }
     }
 
-    fn recognise(&self, record: &Record) -> Option<Arc<Container>> {
+    /// The container of a record that is one of ours.
+    pub(crate) fn recognise(&self, record: &Record) -> Option<Arc<Container>> {
         record.labels.get(label::MANAGED)?;
         let number = |name: &str| record.labels.get(name).and_then(|text| text.parse().ok());
         let identity = Identity {
@@ -249,7 +323,7 @@ impl Registry {
     }
 
     /// Asks containerd whether a container still runs.
-    async fn look_at(&self, container: &Container) {
+    async fn look_at(&self, container: &Container) -> Option<Status> {
         let containerd = match &container.pod {
             None => Ok(self.containerd.clone()),
             Some(_) => self.kubelets_containerd(),
@@ -257,7 +331,8 @@ impl Registry {
         let containerd = match containerd {
             Ok(containerd) => containerd,
             Err(error) => {
-                return warn!(container = container.id, %error, "its state is unknown");
+                warn!(container = container.id, %error, "its state is unknown");
+                return None;
             }
         };
         let found = containerd
@@ -273,11 +348,13 @@ impl Registry {
                 if process.status() == Status::Stopped {
                     container.has_ended(Exit::Code(process.exit_status));
                 }
+                return Some(process.status());
             }
             Ok(None) => container.has_ended(Exit::Unknown),
             Err(error) if error.is_not_found() => container.has_ended(Exit::Unknown),
             Err(error) => warn!(container = container.id, %error, "its state is unknown"),
         }
+        None
     }
 
     /// Passes news on to the containers they are about, until no more come.

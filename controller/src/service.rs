@@ -464,7 +464,9 @@ fn creation(error: &CreateError) -> Status {
         CreateError::Ended(_) => Status::aborted(message),
         CreateError::Abandoned => Status::cancelled(message),
         CreateError::NotReady { .. } => Status::deadline_exceeded(message),
-        CreateError::Encode(_) | CreateError::File { .. } => Status::internal(message),
+        CreateError::NoRoom { .. } | CreateError::Encode(_) | CreateError::File { .. } => {
+            Status::internal(message)
+        }
     }
 }
 

@@ -172,13 +172,9 @@ state = "{state}/run"
         eventually("containerd answers", || self.ctr(&["version"]).code == 0);
     }
 
-    /// Starts refunctiond in front of it, and waits until it serves kubelet.
-    ///
-    /// # Panics
-    /// It does not.
-    pub fn start_refunctiond(&mut self) {
-        let mut child = self
-            .daemon(&environment::file("REFUNCTIOND"), "refunctiond.log")
+    fn refunctiond(&self, log: &str) -> Command {
+        let mut command = self.daemon(&environment::file("REFUNCTIOND"), log);
+        command
             .arg("--containerd-address")
             .arg(self.containerd_socket())
             .arg("--state-dir")
@@ -189,7 +185,49 @@ state = "{state}/run"
             .arg(self.state.join("control.sock"))
             .args(["--namespace", &self.name])
             .arg("--cri-socket")
-            .arg(self.cri_socket())
+            .arg(self.cri_socket());
+        command
+    }
+
+    /// Has everything removed that refunctiond made.
+    #[track_caller]
+    pub fn purge(&self, arguments: &[&str]) -> Answer {
+        let mut command = self.refunctiond("purge.log");
+        command.arg("--purge").args(arguments);
+        run(&mut command, b"")
+    }
+
+    /// Asks containerd directly, about what refunctiond makes by itself.
+    #[track_caller]
+    pub fn ctr_of_ours(&self, arguments: &[&str]) -> Answer {
+        let mut command = Command::new("ctr");
+        command
+            .arg("--address")
+            .arg(self.containerd_socket())
+            .args(["--namespace", &self.name])
+            .args(arguments);
+        run(&mut command, b"")
+    }
+
+    /// What is left in refunctiond's directories, and of its sockets.
+    #[must_use]
+    pub fn places(&self) -> Vec<PathBuf> {
+        let all = [
+            self.state.join("state"),
+            self.root.join("lib"),
+            self.state.join("control.sock"),
+            self.cri_socket(),
+        ];
+        all.into_iter().filter(|it| it.exists()).collect()
+    }
+
+    /// Starts refunctiond in front of it, and waits until it serves kubelet.
+    ///
+    /// # Panics
+    /// It does not.
+    pub fn start_refunctiond(&mut self) {
+        let mut child = self
+            .refunctiond("refunctiond.log")
             .spawn()
             .expect("refunctiond can be run");
         eventually("refunctiond serves", || {

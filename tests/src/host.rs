@@ -1,6 +1,7 @@
 //! A refunctiond with a containerd of its own, driven with `funk`.
 
 use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::net::UnixDatagram;
@@ -12,7 +13,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use nix::mount::{MntFlags, umount2};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -88,6 +89,15 @@ impl Answer {
 /// It could not be started, or did not end.
 #[track_caller]
 pub fn run(command: &mut Command, input: &[u8]) -> Answer {
+    run_for(command, input, PATIENCE)
+}
+
+/// As [`run`], with a time of one's own.
+///
+/// # Panics
+/// It could not be started, or did not end.
+#[track_caller]
+pub fn run_for(command: &mut Command, input: &[u8], patience: Duration) -> Answer {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -104,7 +114,7 @@ pub fn run(command: &mut Command, input: &[u8]) -> Answer {
         drop(stdin);
         let _ = sender.send(child.wait_with_output());
     });
-    let Ok(output) = ended.recv_timeout(PATIENCE) else {
+    let Ok(output) = ended.recv_timeout(patience) else {
         if let Some(handle) = handle {
             handle.signal(Signal::SIGKILL);
         }
@@ -140,7 +150,9 @@ impl Host {
         for runtime in runtimes {
             let archive = environment::image(runtime);
             let archive = archive.to_str().expect("a path in UTF-8");
-            self.funk(&["image", "import", archive]).ok();
+            // Each blob is hashed, which takes long where everything is built at once.
+            let mut command = self.funk_command(&["image", "import", archive]);
+            run_for(&mut command, b"", PATIENCE * 5).ok();
         }
     }
 
@@ -159,6 +171,16 @@ impl Host {
     /// It does not serve.
     #[must_use]
     pub fn start_with(arguments: &[&str]) -> Self {
+        Self::start_on(arguments, [None, None])
+    }
+
+    /// As [`start_with`](Self::start_with), with filesystems of their own of so many MiB, in
+    /// memory, for its state and its root directory.
+    ///
+    /// # Panics
+    /// It does not serve.
+    #[must_use]
+    pub fn start_on(arguments: &[&str], sizes: [Option<u32>; 2]) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         environment::require_root();
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -169,6 +191,13 @@ impl Host {
         let root = std::env::temp_dir().join(format!("refunction-{name}"));
         for directory in [&state, &root] {
             fs::create_dir(directory).expect("a directory of its own");
+        }
+        for (directory, size) in [&state, &root].into_iter().zip(sizes) {
+            if let Some(size) = size {
+                let options = format!("size={size}m,mode=700");
+                let (kind, none) = (Some("tmpfs"), MsFlags::empty());
+                mount(kind, directory, kind, none, Some(options.as_str())).expect("a tmpfs");
+            }
         }
         let arguments: Vec<String> = arguments.iter().map(|it| (*it).to_owned()).collect();
         let notifications = UnixDatagram::bind(state.join("notify.sock")).expect("a socket");
@@ -202,6 +231,45 @@ impl Host {
         self.daemon = daemon;
         self.exited = Mutex::new(exited);
         self.wait_until_it_serves();
+    }
+
+    /// Kills the daemon, and leaves all that it made as it is.
+    ///
+    /// # Panics
+    /// It does not end.
+    pub fn kill(&mut self) {
+        self.daemon.signal(Signal::SIGKILL);
+        assert!(self.wait().is_some(), "refunctiond was killed");
+        self.is_running = false;
+    }
+
+    /// Has everything removed that this host's daemons made.
+    #[track_caller]
+    pub fn purge(&self, arguments: &[&str]) -> Answer {
+        let mut command = Command::new(environment::file("REFUNCTIOND"));
+        command
+            .args(places(&self.name, &self.state, &self.root))
+            .args(&self.arguments)
+            .arg("--purge")
+            .args(arguments);
+        run(&mut command, b"")
+    }
+
+    /// Asserts that a purge left nothing.
+    ///
+    /// # Panics
+    /// It did.
+    #[track_caller]
+    pub fn assert_purged(&self) {
+        self.assert_ended();
+        let names = |directory: &Path| -> Vec<String> {
+            let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+            let names = entries.map(|it| it.file_name().to_string_lossy().into_owned());
+            names.collect()
+        };
+        // What these tests have there.
+        assert_eq!(names(&self.state), ["notify.sock"]);
+        assert_eq!(names(&self.root), ["refunctiond.log"]);
     }
 
     /// It says so as it does to systemd.
@@ -238,9 +306,13 @@ impl Host {
     /// There is none.
     #[must_use]
     pub fn containerd(&self) -> u32 {
-        let below = process::descendants(self.daemon.pid);
-        let one = below.into_iter().find(|pid| is_containerd(*pid));
-        one.expect("a private containerd")
+        self.private_containerd().expect("a private containerd")
+    }
+
+    /// The same, if there is one: whoever's child it is by now.
+    #[must_use]
+    pub fn private_containerd(&self) -> Option<u32> {
+        self.processes().into_iter().find(|pid| is_containerd(*pid))
     }
 
     /// What the daemon said last.
@@ -272,12 +344,16 @@ impl Host {
     /// As [`funk`](Self::funk), with something on its standard input.
     #[track_caller]
     pub fn funk_reading(&self, arguments: &[&str], input: &[u8]) -> Answer {
+        run(&mut self.funk_command(arguments), input)
+    }
+
+    fn funk_command(&self, arguments: &[&str]) -> Command {
         let target = format!("unix://{}", self.state.join("control.sock").display());
         let mut command = Command::new(environment::file("FUNK"));
         command
             .args(["--target", &target, "--output", "json"])
             .args(arguments);
-        run(&mut command, input)
+        command
     }
 
     /// Makes a container and returns its id.
@@ -342,7 +418,7 @@ impl Host {
             .filter(|line| line.contains("Active"))
             .collect();
         assert!(active.is_empty(), "{active:?}");
-        assert_eq!(self.mounts(), [] as [&str; 0]);
+        assert_eq!(self.mounts_below(), [] as [&str; 0]);
         let notes = fs::read_dir(Path::new(RUNC_NOTES).join(&self.name));
         assert_eq!(notes.map_or(0, Iterator::count), 0, "runc's notes");
         // The kernel empties a dead process's control group when it gets to it.
@@ -380,7 +456,7 @@ impl Host {
     #[track_caller]
     pub fn assert_ended(&self) {
         eventually("all its processes end", || self.processes().is_empty());
-        assert_eq!(self.mounts(), [] as [&str; 0]);
+        assert_eq!(self.mounts_below(), [] as [&str; 0]);
         eventually("its control groups go", || self.control_groups().is_empty());
         assert!(!self.state.join("control.sock").exists(), "the socket");
         let named = self.named_files();
@@ -392,7 +468,14 @@ impl Host {
         exited.recv_timeout(PATIENCE).ok()
     }
 
-    /// Mount points below our directories.
+    /// Mount points that are not the tests' own.
+    fn mounts_below(&self) -> Vec<String> {
+        let mut mounts = self.mounts();
+        mounts.retain(|it| ![&self.state, &self.root].contains(&&PathBuf::from(it)));
+        mounts
+    }
+
+    /// Mount points at and below our directories.
     fn mounts(&self) -> Vec<String> {
         let mounts = fs::read_to_string("/proc/self/mounts").expect("the mounts");
         mounts
@@ -404,6 +487,98 @@ impl Host {
             })
             .map(str::to_owned)
             .collect()
+    }
+
+    /// The directory for what lives as long as the containers do.
+    #[must_use]
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+
+    /// What runs in containers now: their inits, and what is below those.
+    #[must_use]
+    pub fn inside(&self) -> [Vec<Handle>; 2] {
+        let mut found = [Vec::new(), Vec::new()];
+        for pid in self.processes() {
+            let numbers = process::status(pid, "NSpid").unwrap_or_default();
+            let numbers: Vec<&str> = numbers.split_whitespace().collect();
+            // In the host's process namespace it has one number.
+            if let ([_, .., own], Some(handle)) = (numbers.as_slice(), Handle::open(pid)) {
+                found[usize::from(*own != "1")].push(handle);
+            }
+        }
+        found
+    }
+
+    /// What there is of containers beside those that the daemon lists: nothing, once what is
+    /// being removed is gone.
+    ///
+    /// # Panics
+    /// The daemon does not answer.
+    #[must_use]
+    pub fn strays(&self) -> Vec<String> {
+        // Looked at first: what is made meanwhile is listed then.
+        let ctr = |arguments: &[&str]| self.ctr(arguments).text;
+        let mut found = Vec::new();
+        for kind in ["tasks", "containers"] {
+            let listed = ctr(&[kind, "ls", "--quiet"]);
+            found.extend(listed.lines().map(|it| (kind, it.to_owned())));
+        }
+        for line in ctr(&["snapshots", "ls"]).lines() {
+            if line.contains("Active") {
+                let name = line.split_whitespace().next().unwrap_or_default();
+                found.push(("snapshot", name.to_owned()));
+            }
+        }
+        for mount in self.mounts_below() {
+            found.push(("mount", mount));
+        }
+        for group in self.control_groups() {
+            found.push(("control group", group.display().to_string()));
+        }
+        let named = |directory: PathBuf, what, found: &mut Vec<_>| {
+            let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+            let names = entries.map(|it| it.file_name().to_string_lossy().into_owned());
+            found.extend(names.map(|it| (what, it)));
+        };
+        named(self.state.join("containers"), "directory", &mut found);
+        let notes = self.state.join("containerd/runc").join(&self.name);
+        named(notes, "runc's note", &mut found);
+        for pid in self.processes() {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line).replace('\0', " ");
+            if line.contains("containerd-shim") {
+                found.push(("shim", line));
+            }
+        }
+        let listed = self.funk(&["list"]).ok();
+        let listed = listed["containers"].as_array().expect("a list").clone();
+        let known = |what: &str| {
+            let mut ids = listed.iter().filter_map(|it| it["id"].as_str());
+            ids.any(|id| what.contains(id))
+        };
+        found.retain(|(_, what)| !known(what));
+        found
+            .into_iter()
+            .map(|(kind, what)| format!("{kind} {what}"))
+            .collect()
+    }
+
+    /// Asserts that all [strays](Self::strays) go.
+    ///
+    /// # Panics
+    /// They do not.
+    #[track_caller]
+    pub fn assert_no_stray(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let strays = self.strays();
+            if strays.is_empty() {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{strays:#?}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// Processes that mention our directories in their arguments, their
@@ -442,6 +617,22 @@ impl Host {
     }
 }
 
+/// What tells a daemon where its places are.
+fn places(name: &str, state: &Path, root: &Path) -> Vec<OsString> {
+    let socket = state.join("control.sock");
+    let named: [(&str, &OsStr); 4] = [
+        ("--state-dir", state.as_os_str()),
+        ("--root-dir", root.as_os_str()),
+        ("--socket", socket.as_os_str()),
+        ("--namespace", OsStr::new(name)),
+    ];
+    let named = named.map(|(option, value)| [OsString::from(option), value.to_owned()]);
+    let private = OsString::from("--private-containerd");
+    std::iter::once(private)
+        .chain(named.into_iter().flatten())
+        .collect()
+}
+
 /// Starts a daemon: its process, and its end.
 fn launch(
     name: &str,
@@ -461,14 +652,7 @@ fn launch(
         // If the tests are killed outright, the daemon still ends.
         .args(["--pdeathsig", "SIGTERM"])
         .arg(environment::file("REFUNCTIOND"))
-        .arg("--private-containerd")
-        .arg("--state-dir")
-        .arg(state)
-        .arg("--root-dir")
-        .arg(root)
-        .arg("--socket")
-        .arg(state.join("control.sock"))
-        .args(["--namespace", name])
+        .args(places(name, state, root))
         .args(arguments)
         .env("NO_COLOR", "1")
         .env("NOTIFY_SOCKET", state.join("notify.sock"))

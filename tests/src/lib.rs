@@ -16,6 +16,7 @@ pub mod host;
 pub mod http;
 pub mod java;
 pub mod meeting;
+pub mod node;
 pub mod peer;
 pub mod process;
 pub mod random;

@@ -30,6 +30,12 @@ impl Random {
         self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
     }
 
+    /// Another generator, for a thread of its own.
+    #[must_use]
+    pub fn fork(&mut self) -> Self {
+        Self(self.number() | 1)
+    }
+
     /// A number below `bound`.
     pub fn below(&mut self, bound: u64) -> u64 {
         (self.number() >> 32) % bound

@@ -2,19 +2,16 @@
 //! answered whatever happens to daemon, containerd and containers.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use refunction_tests::eventually;
-use refunction_tests::host::Host;
 use refunction_tests::http::{Answer, Connection};
+use refunction_tests::node::{Node, ask};
 use refunction_tests::process::Handle;
 use serde_json::{Value, json};
-
-const IMAGE: &str = "refunction/python";
 
 /// Leaves what it is given in every place it can think of, and says what it finds there.
 const TENANT: &str = "
@@ -27,104 +24,6 @@ def main(args):
     string.secret = os.environ['SECRET'] = args['secret']
     return {'found': sorted(set(found)), 'own': args['secret']}
 ";
-
-/// A daemon with a gateway, and what it was told.
-struct Node {
-    host: Host,
-    config: std::path::PathBuf,
-}
-
-impl Node {
-    fn start(name: &str, settings: &str) -> Self {
-        let file = format!("refunction-named-{name}-{}.toml", std::process::id());
-        let config = std::env::temp_dir().join(file);
-        let text = format!("{settings}\n[gateway]\nlisten = [\"127.0.0.1:0\"]\n");
-        fs::write(&config, text).expect("a configuration file");
-        let path = config.to_str().expect("UTF-8");
-        let host = Host::start_with(&["--config", path]);
-        host.import(&["python"]);
-        Self { host, config }
-    }
-
-    /// Where its gateway listens: the last that it said.
-    fn port(&self) -> u16 {
-        let mut port = None;
-        eventually("the gateway says where it listens", || {
-            let log = self.host.log();
-            let line = log
-                .lines()
-                .rfind(|line| line.contains("serving functions over HTTP"));
-            port = line.and_then(|line| {
-                let (_, rest) = line.rsplit_once("127.0.0.1:")?;
-                let digits = rest.split(|it: char| !it.is_ascii_digit()).next()?;
-                digits.parse().ok()
-            });
-            port.is_some()
-        });
-        port.expect("a port")
-    }
-
-    fn ask(&self, method: &str, path: &str, body: &Value) -> Answer {
-        ask(self.port(), method, path, body)
-    }
-
-    fn put(&self, name: &str, code: &str, more: &Value) -> Value {
-        let mut function = json!({"image": IMAGE, "code": code});
-        for (key, value) in more.as_object().expect("an object") {
-            function[key] = value.clone();
-        }
-        let answer = self.ask("PUT", &format!("/functions/{name}"), &function);
-        assert!([200, 201].contains(&answer.status), "{}", answer.text());
-        answer.json()
-    }
-
-    fn call(&self, name: &str, argument: &Value) -> Answer {
-        self.ask("POST", &format!("/functions/{name}"), argument)
-    }
-
-    fn ok(&self, name: &str, argument: &Value) -> (Value, String) {
-        let answer = self.call(name, argument);
-        assert_eq!(answer.status, 200, "{}", answer.text());
-        let start = answer.header("x-refunction-start").to_owned();
-        (answer.json(), start)
-    }
-
-    /// Ids of the containers that live.
-    fn containers(&self) -> Vec<String> {
-        let listed = self.host.funk(&["list"]).ok();
-        let all = listed["containers"].as_array().expect("a list");
-        all.iter()
-            .filter(|it| it["state"] != "ended")
-            .map(|it| it["id"].as_str().expect("an id").to_owned())
-            .collect()
-    }
-
-    /// The init of one of them.
-    fn init(&self, id: &str) -> Handle {
-        let listed = self.host.funk(&["list"]).ok();
-        let all = listed["containers"].as_array().expect("a list");
-        let one = all.iter().find(|it| it["id"] == id).expect("it is listed");
-        let pid = one["pid"].as_u64().expect("a pid");
-        Handle::open(u32::try_from(pid).expect("a pid")).expect("it lives")
-    }
-
-    fn end(mut self) {
-        assert_eq!(self.host.stop(), Some(0));
-        self.host.assert_ended();
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.config);
-    }
-}
-
-fn ask(port: u16, method: &str, path: &str, body: &Value) -> Answer {
-    let text = body.to_string();
-    let headers = [("content-type", "application/json")];
-    Connection::to(port).ask(method, path, &headers, text.as_bytes())
-}
 
 #[test]
 fn functions_by_name_share_a_container_and_see_nothing_of_each_other() {

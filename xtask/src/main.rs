@@ -48,6 +48,12 @@ enum Task {
         #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1000..))]
         tenants: u64,
     },
+    /// kill -9 of daemon, containerd, supervisors and workers in random order, under load
+    Chaos {
+        /// For how long
+        #[arg(default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..))]
+        seconds: u64,
+    },
     /// What a restore costs, next to what it replaces: target/bench/report.html and results.json
     Bench(bench::Options),
     /// Leave out each handler of the state table in turn, and list the tests that notice
@@ -87,6 +93,10 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Soak { tenants } => {
             setup::require_root()?;
             test::soak(&workspace, tenants)
+        }
+        Task::Chaos { seconds } => {
+            setup::ensure(&[setup::HOST, setup::IMAGES])?;
+            test::chaos(&workspace, seconds)
         }
         Task::Bench(options) => {
             setup::ensure(&[setup::HOST, setup::IMAGES, setup::BENCH])?;

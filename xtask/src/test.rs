@@ -1,5 +1,6 @@
 //! `cargo xtask test`: everything, in the order in which it is cheapest to fail.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -57,7 +58,12 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     })?;
     let mut published = None;
     times.step("the published client of Lambda's runtime API", || {
-        published = published::install(workspace)?;
+        published = published::install(workspace, &published::CLIENT)?;
+        Ok(())
+    })?;
+    let mut schemathesis = None;
+    times.step("the tester that goes by the OpenAPI document", || {
+        schemathesis = published::install(workspace, &published::SCHEMATHESIS)?;
         Ok(())
     })?;
     times.print();
@@ -69,16 +75,38 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
             .args(["test", "--locked", "--no-fail-fast"])
             .args(["--package", END_TO_END])
             .envs(published.map(|python| ("REFUNCTION_PUBLISHED_CLIENT", python)))
-            .env(
-                "REFUNCTION_IMAGE_TAR",
-                workspace.images().join("python.tar"),
-            )
-            .env("REFUNCTIOND", workspace.release("refunctiond"))
-            .env("FUNK", workspace.release("funk"))
-            .env(
-                "REFUNCTION_SUPERVISOR",
-                workspace.release("refunction-supervisor"),
-            ),
+            .envs(schemathesis.map(|program| ("REFUNCTION_SCHEMATHESIS", program)))
+            .envs(what_is_tested(workspace)),
+    )
+}
+
+/// Where the end-to-end tests find what they test.
+fn what_is_tested(workspace: &Workspace) -> [(&'static str, PathBuf); 4] {
+    [
+        (
+            "REFUNCTION_IMAGE_TAR",
+            workspace.images().join("python.tar"),
+        ),
+        ("REFUNCTIOND", workspace.release("refunctiond")),
+        ("FUNK", workspace.release("funk")),
+        (
+            "REFUNCTION_SUPERVISOR",
+            workspace.release("refunction-supervisor"),
+        ),
+    ]
+}
+
+/// Kills daemon, containerd, supervisors and workers for so long, under load; fails if a call
+/// is lost, or anything is left.
+pub(crate) fn chaos(workspace: &Workspace, seconds: u64) -> Result<()> {
+    build_release(workspace)?;
+    images::build(workspace, &["python".to_owned()])?;
+    shell::run(
+        shell::cargo(workspace.root())
+            .args(["test", "--locked", "--package", END_TO_END])
+            .args(["--test=chaos", "--", "--nocapture"])
+            .env("REFUNCTION_CHAOS_SECONDS", seconds.to_string())
+            .envs(what_is_tested(workspace)),
     )
 }
 

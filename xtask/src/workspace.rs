@@ -46,7 +46,7 @@ impl Workspace {
         self.target.join("demo")
     }
 
-    /// Where the published client of Lambda's runtime API is installed.
+    /// Where programs are installed that others publish.
     pub(crate) fn published(&self) -> PathBuf {
         self.target.join("published")
     }

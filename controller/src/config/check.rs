@@ -61,6 +61,18 @@ impl Config {
                 }
             }
         }
+        if let Some(endpoint) = &self.traces.endpoint {
+            let address = endpoint.parse::<axum::http::Uri>().ok();
+            let is_one = address.is_some_and(|it| {
+                it.scheme_str() == Some("http") && it.host().is_some_and(|it| !it.is_empty())
+            });
+            if !is_one {
+                found.push(problem(
+                    "traces.endpoint",
+                    format!("{endpoint:?} is no collector's address; expected one such as http://127.0.0.1:4317, without TLS: to a collector on another host one on this host passes on"),
+                ));
+            }
+        }
         if self.cri.socket.is_some() && self.containerd.private {
             found.push(problem(
                 "cri.socket",

@@ -39,6 +39,8 @@ pub struct Config {
     pub gateway: Gateway,
     /// The socket for kubelet.
     pub cri: Cri,
+    /// Traces of calls.
+    pub traces: Traces,
     /// Containers that are kept ready.
     #[serde(rename = "pool")]
     pub pools: Vec<Pool>,
@@ -56,6 +58,7 @@ impl Default for Config {
             node: Node::default(),
             gateway: Gateway::default(),
             cri: Cri::default(),
+            traces: Traces::default(),
             pools: Vec::new(),
         }
     }
@@ -151,6 +154,9 @@ pub struct Node {
     /// own settings say otherwise.
     #[serde(with = "duration")]
     pub keep_warm: Duration,
+    /// Bytes of the host's memory that stay available: with less no container is made, and
+    /// idle ones are removed. A twentieth of the host's memory if absent; 0 is never.
+    pub min_available: Option<Size>,
 }
 
 impl Default for Node {
@@ -163,6 +169,7 @@ impl Default for Node {
             queue_per_function: 1_000,
             longest_wait: Duration::from_secs(60),
             keep_warm: Duration::from_secs(60),
+            min_available: None,
         }
     }
 }
@@ -274,6 +281,14 @@ impl Default for Gateway {
 pub struct Cri {
     /// Where it is; without it there is none.
     pub socket: Option<PathBuf>,
+}
+
+/// Traces of calls, in OpenTelemetry's form.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Traces {
+    /// The collector that takes them by OTLP over gRPC; without it there are none.
+    pub endpoint: Option<String>,
 }
 
 #[cfg(test)]

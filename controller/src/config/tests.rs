@@ -37,6 +37,7 @@ fn everything() -> Config {
             queue_per_function: 1,
             longest_wait: Duration::from_secs(1),
             keep_warm: Duration::from_secs(1),
+            min_available: Some(Size(1)),
         },
         gateway: Gateway {
             listen: vec![Place::Socket("/i".into())],
@@ -50,6 +51,9 @@ fn everything() -> Config {
         },
         cri: Cri {
             socket: Some("/k".into()),
+        },
+        traces: Traces {
+            endpoint: Some("http://q:1".into()),
         },
         pools: vec![Pool {
             image: "l".into(),
@@ -121,6 +125,8 @@ fn the_example_is_the_defaults() {
         let absent = [
             "network.name",
             "node.memory",
+            "node.min_available",
+            "traces.endpoint",
             "gateway.token_file",
             "cri.socket",
             "pool",

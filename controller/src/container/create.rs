@@ -26,6 +26,7 @@ use crate::containerd::api::containerd::services::tasks::v1::{CreateTaskRequest,
 use crate::containerd::client::Doing;
 use crate::containerd::images::{self, ImageError, Prepared};
 use crate::containerd::{ContainerdError, SNAPSHOTTER};
+use crate::host;
 use crate::logs::unix_ms;
 use crate::network::{self, NetworkError, Whose};
 use crate::registry::Registry;
@@ -90,6 +91,14 @@ pub enum CreateError {
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// Whatever failed, this is probably why: not all say it.
+    #[error("there is no room left on the disk of {}: {source}", path.display())]
+    NoRoom {
+        /// A directory on it.
+        path: PathBuf,
+        /// What failed.
+        source: Box<CreateError>,
     },
     /// containerd refused.
     #[error(transparent)]
@@ -184,11 +193,20 @@ pub async fn create(
         }
         Err(error) => {
             container.forget();
-            if let Err(left) = remove::parts(registry, &container, &made).await {
-                warn!(container = id, error = %left, "something of a failed creation is left");
+            match remove::parts(registry, &container, &made).await {
+                Ok(()) => registry.release(&id),
+                Err(left) => {
+                    warn!(container = id, error = %left, "something of a failed creation is left; trying again");
+                    registry.leave(&id);
+                }
             }
-            registry.release(&id);
-            Err(error)
+            Err(match host::without_room(registry.places()) {
+                Some(path) => CreateError::NoRoom {
+                    path: path.to_owned(),
+                    source: Box::new(error),
+                },
+                None => error,
+            })
         }
     }
 }
@@ -299,10 +317,14 @@ async fn make(
             key: id.clone(),
             parent: image.parent.clone(),
             // Nothing refers to it until the record does.
-            labels: HashMap::from([(
-                "containerd.io/gc.root".to_owned(),
-                prost_types::Timestamp::from(std::time::SystemTime::now()).to_string(),
-            )]),
+            labels: HashMap::from([
+                (
+                    "containerd.io/gc.root".to_owned(),
+                    prost_types::Timestamp::from(std::time::SystemTime::now()).to_string(),
+                ),
+                // So that one without a record is known for ours.
+                (label::MANAGED.to_owned(), "1".to_owned()),
+            ]),
         })
         .await
         .doing(|| "preparing the root filesystem".into())?

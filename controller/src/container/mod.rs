@@ -43,6 +43,8 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// The labels on a container's record, by which a restarted daemon knows it.
 pub(crate) mod label {
+    /// On an image's record, and no other: `ctr run` gives a container all labels of its image.
+    pub(crate) const IMPORTED: &str = "refunction/imported";
     pub(crate) const MANAGED: &str = "refunction/managed";
     pub(crate) const DIRECTORY: &str = "refunction/directory";
     pub(crate) const MEMORY: &str = "refunction/memory-bytes";
@@ -278,14 +280,24 @@ impl Container {
     }
 
     async fn stay_connected(&self) {
+        let mut is_told = false;
         loop {
             let channel = match self.dial().await {
                 Ok(stream) => Arc::new(Channel::over(stream, Arc::clone(&self.logs))),
                 Err(error) => {
-                    warn!(container = self.id, %error, "cannot reach the supervisor");
-                    return;
+                    if !std::mem::replace(&mut is_told, true) {
+                        warn!(container = self.id, %error, "cannot reach the supervisor");
+                    }
+                    // Something that is no socket stays so; a lack of descriptors passes.
+                    let is_final = error.kind() == std::io::ErrorKind::InvalidData;
+                    if is_final || self.ended().is_some() {
+                        return;
+                    }
+                    sleep(Duration::from_millis(200)).await;
+                    continue;
                 }
             };
+            is_told = false;
             if let Ok(started) = channel.started().await {
                 debug!(container = self.id, "connected");
                 // An adopted one may hold a function already.

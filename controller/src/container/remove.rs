@@ -7,9 +7,11 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tonic::Code;
 
-use super::{Container, Pod};
+use super::{Container, Pod, label};
 use crate::containerd::api::containerd::services::containers::v1::DeleteContainerRequest;
-use crate::containerd::api::containerd::services::snapshots::v1::RemoveSnapshotRequest;
+use crate::containerd::api::containerd::services::snapshots::v1::{
+    ListSnapshotsRequest, RemoveSnapshotRequest,
+};
 use crate::containerd::api::containerd::services::tasks::v1::{
     DeleteTaskRequest, KillRequest, WaitRequest,
 };
@@ -101,23 +103,47 @@ async fn remove_part(
                 .doing(|| format!("deleting the record of {id}"));
             unless(Code::NotFound, deleted)?;
         }
-        Part::Snapshot => {
-            let removed = containerd
-                .snapshots()
-                .remove(RemoveSnapshotRequest {
-                    snapshotter: SNAPSHOTTER.into(),
-                    key: id.clone(),
-                })
-                .await
-                .doing(|| format!("removing the root filesystem of {id}"));
-            unless(Code::NotFound, removed)?;
-        }
+        Part::Snapshot => snapshot(containerd, id).await?,
         Part::Directory => match std::fs::remove_dir_all(container.directory()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
             _ => {}
         },
     }
     Ok(())
+}
+
+/// Removes a root filesystem.
+pub(crate) async fn snapshot(containerd: &Containerd, id: &str) -> Result<(), ContainerdError> {
+    let removed = containerd
+        .snapshots()
+        .remove(RemoveSnapshotRequest {
+            snapshotter: SNAPSHOTTER.into(),
+            key: id.to_owned(),
+        })
+        .await
+        .doing(|| format!("removing the root filesystem of {id}"));
+    unless(Code::NotFound, removed)
+}
+
+/// The root filesystems that were made for containers, also those without a record: the
+/// daemon was killed between the two.
+pub(crate) async fn snapshots(containerd: &Containerd) -> Result<Vec<String>, ContainerdError> {
+    let mut listed = containerd
+        .snapshots()
+        .list(ListSnapshotsRequest {
+            snapshotter: SNAPSHOTTER.into(),
+            filters: vec![format!("labels.\"{}\"==1", label::MANAGED)],
+        })
+        .await
+        .doing(|| "listing root filesystems".into())?;
+    let mut names = Vec::new();
+    loop {
+        let page = listed.message().await.map(tonic::Response::new);
+        match page.doing(|| "listing root filesystems".into())? {
+            Some(page) => names.extend(page.info.into_iter().map(|it| it.name)),
+            None => return Ok(names),
+        }
+    }
 }
 
 async fn task(containerd: &Containerd, id: &str) -> Result<(), RemoveError> {

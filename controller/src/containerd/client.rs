@@ -18,8 +18,9 @@ use super::api::containerd::services::{
     containers::v1::containers_client::ContainersClient,
     content::v1::content_client::ContentClient, diff::v1::diff_client::DiffClient,
     events::v1::events_client::EventsClient, images::v1::images_client::ImagesClient,
-    leases::v1::leases_client::LeasesClient, snapshots::v1::snapshots_client::SnapshotsClient,
-    tasks::v1::tasks_client::TasksClient, version::v1::version_client::VersionClient,
+    leases::v1::leases_client::LeasesClient, namespaces::v1::namespaces_client::NamespacesClient,
+    snapshots::v1::snapshots_client::SnapshotsClient, tasks::v1::tasks_client::TasksClient,
+    version::v1::version_client::VersionClient,
 };
 
 impl Record {
@@ -279,5 +280,7 @@ impl Containerd {
         diff: DiffClient,
         /// Holding on to things.
         leases: LeasesClient,
+        /// Namespaces.
+        namespaces: NamespacesClient,
     }
 }

@@ -26,12 +26,16 @@ use super::images::{
     name_digest, sha256, unpack,
 };
 use super::leases::Lease;
+use crate::container::label::IMPORTED;
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 const LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 const LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
+
+/// What a blob is called while it is written.
+pub(crate) const WRITING: &str = "refunction-import-";
 
 /// Bytes that a document in the archive may have.
 const MAX_DOCUMENT_BYTES: u64 = 8 * 1024 * 1024;
@@ -144,6 +148,8 @@ async fn record(
 ) -> Result<(), ContainerdError> {
     let image = Image {
         name: name.to_owned(),
+        // Whoever takes everything of ours away knows it by that.
+        labels: HashMap::from([(IMPORTED.to_owned(), "1".to_owned())]),
         target: Some(target.clone()),
         ..Image::default()
     };
@@ -171,7 +177,7 @@ async fn record(
 
 /// Writes one blob; one that is there already is fine.
 async fn write(containerd: &Containerd, archive: &Path, blob: &Blob) -> Result<(), ImportError> {
-    let reference = format!("refunction-import-{}", blob.digest);
+    let reference = format!("{WRITING}{}", blob.digest);
     let doing = || format!("storing {}", blob.digest);
     // Leftovers of an interrupted import would be continued at their offset.
     let _ = containerd

@@ -10,6 +10,9 @@ use super::client::{Containerd, ContainerdError, Doing};
 /// How long a lease lives that nobody releases: the daemon died meanwhile.
 const LIFE: Duration = Duration::from_secs(3600);
 
+/// What ours are called.
+pub(crate) const PREFIX: &str = "refunction-";
+
 /// A lease; what is made through [`containerd`](Self::containerd) is held.
 pub(super) struct Lease {
     id: String,
@@ -18,7 +21,7 @@ pub(super) struct Lease {
 
 impl Lease {
     pub(super) async fn take(containerd: &Containerd) -> Result<Self, ContainerdError> {
-        let id = format!("refunction-{}", uuid::Uuid::new_v4().simple());
+        let id = format!("{PREFIX}{}", uuid::Uuid::new_v4().simple());
         let expires = prost_types::Timestamp::from(SystemTime::now() + LIFE).to_string();
         containerd
             .leases()
@@ -42,7 +45,10 @@ impl Lease {
         let released = self
             .leased
             .leases()
-            .delete(DeleteRequest { id: self.id })
+            .delete(DeleteRequest {
+                id: self.id,
+                sync: false,
+            })
             .await
             .doing(|| "releasing a lease".into());
         if let Err(error) = released {

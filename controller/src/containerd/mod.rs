@@ -4,7 +4,7 @@ pub mod client;
 pub mod events;
 pub mod images;
 pub mod import;
-mod leases;
+pub(crate) mod leases;
 pub mod private;
 
 /// containerd's own messages and clients, as far as they are used.

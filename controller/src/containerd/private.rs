@@ -11,6 +11,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
@@ -19,6 +21,12 @@ const BOOT: Duration = Duration::from_secs(20);
 
 /// How long it may take to end.
 const STOP: Duration = Duration::from_secs(10);
+
+/// How long it is left alone when it could not be started again, at first and at most.
+const PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(10)];
+
+/// How often one is looked for that is not this process's child.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// Why there is no private containerd.
 #[derive(Debug, thiserror::Error)]
@@ -44,11 +52,20 @@ pub enum PrivateError {
     },
 }
 
-/// A running containerd that is ours to stop.
+/// A running containerd that is ours to stop, and that is started again if it dies.
 #[derive(Debug)]
 pub struct Private {
     address: PathBuf,
-    process: Process,
+    stop: oneshot::Sender<()>,
+    keeper: JoinHandle<()>,
+}
+
+/// Where it has its things.
+#[derive(Debug)]
+struct Home {
+    root: PathBuf,
+    state: PathBuf,
+    address: PathBuf,
 }
 
 #[derive(Debug)]
@@ -64,28 +81,64 @@ impl Private {
     /// # Errors
     /// It is not installed, or does not serve.
     pub async fn start(root: &Path, state: &Path) -> Result<Self, PrivateError> {
-        let root = root.join("containerd");
-        let state = state.join("containerd");
-        for path in [&root, &state] {
+        let home = Home {
+            root: root.join("containerd"),
+            state: state.join("containerd"),
+            address: Self::address_below(state),
+        };
+        for path in [&home.root, &home.state] {
             std::fs::DirBuilder::new()
                 .recursive(true)
                 .mode(0o700)
                 .create(path)
                 .map_err(|source| prepare(path, source))?;
         }
-        let address = state.join("containerd.sock");
-        if let Ok(stream) = UnixStream::connect(&address).await
+        let process = home.begin().await?;
+        let address = home.address.clone();
+        let (stop, stopping) = oneshot::channel();
+        let keeper = tokio::spawn(home.keep(process, stopping));
+        Ok(Self {
+            address,
+            stop,
+            keeper,
+        })
+    }
+
+    /// Where its socket is, below a state directory.
+    pub(crate) fn address_below(state: &Path) -> PathBuf {
+        state.join("containerd/containerd.sock")
+    }
+
+    /// Its socket.
+    #[must_use]
+    pub fn address(&self) -> &Path {
+        &self.address
+    }
+
+    /// Ends it: asked first, killed after ten seconds.
+    pub async fn stop(self) {
+        // It is gone if it panicked, and then there is nobody to tell.
+        let _ = self.stop.send(());
+        let _ = self.keeper.await;
+    }
+}
+
+impl Home {
+    async fn begin(&self) -> Result<Process, PrivateError> {
+        let Self {
+            root,
+            state,
+            address,
+        } = self;
+        if let Ok(stream) = UnixStream::connect(address).await
             && let Ok(peer) = stream.peer_cred()
             && let Some(pid) = peer.pid()
         {
             info!(pid, "taking over the private containerd of an earlier run");
-            return Ok(Self {
-                address,
-                process: Process::Adopted(Pid::from_raw(pid)),
-            });
+            return Ok(Process::Adopted(Pid::from_raw(pid)));
         }
         let configuration = root.join("config.toml");
-        std::fs::write(&configuration, toml(&root, &state, &address))
+        std::fs::write(&configuration, toml(root, state, address))
             .map_err(|source| prepare(&configuration, source))?;
         let log = root.join("containerd.log");
         let output = std::fs::File::create(&log).map_err(|source| prepare(&log, source))?;
@@ -104,7 +157,7 @@ impl Private {
             .map_err(PrivateError::NotInstalled)?;
         let end = Instant::now() + BOOT;
         loop {
-            if UnixStream::connect(&address).await.is_ok() {
+            if UnixStream::connect(address).await.is_ok() {
                 break;
             }
             if let Ok(Some(status)) = child.try_wait() {
@@ -119,22 +172,54 @@ impl Private {
             sleep(Duration::from_millis(5)).await;
         }
         info!(address = %address.display(), "started a private containerd");
-        Ok(Self {
-            address,
-            process: Process::Started(child),
-        })
+        Ok(Process::Started(child))
     }
 
-    /// Its socket.
-    #[must_use]
-    pub fn address(&self) -> &Path {
-        &self.address
+    /// Starts it again whenever it ends by itself: nobody else would, and no container could
+    /// be made any more. Those that there are go on meanwhile.
+    async fn keep(self, mut process: Process, mut stopping: oneshot::Receiver<()>) {
+        loop {
+            tokio::select! {
+                how = process.ended() => warn!(how, "the private containerd ended; starting it again"),
+                _ = &mut stopping => return process.stop().await,
+            }
+            let [mut pause, most] = PAUSES;
+            process = loop {
+                match self.begin().await {
+                    Ok(process) => break process,
+                    Err(error) => warn!(%error, "trying again"),
+                }
+                tokio::select! {
+                    () = sleep(pause) => {}
+                    _ = &mut stopping => return,
+                }
+                pause = (pause * 2).min(most);
+            };
+        }
+    }
+}
+
+impl Process {
+    /// Waits for its end, and says how it was.
+    async fn ended(&mut self) -> String {
+        match self {
+            Self::Started(child) => match child.wait().await {
+                Ok(status) => status.to_string(),
+                Err(error) => error.to_string(),
+            },
+            Self::Adopted(pid) => {
+                // Not a child of this process, so there is no wait for it.
+                while is_alive(*pid) {
+                    sleep(LOOK).await;
+                }
+                "nobody knows how".into()
+            }
+        }
     }
 
-    /// Ends it: asked first, killed after ten seconds.
-    pub async fn stop(self) {
-        match self.process {
-            Process::Started(mut child) => {
+    async fn stop(self) {
+        match self {
+            Self::Started(mut child) => {
                 if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
                     let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
                 }
@@ -143,10 +228,9 @@ impl Private {
                     let _ = child.kill().await;
                 }
             }
-            Process::Adopted(pid) => {
+            Self::Adopted(pid) => {
                 let _ = kill(pid, Signal::SIGTERM);
                 let end = Instant::now() + STOP;
-                // Not a child of this process, so there is no wait for it.
                 while is_alive(pid) {
                     if Instant::now() > end {
                         let _ = kill(pid, Signal::SIGKILL);

@@ -28,6 +28,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::warn;
 
+use crate::containerd::api::containerd::services::containers::v1::Container as Record;
+use adoption::Adoption;
+
 pub use pods::CriError;
 pub(crate) use pods::Pods;
 
@@ -51,6 +54,12 @@ const DRAIN: Duration = Duration::from_secs(1);
 
 /// How long to wait after a client could not be accepted: descriptors are short.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// How many of kubelet's containers have their directory below this one.
+pub(crate) fn function_containers(records: &[Record], base: &Path) -> usize {
+    let is_ours = |record: &&Record| Adoption::read(record, base).is_some();
+    records.iter().filter(is_ours).count()
+}
 
 /// Waits until the daemon is to end.
 async fn ended(stopping: &mut watch::Receiver<bool>) {

@@ -17,6 +17,7 @@ use super::request::{Name, Parameters, header, is_json};
 use super::results::{Known, Refused};
 use super::{Gateway, MOST_PAYLOAD};
 use crate::node::Call;
+use crate::traces;
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const DEADLINE: &str = "x-deadline-ms";
@@ -71,6 +72,7 @@ async fn begin(
         id: id.to_owned(),
         payload,
         deadline_ms,
+        parent: traces::parent(&parts.headers),
     };
     if !is_async {
         let ended = gateway.invoke.invoke(call).await;

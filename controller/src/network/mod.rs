@@ -96,6 +96,11 @@ pub struct Network {
 }
 
 impl Network {
+    /// The root directory.
+    pub(crate) fn root(&self) -> &Path {
+        self.records.parent().unwrap_or(&self.records)
+    }
+
     /// For the daemon that has these directories.
     #[must_use]
     pub fn new(settings: config::Network, root: &Path, state: &Path) -> Self {
@@ -176,6 +181,17 @@ impl Network {
         Plugins::new(&attachment).del().await?;
         attachment::unpin(&attachment.netns)?;
         std::fs::remove_file(&record).map_err(file("removing", &record))
+    }
+
+    /// What is still attached, or half attached, of daemons with the same state directory.
+    pub(crate) fn noted(&self) -> Vec<String> {
+        let read = |path: PathBuf| Attachment::read(&path).ok().flatten();
+        attachment::all(&self.records)
+            .into_iter()
+            .filter_map(read)
+            .filter(|it| it.owner == self.owner)
+            .map(|it| it.unique)
+            .collect()
     }
 
     /// Detaches what earlier daemons with the same state directory attached, whose

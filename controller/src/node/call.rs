@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use opentelemetry::trace::SpanContext;
 use refunction_protocol::Failure;
 use serde_json::value::RawValue;
 
@@ -17,6 +18,8 @@ pub struct Call {
     /// Milliseconds that the caller waits at most, the queue included; the function's own
     /// limit if absent.
     pub deadline_ms: Option<u64>,
+    /// The caller's span, if it has one.
+    pub parent: Option<SpanContext>,
 }
 
 /// What was done before the function could run.

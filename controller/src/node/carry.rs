@@ -3,24 +3,29 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use refunction_protocol::{FailureKind, Method};
+use opentelemetry::{Array, KeyValue, StringValue, Value};
+use refunction_protocol::{FailureKind, Method, Restored};
 use refunction_scheduler::{
     Action, Cause, ContainerId, Event, Fault, FunctionName, Method as Way, Outcome,
     Refusal as Decided, Start as Begun,
 };
 use tracing::{debug, info, warn};
 
-use super::metrics::{self, Failed, Metrics, Ran};
+use super::metrics::{self, Failed, Ran};
 use super::state::{Pending, State};
 use super::{Answer, Node, PoolKey, Refusal, Start};
 use crate::channel::{ChannelError, failure};
 use crate::container::{Container, ContainerError, Recipe, create};
 use crate::store::Function;
+use crate::traces::{Ended, How, Step};
 
 /// How long a creation may take before containerd is asked whether it is there at all, and how
 /// long that may take.
-const SLOW_CREATION: Duration = Duration::from_secs(3);
+const SLOW_CREATION: Duration = Duration::from_secs(1);
 const PROBE: Duration = Duration::from_secs(2);
+
+/// How long the connection to an adopted container's supervisor may take.
+const CONNECTION: Duration = Duration::from_secs(5);
 
 /// How long a removal that failed is left alone, at first and at most.
 const REMOVAL_PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(10)];
@@ -40,6 +45,16 @@ impl Node {
                     debug!(request, function, reason, "refused");
                     self.metrics.refused(function, reason);
                     let refusal = refused(state, &pending, refusal);
+                    self.traces.ended(|| Ended {
+                        parent: pending.call.parent.as_ref(),
+                        request,
+                        function,
+                        arrived: pending.arrived,
+                        how: How::Refused {
+                            reason,
+                            error: refusal.to_string(),
+                        },
+                    });
                     // Its caller may have left.
                     let _ = pending.sender.send(Err(refusal));
                 }
@@ -56,8 +71,7 @@ impl Node {
                         let limit = function.and_then(|it| it.definition.deadline_ms);
                         let node = Arc::clone(self);
                         tokio::spawn(async move {
-                            let ended =
-                                run(&node.metrics, container, &there, pending, start, limit).await;
+                            let ended = node.run(container, &there, pending, start, limit).await;
                             node.tell(match ended {
                                 Ok(outcome) => Event::Answered {
                                     container,
@@ -110,7 +124,7 @@ impl Node {
                     let event = match there {
                         Some(there) => {
                             let function = function.as_ref().map(FunctionName::as_str);
-                            restore(&node.metrics, container, &there, function).await
+                            node.restore(container, &there, function).await
                         }
                         None => Event::RestoreFailed {
                             container,
@@ -134,6 +148,7 @@ impl Node {
                         node.remove(&there).await;
                     }
                     node.metrics.container_gone(container);
+                    node.traces.gone(container);
                     node.tell(Event::Removed { container });
                 });
             }
@@ -184,6 +199,13 @@ impl Node {
                 () = self.silence() => {}
             }
         };
+        self.traces.step(number, || Step {
+            what: "creation",
+            began: begun,
+            ended: Instant::now(),
+            attributes: vec![KeyValue::new("pool", name.to_string())],
+            error: made.as_ref().err().map(ToString::to_string),
+        });
         match made {
             Ok(container) => {
                 info!(container = container.id, pool = %name, "made");
@@ -197,6 +219,7 @@ impl Node {
             Err(error) => {
                 warn!(image = pool.image, %error, "no container was made");
                 self.metrics.failed(name.as_str(), Failed::Creation);
+                self.traces.gone(number);
                 self.tell(Event::CreationFailed {
                     container: number,
                     cause: error.to_string().into(),
@@ -251,6 +274,20 @@ impl Node {
         let begun = Instant::now();
         let loaded = container.load(function.definition.to_load(&code)).await;
         let (id, pool) = (&container.id, container.pool.as_deref().unwrap_or_default());
+        self.traces.step(number, || Step {
+            what: "load",
+            began: begun,
+            ended: Instant::now(),
+            attributes: vec![
+                KeyValue::new("container", id.clone()),
+                KeyValue::new("function", name.to_string()),
+            ],
+            error: match &loaded {
+                Ok(Ok(())) => None,
+                Ok(Err(failure)) => Some(failure.message.clone()),
+                Err(error) => Some(error.to_string()),
+            },
+        });
         match loaded {
             Ok(Ok(())) => {
                 debug!(container = id, function = %name, took_us = micros(begun.elapsed()), "loaded");
@@ -281,92 +318,195 @@ impl Node {
     }
 }
 
-/// Runs a call, and answers it. Returns how it ended, or why its container did.
-async fn run(
-    metrics: &Metrics,
-    number: ContainerId,
+impl Node {
+    /// Runs a call, and answers it. Returns how it ended, or why its container did.
+    async fn run(
+        &self,
+        number: ContainerId,
+        container: &Container,
+        pending: Pending,
+        start: Begun,
+        limit_ms: Option<u64>,
+    ) -> Result<Outcome, Cause> {
+        let Pending {
+            call,
+            arrived,
+            deadline,
+            sender,
+        } = pending;
+        let begun = Instant::now();
+        let left = deadline.map(|it| {
+            // Zero would be no deadline that anybody can keep.
+            let left = it.saturating_duration_since(begun).as_millis().max(1);
+            u64::try_from(left).unwrap_or(u64::MAX)
+        });
+        let deadline_ms = left.into_iter().chain(limit_ms).min();
+        let outcome = match container.request(&call.id, call.payload, deadline_ms).await {
+            Ok(outcome) => outcome,
+            Err(ContainerError::Channel(error @ ChannelError::TooLong { .. })) => {
+                Err(failure(FailureKind::BadRequest, error.to_string()))
+            }
+            Err(error) => {
+                let cause: Cause = error.to_string().into();
+                let (request, function) = (call.id, call.function);
+                warn!(request, function, container = container.id, %error, "the call was not run");
+                self.metrics.refused(&function, "container_lost");
+                self.traces.ended(|| Ended {
+                    parent: call.parent.as_ref(),
+                    request: &request,
+                    function: &function,
+                    arrived,
+                    how: How::Refused {
+                        reason: "container_lost",
+                        error: cause.to_string(),
+                    },
+                });
+                let _ = sender.send(Err(Refusal::NoContainer {
+                    image: container.image.clone(),
+                    cause: cause.to_string(),
+                }));
+                return Err(cause);
+            }
+        };
+        let ended = match &outcome {
+            Ok(_) => Outcome::Ok,
+            Err(failure) => outcome_of(failure.kind, &failure.message),
+        };
+        let kind = outcome.as_ref().err().map(|failure| failure.kind);
+        let answer = Answer {
+            outcome,
+            container: container.id.clone(),
+            start: match start {
+                Begun::Warm => Start::Warm,
+                Begun::Restored => Start::Restored,
+                Begun::Swapped => Start::Swapped,
+                Begun::Created => Start::Created,
+            },
+            waited: begun.duration_since(arrived),
+            ran: begun.elapsed(),
+        };
+        let ran = Ran {
+            function: &call.function,
+            container: number,
+            outcome: kind.map_or("ok", FailureKind::as_str),
+            start: answer.start,
+            waited: answer.waited,
+            ran: answer.ran,
+        };
+        let request = call.id;
+        let told = match (self.traces.are_wanted(), &answer.outcome) {
+            (true, Err(failure)) => Some(failure.message.clone()),
+            _ => None,
+        };
+        // The answer first: the restore that may follow is nothing to its caller.
+        let _ = sender.send(Ok(answer));
+        self.metrics.ran(&ran);
+        self.traces.ended(|| Ended {
+            parent: call.parent.as_ref(),
+            request: &request,
+            function: ran.function,
+            arrived,
+            how: How::Ran {
+                number,
+                container: &container.id,
+                pool: container.pool.as_deref().unwrap_or_default(),
+                start: ran.start.as_str(),
+                outcome: ran.outcome,
+                began: begun,
+                ended: begun + ran.ran,
+                error: told,
+            },
+        });
+        let (function, outcome, start) = (ran.function, ran.outcome, ran.start.as_str());
+        debug!(
+            request,
+            function,
+            container = container.id,
+            outcome,
+            start,
+            waited_us = micros(ran.waited),
+            ran_us = micros(ran.ran),
+            "answered"
+        );
+        if let Outcome::Fault { cause, .. } = &ended {
+            info!(request, function, container = container.id, outcome, %cause, "its worker is lost");
+        }
+        match container.ended() {
+            Some(ended) => Err(ended.to_string().into()),
+            None => Ok(ended),
+        }
+    }
+
+    /// `function` is what it held, if that is known.
+    async fn restore(
+        &self,
+        number: ContainerId,
+        container: &Container,
+        function: Option<&str>,
+    ) -> Event {
+        let pool = container.pool.as_deref().unwrap_or_default();
+        // One of an earlier daemon's is perhaps not connected yet.
+        let _ = tokio::time::timeout(CONNECTION, container.ready()).await;
+        let begun = Instant::now();
+        let restored = container.restore().await;
+        self.traces.step(number, || Step {
+            what: "restore",
+            began: begun,
+            ended: Instant::now(),
+            attributes: restore_attributes(container, function, restored.as_ref().ok()),
+            error: restored.as_ref().err().map(ToString::to_string),
+        });
+        match restored {
+            Ok(restored) => {
+                container.logs.copy_to(None);
+                self.metrics
+                    .restored(pool, function, begun.elapsed(), &restored);
+                if restored.method == Method::Refork {
+                    info!(container = container.id, function, taints = ?restored.taints, "reforked");
+                }
+                Event::Restored {
+                    container: number,
+                    method: match restored.method {
+                        Method::Rewind => Way::Rewind,
+                        Method::Refork => Way::Refork,
+                    },
+                }
+            }
+            Err(error) => {
+                warn!(container = container.id, function, %error, "it was not restored");
+                self.metrics.failed(pool, Failed::Restore);
+                Event::RestoreFailed {
+                    container: number,
+                    cause: error.to_string().into(),
+                }
+            }
+        }
+    }
+}
+
+fn restore_attributes(
     container: &Container,
-    pending: Pending,
-    start: Begun,
-    limit_ms: Option<u64>,
-) -> Result<Outcome, Cause> {
-    let Pending {
-        call,
-        arrived,
-        deadline,
-        sender,
-    } = pending;
-    let begun = Instant::now();
-    let left = deadline.map(|it| {
-        // Zero would be no deadline that anybody can keep.
-        let left = it.saturating_duration_since(begun).as_millis().max(1);
-        u64::try_from(left).unwrap_or(u64::MAX)
-    });
-    let deadline_ms = left.into_iter().chain(limit_ms).min();
-    let outcome = match container.request(&call.id, call.payload, deadline_ms).await {
-        Ok(outcome) => outcome,
-        Err(ContainerError::Channel(error @ ChannelError::TooLong { .. })) => {
-            Err(failure(FailureKind::BadRequest, error.to_string()))
+    function: Option<&str>,
+    restored: Option<&Restored>,
+) -> Vec<KeyValue> {
+    let mut attributes = vec![KeyValue::new("container", container.id.clone())];
+    attributes.extend(function.map(|it| KeyValue::new("function", it.to_owned())));
+    if let Some(restored) = restored {
+        let method = match restored.method {
+            Method::Rewind => "rewind",
+            Method::Refork => "refork",
+        };
+        attributes.push(KeyValue::new("method", method));
+        if !restored.taints.is_empty() {
+            let taints = restored
+                .taints
+                .iter()
+                .map(|it| StringValue::from(it.row.clone()));
+            let taints = Value::Array(Array::String(taints.collect()));
+            attributes.push(KeyValue::new("taints", taints));
         }
-        Err(error) => {
-            let cause: Cause = error.to_string().into();
-            let (request, function) = (call.id, call.function);
-            warn!(request, function, container = container.id, %error, "the call was not run");
-            metrics.refused(&function, "container_lost");
-            let _ = sender.send(Err(Refusal::NoContainer {
-                image: container.image.clone(),
-                cause: cause.to_string(),
-            }));
-            return Err(cause);
-        }
-    };
-    let ended = match &outcome {
-        Ok(_) => Outcome::Ok,
-        Err(failure) => outcome_of(failure.kind, &failure.message),
-    };
-    let kind = outcome.as_ref().err().map(|failure| failure.kind);
-    let answer = Answer {
-        outcome,
-        container: container.id.clone(),
-        start: match start {
-            Begun::Warm => Start::Warm,
-            Begun::Restored => Start::Restored,
-            Begun::Swapped => Start::Swapped,
-            Begun::Created => Start::Created,
-        },
-        waited: begun.duration_since(arrived),
-        ran: begun.elapsed(),
-    };
-    let ran = Ran {
-        function: &call.function,
-        container: number,
-        outcome: kind.map_or("ok", FailureKind::as_str),
-        start: answer.start,
-        waited: answer.waited,
-        ran: answer.ran,
-    };
-    let request = call.id;
-    // The answer first: the restore that may follow is nothing to its caller.
-    let _ = sender.send(Ok(answer));
-    metrics.ran(&ran);
-    let (function, outcome, start) = (ran.function, ran.outcome, ran.start.as_str());
-    debug!(
-        request,
-        function,
-        container = container.id,
-        outcome,
-        start,
-        waited_us = micros(ran.waited),
-        ran_us = micros(ran.ran),
-        "answered"
-    );
-    if let Outcome::Fault { cause, .. } = &ended {
-        info!(request, function, container = container.id, outcome, %cause, "its worker is lost");
     }
-    match container.ended() {
-        Some(ended) => Err(ended.to_string().into()),
-        None => Ok(ended),
-    }
+    attributes
 }
 
 /// For the log, where a unit that changes is none to compare.
@@ -385,41 +525,6 @@ fn outcome_of(kind: FailureKind, message: &str) -> Outcome {
     Outcome::Fault {
         fault,
         cause: message.into(),
-    }
-}
-
-/// `function` is what it held, if that is known.
-async fn restore(
-    metrics: &Metrics,
-    number: ContainerId,
-    container: &Container,
-    function: Option<&str>,
-) -> Event {
-    let pool = container.pool.as_deref().unwrap_or_default();
-    let begun = Instant::now();
-    match container.restore().await {
-        Ok(restored) => {
-            container.logs.copy_to(None);
-            metrics.restored(pool, function, begun.elapsed(), &restored);
-            if restored.method == Method::Refork {
-                info!(container = container.id, function, taints = ?restored.taints, "reforked");
-            }
-            Event::Restored {
-                container: number,
-                method: match restored.method {
-                    Method::Rewind => Way::Rewind,
-                    Method::Refork => Way::Refork,
-                },
-            }
-        }
-        Err(error) => {
-            warn!(container = container.id, function, %error, "it was not restored");
-            metrics.failed(pool, Failed::Restore);
-            Event::RestoreFailed {
-                container: number,
-                cause: error.to_string().into(),
-            }
-        }
     }
 }
 

@@ -10,6 +10,7 @@ mod carry;
 mod logs;
 pub mod metrics;
 mod pool;
+mod pressure;
 mod state;
 pub mod view;
 
@@ -24,6 +25,7 @@ use crate::gateway::Invoke;
 use crate::logs::LogRing;
 use crate::registry::Registry;
 use crate::store::{Store, StoreError};
+use crate::traces::{Ended, How, Traces};
 
 pub use call::{Answer, Call, Refusal, Start};
 use logs::Logs;
@@ -49,6 +51,7 @@ pub struct Node {
     /// changes of one name the later must be the last that is told.
     changing: tokio::sync::Mutex<()>,
     metrics: Metrics,
+    traces: Traces,
     logs: Logs,
 }
 
@@ -62,6 +65,7 @@ impl Node {
         registry: Arc<Registry>,
         store: Store,
         settings: Settings,
+        traces: Traces,
     ) -> Result<Arc<Self>, StoreError> {
         let node = Arc::new(Self {
             registry,
@@ -72,6 +76,7 @@ impl Node {
             alarm: watch::Sender::new(None),
             changing: tokio::sync::Mutex::default(),
             metrics: Metrics::default(),
+            traces,
             logs: Logs::default(),
         });
         node.adopt();
@@ -90,6 +95,8 @@ impl Node {
         node.give_up_unknown_pools();
         let alarm = node.alarm.subscribe();
         tokio::spawn(ring(Arc::downgrade(&node), alarm));
+        let least = node.settings.min_available;
+        tokio::spawn(pressure::watch(Arc::downgrade(&node), least));
         Ok(node)
     }
 
@@ -320,10 +327,20 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         if let Some(call) = self.id {
             let mut state = self.node.lock();
-            if let Some(Pending { call, .. }) = state.calls.remove(&call) {
+            if let Some(Pending { call, arrived, .. }) = state.calls.remove(&call) {
                 let (request, function) = (call.id, call.function);
                 debug!(request, function, "its caller left");
                 self.node.metrics.refused(&function, "withdrawn");
+                self.node.traces.ended(|| Ended {
+                    parent: call.parent.as_ref(),
+                    request: &request,
+                    function: &function,
+                    arrived,
+                    how: How::Refused {
+                        reason: "withdrawn",
+                        error: "its caller left".into(),
+                    },
+                });
             }
             self.node.tell_locked(&mut state, Event::Withdrawn { call });
         }

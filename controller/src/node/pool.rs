@@ -72,6 +72,8 @@ pub struct Settings {
     pub pools: Vec<config::Pool>,
     /// How long a container keeps a function that does not say it.
     pub keep_warm: Duration,
+    /// Bytes that stay available on the host; a part of them all if absent.
+    pub min_available: Option<u64>,
 }
 
 impl From<&Config> for Settings {
@@ -88,6 +90,7 @@ impl From<&Config> for Settings {
             },
             pools: config.pools.clone(),
             keep_warm: node.keep_warm,
+            min_available: node.min_available.map(|it| it.0),
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::containerd::images::{self, ImageError};
 use crate::node::{Call, Node, Refusal};
 use crate::registry::Registry;
 use crate::store::{Change, Condition, Definition, Function, Put, StoreError};
+use crate::traces;
 
 /// Functions in one list, if nothing is said.
 const PAGE: usize = 100;
@@ -187,6 +188,7 @@ impl api::functions_server::Functions for Functions {
         request: Request<api::InvokeRequest>,
     ) -> Result<Response<api::InvokeReply>, Status> {
         use api::invoke_reply::Outcome;
+        let parent = traces::parent(request.metadata().as_ref());
         let request = request.into_inner();
         let payload = json(request.json)?;
         // The function sees it as its request's id: unique over all calls.
@@ -196,6 +198,7 @@ impl api::functions_server::Functions for Functions {
             id: id.clone(),
             payload,
             deadline_ms: request.deadline_ms,
+            parent,
         };
         let reply = match self.node.invoke(call).await {
             Ok(answer) => api::InvokeReply {

@@ -10,6 +10,8 @@ use refunction_protocol::{Command, Limits, MAX_LINE_BYTES};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::container::MIN_MEMORY_BYTES;
+
 use super::StoreError;
 
 /// Characters of a function's name, or of a setting's.
@@ -185,17 +187,24 @@ impl Definition {
                 "the environment variables take {taken} bytes; the limit is {MOST_ENVIRONMENT_BYTES}"
             ));
         }
-        for (what, number, most) in [
-            ("deadline_ms", self.deadline_ms, MOST_DEADLINE_MS),
-            ("memory_bytes", self.memory_bytes, MOST_MEMORY_BYTES),
+        for (what, number, least, most) in [
+            ("deadline_ms", self.deadline_ms, 1, MOST_DEADLINE_MS),
+            (
+                "memory_bytes",
+                self.memory_bytes,
+                // With less no runtime boots: nobody could call it.
+                MIN_MEMORY_BYTES,
+                MOST_MEMORY_BYTES,
+            ),
             (
                 "max_concurrency",
                 self.max_concurrency.map(u64::from),
+                1,
                 u32::MAX.into(),
             ),
         ] {
-            if number.is_some_and(|number| number == 0 || number > most) {
-                return refuse(format!("{what} is a number from 1 to {most}"));
+            if number.is_some_and(|number| !(least..=most).contains(&number)) {
+                return refuse(format!("{what} is a number from {least} to {most}"));
             }
         }
         if self.keep_warm_s.is_some_and(|it| it > MOST_KEEP_WARM_S) {
@@ -324,6 +333,7 @@ mod tests {
         assert!(with(|it| it.handler = Some(String::new())).contains("handler"));
         assert!(with(|it| it.deadline_ms = Some(0)).contains("deadline_ms"));
         assert!(with(|it| it.memory_bytes = Some(u64::MAX)).contains("memory_bytes"));
+        assert!(with(|it| it.memory_bytes = Some(1 << 20)).contains("from 16777216"));
         assert!(with(|it| it.max_concurrency = Some(0)).contains("max_concurrency"));
         assert!(with(|it| it.keep_warm_s = Some(u64::MAX)).contains("keep_warm_s"));
         for name in ["", "a=b", "a\0b"] {

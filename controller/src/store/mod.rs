@@ -264,6 +264,18 @@ impl Store {
         Ok(Self { thread })
     }
 
+    /// True if there is one below this root directory.
+    pub(crate) fn is_at(root: &Path) -> bool {
+        root.join(FILE).exists()
+    }
+
+    /// The files that there may be of one: its own, and `SQLite`'s beside it.
+    pub(crate) fn files(root: &Path) -> Vec<PathBuf> {
+        ["", "-wal", "-shm", "-journal"]
+            .map(|end| root.join(format!("{FILE}{end}")))
+            .into()
+    }
+
     async fn run<T: Send + 'static>(
         &self,
         job: impl FnOnce(&mut Tables) -> Result<T, StoreError> + Send + 'static,

@@ -9,3 +9,4 @@ mod faults;
 mod kubelet;
 mod passing;
 mod pods;
+mod purge;
