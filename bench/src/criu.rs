@@ -37,12 +37,13 @@ exec bash -c "$RESTORE" bash "$2"
 const RESTORE: &str = r#"
 set -eu
 mkdir images
-setsid python3 -c 'import time
+setsid python3 -c 'import os, time
+os.closerange(3, 1000)
 open("/tmp/ready", "w").close()
 time.sleep(100000)' </dev/null >/dev/null 2>&1 &
 python=$!
 until [ -e ready ]; do sleep 0.01; done
-failed() { grep -m1 Error "images/$1" >&2; exit 1; }
+failed() { grep Error "images/$1" | tail -n 1 >&2; exit 1; }
 criu dump --tree "$python" --images-dir images --log-file dump.log || failed dump.log
 wait "$python" || true
 for number in $(seq "$1"); do

@@ -5,8 +5,8 @@ use crate::function::{Function, FunctionKey};
 use crate::pool::Pool;
 use crate::queue::no_pool;
 use crate::{
-    Action, CallId, Cause, ContainerId, Event, Found, FunctionName, FunctionSettings, Method,
-    Outcome, PoolName, PoolSettings, Refusal, Removal, Reuse, Scheduler, Start,
+    CallId, Cause, ContainerId, Event, Found, FunctionName, FunctionSettings, Method, Outcome,
+    PoolName, PoolSettings, Refusal, Removal, Reuse, Scheduler, Start,
 };
 
 impl Scheduler {
