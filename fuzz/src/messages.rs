@@ -2,7 +2,7 @@
 
 use arbitrary::{Arbitrary, Unstructured};
 use refunction_protocol::{
-    Command, Failure, FailureKind, Function, Limits, Log, Method, Phase, Report, Request, Restored,
+    Command, Failure, FailureKind, Function, Limits, Loaded, Log, Method, Phase, Report, Request, Restored,
     Stream, Taint,
 };
 
@@ -98,6 +98,7 @@ impl SomeCommand {
                 handler,
                 env: env.into_iter().collect(),
                 limits: Limits { deadline_ms },
+                libraries: None,
             })),
             Self::Request {
                 id,
@@ -161,7 +162,7 @@ impl SomeFailure {
 impl SomeReport {
     fn report(self) -> Report {
         match self {
-            Self::Loaded => Report::FunctionLoaded(Ok(())),
+            Self::Loaded => Report::FunctionLoaded(Ok(Loaded::default())),
             Self::NotLoaded(failure) => Report::FunctionLoaded(Err(failure.failure())),
             Self::Response { id, data } => Report::Response {
                 id: id.and_then(Json::id),

@@ -45,6 +45,10 @@ pub struct Function {
     /// What its calls may use.
     #[serde(default, skip_serializing_if = "Limits::is_default")]
     pub limits: Limits,
+    /// Libraries that it imports, to be found imported already; where nothing is said, those
+    /// that its source shows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub libraries: Option<Vec<String>>,
 }
 
 /// What a function's calls may use; absent means the container's own setting.

@@ -23,8 +23,8 @@ pub mod host {
 pub use command::{BadCommand, Command, Function, Limits, Request, RequestId};
 pub use framing::{LineTooLong, Lines, MAX_LINE_BYTES};
 pub use report::{
-    Failure, FailureKind, Log, Method, Phase, Report, Restored, Started, State, Status, Stream,
-    Taint,
+    Failure, FailureKind, Layer, Loaded, Log, Method, Phase, Report, Restored, Started, State,
+    Status, Stream, Taint,
 };
 #[cfg(feature = "host")]
 pub use size::Size;

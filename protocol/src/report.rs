@@ -11,7 +11,7 @@ pub enum Report {
     /// The template is frozen and a worker waits; sent once to every peer.
     Started(Started),
     /// Whether the function sent last is ready to be called, or why not.
-    FunctionLoaded(Result<(), Failure>),
+    FunctionLoaded(Result<Loaded, Failure>),
     /// What the function returned.
     Response {
         /// The request's own id.
@@ -47,6 +47,29 @@ pub struct Started {
     pub snapshot_bytes: u64,
     /// Microseconds from the supervisor's start to the first worker's ready point.
     pub boot_us: u64,
+}
+
+/// Where a function was loaded.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loaded {
+    /// The libraries that its worker's template had imported for functions like it: the
+    /// template's layer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layer: Vec<String>,
+    /// Why there is no layer with all the libraries that it asked for or imports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_layer: Option<String>,
+}
+
+/// A template with libraries imported, grown from another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layer {
+    /// What is imported in it.
+    pub libraries: Vec<String>,
+    /// Bytes of memory that its snapshot takes.
+    pub bytes: u64,
+    /// Functions that were loaded into workers of it.
+    pub functions: u64,
 }
 
 /// Why a request has no response.
@@ -158,6 +181,12 @@ pub struct Status {
     pub reforks: u64,
     /// Requests that wait for the one in flight.
     pub queued: u64,
+    /// Workers that stand by, so that a refork has one at once.
+    #[serde(default)]
+    pub spares: u64,
+    /// Templates with libraries imported, grown from the first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<Layer>,
 }
 
 /// The lifecycle of a function container.
@@ -214,6 +243,8 @@ struct Outgoing<'a, T> {
     id: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a Failure>,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    loaded: Option<&'a Loaded>,
 }
 
 #[derive(Deserialize)]
@@ -226,6 +257,10 @@ struct Incoming<'a> {
     id: Option<RequestId>,
     #[serde(default)]
     error: Option<Failure>,
+    #[serde(default)]
+    layer: Vec<String>,
+    #[serde(default)]
+    no_layer: Option<String>,
 }
 
 impl Report {
@@ -243,11 +278,18 @@ impl Report {
                 data,
                 id: id.map(AsRef::as_ref),
                 error,
+                loaded: None,
             })
         }
         match self {
             Self::Started(it) => put("started", it, None, None),
-            Self::FunctionLoaded(it) => put("function_loaded", it.is_ok(), None, it.as_ref().err()),
+            Self::FunctionLoaded(it) => crate::framing::line(&Outgoing {
+                kind: "function_loaded",
+                data: it.is_ok(),
+                id: None,
+                error: it.as_ref().err(),
+                loaded: it.as_ref().ok(),
+            }),
             Self::Response { id, data } => put("response", data, id.as_ref(), None),
             Self::Error { id, failure } => put("error", failure, id.as_ref(), None),
             Self::Restored(it) => put("restored", it, None, None),
@@ -266,13 +308,15 @@ impl Report {
             data,
             id,
             error,
+            layer,
+            no_layer,
         } = serde_json::from_slice(line)?;
         let data = data.unwrap_or(RawValue::NULL);
         let read = data.get();
         Ok(match kind.as_ref() {
             "started" => Self::Started(serde_json::from_str(read)?),
             "function_loaded" => Self::FunctionLoaded(if serde_json::from_str(read)? {
-                Ok(())
+                Ok(Loaded { layer, no_layer })
             } else {
                 Err(error.unwrap_or_else(|| Failure {
                     kind: FailureKind::Exception,

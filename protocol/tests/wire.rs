@@ -2,8 +2,8 @@
 //! changes what containers in the field say to controllers in the field.
 
 use refunction_protocol::{
-    Command, Failure, FailureKind, Function, Limits, Log, Method, Phase, Report, Request, Restored,
-    Started, State, Status, Stream, Taint,
+    Command, Failure, FailureKind, Function, Layer, Limits, Loaded, Log, Method, Phase, Report,
+    Request, Restored, Started, State, Status, Stream, Taint,
 };
 use serde_json::value::RawValue;
 
@@ -65,8 +65,9 @@ fn commands_to_the_supervisor() {
             limits: Limits {
                 deadline_ms: Some(3000),
             },
+            libraries: Some(vec!["numpy".into()]),
         })),
-        r#"{"type":"function","data":{"code":"UEsF","binary":true,"main":"entry","env":{"A":""},"limits":{"deadline_ms":3000}}}"#,
+        r#"{"type":"function","data":{"code":"UEsF","binary":true,"main":"entry","env":{"A":""},"limits":{"deadline_ms":3000},"libraries":["numpy"]}}"#,
     );
 }
 
@@ -90,8 +91,15 @@ fn the_original_messages() {
     assert_eq!(request.data.get(), r#"{"k":[1,2]}"#);
     assert!(request.id.is_none() && request.deadline_ms.is_none());
     says(
-        &Report::FunctionLoaded(Ok(())),
+        &Report::FunctionLoaded(Ok(Loaded::default())),
         r#"{"type":"function_loaded","data":true}"#,
+    );
+    says(
+        &Report::FunctionLoaded(Ok(Loaded {
+            layer: vec!["numpy".into()],
+            no_layer: Some("the image has no x".into()),
+        })),
+        r#"{"type":"function_loaded","data":true,"layer":["numpy"],"no_layer":"the image has no x"}"#,
     );
     says(
         &Report::Response {
@@ -150,8 +158,14 @@ fn reports_of_the_supervisor() {
             rewinds: 2,
             reforks: 3,
             queued: 4,
+            spares: 1,
+            layers: vec![Layer {
+                libraries: vec!["numpy".into()],
+                bytes: 5,
+                functions: 6,
+            }],
         }),
-        r#"{"type":"status","data":{"state":"running","runtime":"python","worker_pid":3,"requests":1,"rewinds":2,"reforks":3,"queued":4}}"#,
+        r#"{"type":"status","data":{"state":"running","runtime":"python","worker_pid":3,"requests":1,"rewinds":2,"reforks":3,"queued":4,"spares":1,"layers":[{"libraries":["numpy"],"bytes":5,"functions":6}]}}"#,
     );
     says(
         &Report::Log(Log {

@@ -9,11 +9,14 @@ use nix::unistd::{Gid, Pid, Uid};
 
 use crate::birth::{BirthError, Candidate, create_table};
 use crate::image::{Image, ImageError, StoppedCalls};
-use crate::inside::{self, FAILED, FORK, IMAGE, MAX_DESCRIPTORS, MAX_MESSAGE, READY};
+use crate::inside::{
+    self, FAILED, FORK, GROW, IMAGE, MAX_ASKED, MAX_DESCRIPTORS, MAX_MESSAGE, READY,
+};
 use crate::pagemap::{PageScanner, Scan};
 use crate::process::Process;
 use crate::report::{Refused, Rewound, Stopwatch};
 use crate::row::{Row, Taint};
+use crate::span::{PAGE, Span};
 use crate::tracer::{News, TraceError, Tracer};
 use crate::worker::Worker;
 
@@ -68,6 +71,8 @@ pub struct Booting {
     pid: Pid,
     socket: OwnedFd,
     image: File,
+    /// The engine's mappings in the template that it was forked from, if it was.
+    outgrown: Vec<Span>,
 }
 
 /// A frozen template.
@@ -126,7 +131,47 @@ impl Engine {
         let image = Image::create().map_err(io_error("creating the image"))?;
         inside::send(socket.as_fd(), &[&[IMAGE]], &[image.as_raw_fd()])
             .map_err(io_error("handing the image to the template"))?;
-        Ok(Booting { pid, socket, image })
+        Ok(Booting {
+            pid,
+            socket,
+            image,
+            outgrown: Vec::new(),
+        })
+    }
+
+    /// Forks a process from a template that is to become one itself, once it has done what
+    /// is `asked` of it (see [`inside::Layer`]): to be [frozen](Self::freeze) when its socket
+    /// is readable. It has an image of its own, and does not need its parent any more.
+    ///
+    /// # Errors
+    /// The template is gone, or more is asked than it takes.
+    pub fn grow(&mut self, template: &Template, asked: &[u8]) -> Result<Booting, EngineError> {
+        let failed = |error: &dyn std::fmt::Display| EngineError::Template(error.to_string());
+        if asked.len() > MAX_ASKED {
+            let most = format!(
+                "{} bytes are more than the {MAX_ASKED} that can be asked of it",
+                asked.len()
+            );
+            return Err(failed(&most));
+        }
+        let (socket, theirs) = Self::conversation()?;
+        let image = Image::create().map_err(io_error("creating the image"))?;
+        let numbers = [theirs.as_raw_fd(), image.as_raw_fd()];
+        inside::send(template.socket.as_fd(), &[&[GROW], asked], &numbers)
+            .map_err(io_error("telling the template to fork"))?;
+        let pid = self
+            .tracer
+            .wait_for_birth(template.pid)
+            .map_err(|error| failed(&error))?;
+        self.tracer.boots(pid).map_err(|error| failed(&error))?;
+        let annex = &template.image.annex;
+        let code = Span::new(annex.code, annex.code + PAGE);
+        Ok(Booting {
+            pid,
+            socket,
+            image,
+            outgrown: vec![code, annex.view, annex.table, annex.scratch],
+        })
     }
 
     /// Freezes the process. To be called when its socket is readable: it is ready
@@ -143,7 +188,12 @@ impl Engine {
     }
 
     fn try_freeze(&mut self, booting: Booting) -> Result<Template, EngineError> {
-        let Booting { pid, socket, image } = booting;
+        let Booting {
+            pid,
+            socket,
+            image,
+            outgrown,
+        } = booting;
         let mut message = vec![0; MAX_MESSAGE];
         let (length, _) = inside::receive(socket.as_fd(), &mut message)
             .map_err(io_error("hearing from the template"))?;
@@ -163,7 +213,15 @@ impl Engine {
             .wait_for_trap(pid, "waiting for the template to park")
             .map_err(|error| EngineError::Template(error.to_string()))?;
         let process = Process::open(pid).map_err(io_error("opening the template's /proc files"))?;
-        let calls = StoppedCalls::parked(&mut self.tracer, pid)?;
+        let mut calls = StoppedCalls::parked(&mut self.tracer, pid)?;
+        for span in outgrown {
+            let args = [span.start, span.len(), 0, 0, 0, 0];
+            calls.call(
+                "unmapping its parent's part of the engine",
+                libc::SYS_munmap,
+                args,
+            )?;
+        }
         let image = Image::freeze(image, &process, &mut self.scanner, calls, number)?;
         self.tracer.is_frozen(pid);
         self.tracer
@@ -318,6 +376,20 @@ impl Engine {
         rewound.map_err(|taints| (taints, watch).into())
     }
 
+    /// True if nothing of this worker executes anything any more unless it is let go: it is
+    /// held, or it ended and nothing that it started is there.
+    #[must_use]
+    pub fn is_still(&self, worker: &Worker) -> bool {
+        self.tracer.is_still(worker.pid())
+    }
+
+    /// Has a worker end, and does not wait for it; it is still to be
+    /// [discarded](Self::discard), before anything else is forked: its number is its own
+    /// until then.
+    pub fn kill(&mut self, worker: &Worker) {
+        self.tracer.kill(worker.pid());
+    }
+
     /// Kills a worker and all that it started, and reaps it.
     ///
     /// # Errors
@@ -397,5 +469,11 @@ impl Template {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.image.bytes()
+    }
+
+    /// Bytes that the image takes: its pages of zeros take none.
+    #[must_use]
+    pub fn held(&self) -> u64 {
+        self.image.held()
     }
 }

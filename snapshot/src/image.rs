@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 
 use nix::unistd::Pid;
 
@@ -73,6 +73,9 @@ pub(crate) struct Image {
     bytes: u64,
 }
 
+/// How a mapping of an image begins in the mapping list.
+const IMAGE_NAME: &str = "/memfd:snapshot";
+
 /// Before the template's memory: the stub's code, and a page of zeros.
 const HEAD: u64 = 2 * PAGE;
 
@@ -130,6 +133,14 @@ impl Image {
             if matches!(mapping.backing, Backing::Stack | Backing::Kernel) {
                 continue;
             }
+            if !mapping.shared && mapping.name.starts_with(IMAGE_NAME) {
+                // Of the template that this one was forked from: it is to need nothing of
+                // that one's, and mapping by mapping most pages are others by now.
+                let span = mapping.span;
+                segments.push(Segment { span, offset });
+                offset += span.len();
+                continue;
+            }
             let mut own = Vec::new();
             scanner
                 .scan(&process.pagemap, mapping.span, &mut own)
@@ -182,6 +193,13 @@ impl Image {
     /// flags or locks is nobody else's.
     pub(crate) fn open_for_worker(&self) -> io::Result<File> {
         reopen_to_read(&self.file)
+    }
+
+    /// Bytes of memory that it takes: pages of zeros take none.
+    pub(crate) fn held(&self) -> u64 {
+        self.file
+            .metadata()
+            .map_or(self.bytes, |it| it.blocks() * 512)
     }
 
     /// Bytes of template memory in the image.

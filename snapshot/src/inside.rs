@@ -14,6 +14,7 @@ use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, s
 use nix::unistd::{Gid, Uid};
 
 use crate::arch;
+use crate::quiet;
 use crate::sabotage::leaves_out;
 use crate::stub::TABLE_BYTES;
 
@@ -25,6 +26,9 @@ pub(crate) const IMAGE: u8 = b'I';
 /// Fork: 8 bytes of table address; with it come the table, the worker's
 /// descriptors, and the image's memfd for the worker.
 pub(crate) const FORK: u8 = b'F';
+/// Fork a process that is to become a template itself: what is asked of it; with it come
+/// the other end of its conversation, and the memfd for its image.
+pub(crate) const GROW: u8 = b'G';
 /// Take these descriptors, from 0 on, with the image's memfd and the table behind them,
 /// and become a runtime.
 pub(crate) const PLACE: u8 = b'P';
@@ -36,6 +40,10 @@ pub(crate) const FAILED: u8 = b'E';
 
 /// Longest message either way.
 pub(crate) const MAX_MESSAGE: usize = 64 * 1024;
+
+/// Bytes that may be asked of a process that is to become a template: the template reads
+/// them to its stack, and every page that it writes to is copied by each fork.
+pub(crate) const MAX_ASKED: usize = 1024;
 
 /// Numbers from here on are out of the way of the descriptors that workers get.
 const OUT_OF_THE_WAY: RawFd = 64;
@@ -57,6 +65,23 @@ pub struct Newborn {
     pub descriptors: Vec<OwnedFd>,
     /// The user and group that it is to run as.
     pub owner: (Uid, Gid),
+}
+
+/// Who a fork of the template is.
+pub enum Born {
+    /// A worker.
+    Worker(Newborn),
+    /// A process that is to become a template, as its parent is one.
+    Layer(Layer),
+}
+
+/// What a process was given that is to become a template itself.
+pub struct Layer {
+    /// Its conversation with the engine: to [serve](Template::serve), or to
+    /// [fail](Template::fail).
+    pub template: Template,
+    /// What the engine's caller asked of it.
+    pub asked: Vec<u8>,
 }
 
 /// Rust's start-up installs handlers that tell a stack overflow from other faults;
@@ -104,12 +129,12 @@ impl Template {
     }
 
     /// Becomes the template: `description` reaches the engine, the process is
-    /// frozen here, and the call returns in each worker, never in the template.
+    /// frozen here, and the call returns in each fork, never in the template.
     ///
     /// # Errors
     /// In the template: the engine is gone ([`io::ErrorKind::UnexpectedEof`]), or
     /// broke the conversation. In a worker: its descriptors could not be arranged.
-    pub fn serve(self, description: &[u8]) -> io::Result<Newborn> {
+    pub fn serve(self, description: &[u8]) -> io::Result<Born> {
         if std::fs::read_dir("/proc/self/task")?.count() != 1 {
             return Err(io::Error::other(
                 "the process has threads, which a fork would lose",
@@ -119,31 +144,46 @@ impl Template {
         if description.len() + 5 > MAX_MESSAGE {
             return Err(io::ErrorKind::InvalidInput.into());
         }
+        quiet::forget_dead_frames()?;
+        quiet::fill_holes();
         let image = self.image.as_raw_fd().to_le_bytes();
         send(self.socket.as_fd(), &[&[READY], &image, description], &[])?;
         arch::park();
         loop {
-            let mut message = [0; 17];
+            let mut message = [0; 1 + MAX_ASKED];
             let (length, descriptors) = receive(self.socket.as_fd(), &mut message)?;
-            if length == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            let [FORK, rest @ ..] = message else {
-                return Err(io::Error::other("the engine broke the conversation"));
-            };
-            let [a, b, c, d, e, f, g, h, uid @ .., i, j, k, l] = rest;
-            let owner = (
-                Uid::from_raw(u32::from_le_bytes(uid)),
-                Gid::from_raw(u32::from_le_bytes([i, j, k, l])),
-            );
-            if length != message.len() || descriptors.is_empty() {
-                return Err(io::Error::other("the engine broke the conversation"));
-            }
-            if areas.fork()? {
-                let address = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
-                return self.be_born(address, owner, descriptors);
+            match &message[..length] {
+                [] => return Err(io::ErrorKind::UnexpectedEof.into()),
+                [FORK, rest @ ..] if rest.len() == 16 && !descriptors.is_empty() => {
+                    let word = |at: usize| {
+                        let bytes = [rest[at], rest[at + 1], rest[at + 2], rest[at + 3]];
+                        u32::from_le_bytes(bytes)
+                    };
+                    let address = u64::from(word(0)) | u64::from(word(4)) << 32;
+                    let owner = (Uid::from_raw(word(8)), Gid::from_raw(word(12)));
+                    if areas.fork()? {
+                        return self.be_born(address, owner, descriptors).map(Born::Worker);
+                    }
+                }
+                [GROW, asked @ ..] if descriptors.len() == 2 => {
+                    if areas.fork()? {
+                        return Self::be_grown(asked, &descriptors).map(Born::Layer);
+                    }
+                }
+                _ => return Err(io::Error::other("the engine broke the conversation")),
             }
         }
+    }
+
+    fn be_grown(asked: &[u8], descriptors: &[OwnedFd]) -> io::Result<Layer> {
+        let up = |number: usize| duplicate_at(descriptors[number].as_fd(), OUT_OF_THE_WAY);
+        Ok(Layer {
+            template: Self {
+                socket: up(0)?,
+                image: up(1)?,
+            },
+            asked: asked.to_vec(),
+        })
     }
 
     fn be_born(

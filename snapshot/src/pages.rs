@@ -63,6 +63,8 @@ pub(crate) struct Known {
     program: Program,
     /// How many own pages there are if they are all; nothing if that was not so.
     count: Option<u64>,
+    /// How often in a row there were others.
+    misses: u32,
     /// The rewind that is to look which of them changed.
     aging: u64,
     /// How many there were when that was last done.
@@ -78,6 +80,10 @@ impl Known {
         }
     }
 }
+
+/// So many times in a row are others found before they are looked for at once: a runtime
+/// with threads seldom writes to the same pages twice.
+const MISSES: u32 = 3;
 
 /// What a rewind looks at.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -104,7 +110,7 @@ impl Worker {
     /// that there are; how many.
     pub(crate) fn copy_known(&self, program: &mut Program) -> Option<u64> {
         self.known.count?;
-        if self.rewinds >= self.known.aging {
+        if self.rewinds >= self.known.aging || self.known.misses >= MISSES {
             return None;
         }
         program.append(&self.known.program);
@@ -112,9 +118,14 @@ impl Worker {
     }
 
     /// True if the worker, whose known pages were copied back, has no others.
-    pub(crate) fn has_no_others(&self) -> bool {
-        leaves_out("pages:counted")
-            || self.known.count.is_some() && self.process.count_own_pages() == self.known.count
+    pub(crate) fn has_no_others(&mut self) -> bool {
+        let expected = self.known.count;
+        let has_none = expected.is_some() && self.process.count_own_pages() == expected
+            || leaves_out("pages:counted");
+        if has_none {
+            self.known.misses = 0;
+        }
+        has_none
     }
 
     /// What this rewind has to look at, if not all of that is known.
@@ -245,6 +256,12 @@ impl Worker {
     /// that are known.
     pub(crate) fn get_to_know(&mut self, plan: PagePlan, look: Look, image: &Image, counts: bool) {
         let mut known = std::mem::take(&mut self.known);
+        let were_known = |it: &Copied| known.pages.binary_search(it).is_ok();
+        if look == Look::Others {
+            known.misses += 1;
+        } else if plan.copied.iter().all(were_known) {
+            known.misses = 0;
+        }
         if look == Look::Others {
             known.pages.extend(plan.copied);
             known.pages.sort_unstable();

@@ -47,6 +47,20 @@ impl Stopwatch {
     }
 }
 
+/// What a restore had the worker's main thread do: the same for the same worker and
+/// function, whatever the machine does beside.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Times that it was let go and stopped again.
+    pub stops: u64,
+    /// Operations, system calls among them.
+    pub operations: u64,
+    /// System calls.
+    pub calls: u64,
+    /// Bytes copied or compared.
+    pub bytes: u64,
+}
+
 /// A worker was put back.
 #[derive(Debug, Clone)]
 pub struct Rewound {
@@ -62,6 +76,8 @@ pub struct Rewound {
     pub mappings_mended: u32,
     /// Descriptors that were closed.
     pub descriptors_closed: u32,
+    /// What that took inside the worker.
+    pub work: Work,
 }
 
 /// A worker cannot be put back; it must be killed.

@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
+use crate::report::Work;
 use crate::row::Row;
 use crate::span::Span;
 
@@ -201,6 +202,18 @@ impl Program {
             .filter(|(op, row)| stays(*row, Step::of(op)))
             .collect();
         (self.ops, self.rows) = both.into_iter().unzip();
+    }
+
+    /// Adds what it has the worker do.
+    pub(crate) fn add_work(&self, work: &mut Work) {
+        work.stops += self.batches() as u64;
+        work.operations += self.ops.len() as u64;
+        for op in &self.ops {
+            match op.code {
+                CALL => work.calls += 1,
+                _ => work.bytes += op.number,
+            }
+        }
     }
 
     /// How many batches it takes.

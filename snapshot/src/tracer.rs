@@ -293,6 +293,16 @@ impl Tracer {
         }
     }
 
+    /// Lets this newborn of a template's go on until it is to be frozen as one itself.
+    pub(crate) fn boots(&mut self, newborn: Pid) -> Result<(), TraceError> {
+        if let Some(subject) = self.subjects.get_mut(&newborn) {
+            subject.kind = Kind::Booting;
+            subject.user = Some(geteuid());
+        }
+        self.set_mode(newborn, Mode::UntilTrap(newborn));
+        self.let_go(newborn)
+    }
+
     /// This worker has become this user.
     pub(crate) fn is_of_user(&mut self, worker: Pid, user: Uid) {
         if let Some(subject) = self.subjects.get_mut(&worker) {
@@ -597,6 +607,27 @@ impl Tracer {
         self.wait_until("ending a thread", worker, |tracer| {
             (!tracer.tasks.contains_key(&tid)).then_some(())
         })
+    }
+
+    /// True if nothing of this worker executes anything until it is let go or killed: all
+    /// that there is of it was stopped, or it ended and left nobody.
+    pub(crate) fn is_still(&self, worker: Pid) -> bool {
+        let Some(subject) = self.subjects.get(&worker) else {
+            return false;
+        };
+        let mut mine = self.tasks.values().filter(|task| task.subject == worker);
+        let is_held = |task: &Task| task.process == worker && task.stopped.is_some();
+        match subject.mode {
+            Mode::Held => mine.all(is_held),
+            _ => mine.next().is_none(),
+        }
+    }
+
+    /// Kills a worker without waiting for its end, which [`discard`](Self::discard) does.
+    pub(crate) fn kill(&mut self, worker: Pid) {
+        let mine = self.tasks.values().filter(|task| task.subject == worker);
+        let processes: BTreeSet<Pid> = mine.map(|task| task.process).collect();
+        processes.into_iter().for_each(end);
     }
 
     /// Kills a worker or template with everything it started, and reaps it all.

@@ -16,7 +16,7 @@ use crate::ptrace;
 use crate::row::{Row, Taint};
 use crate::runner::Runner;
 use crate::span::{PAGE, Span};
-use crate::stub::{OVERLAY_OFFSET, Program};
+use crate::stub::{OVERLAY_OFFSET, Program, SCRATCH_RESULTS};
 use crate::threads::ReadyRegisters;
 use crate::tracer::Tracer;
 use crate::worker::Worker;
@@ -273,7 +273,8 @@ impl Worker {
         }
         let mut wipe = Program::default();
         let scratch = image.annex.scratch;
-        wipe.zero(Row::Pages, scratch.start, scratch.len());
+        // No more than was written: the rest is to stay untouched.
+        wipe.zero(Row::Pages, scratch.start, SCRATCH_RESULTS);
         if let Err(taint) = self.runner(image, tracer).run(&wipe) {
             return Ok(vec![taint]);
         }

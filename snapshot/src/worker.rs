@@ -18,7 +18,7 @@ use crate::pagemap::PageScanner;
 use crate::pages::{Known, Look, PagePlan, Spared, scan};
 use crate::process::Process;
 use crate::ptrace::{self, RseqConfiguration};
-use crate::report::{Refused, Rewound, Stopwatch};
+use crate::report::{Refused, Rewound, Stopwatch, Work};
 use crate::row::{Row, Taint};
 use crate::runner::Runner;
 use crate::sabotage::leaves_out;
@@ -234,6 +234,8 @@ impl Worker {
         crate::sabotage::leave_out(&mut program, &image.annex);
         let mappings_mended = mends.len() as u32;
         let are_mappings_otherwise = now.is_some();
+        let mut work = Work::default();
+        program.add_work(&mut work);
         watch.lap("plan");
 
         self.runner(image, tracer)
@@ -258,6 +260,7 @@ impl Worker {
             program.append(&self.ready.kernel.after_pages);
             #[cfg(feature = "sabotage")]
             crate::sabotage::leave_out(&mut program, &image.annex);
+            program.add_work(&mut work);
             self.runner(image, tracer)
                 .run(&program)
                 .map_err(|taint| vec![taint])?;
@@ -308,6 +311,7 @@ impl Worker {
             processes_ended: held.processes_ended,
             mappings_mended,
             descriptors_closed,
+            work,
         })
     }
 

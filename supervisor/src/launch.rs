@@ -42,6 +42,7 @@ fn become_runtime(settings: &Settings, program: Program, launch: &Launch) -> Str
         runtime: None,
         closes_proc: sandbox.closes_proc,
         leaves_open: sandbox.leaves_open,
+        installed: Vec::new(),
     };
     let announced = serde_json::to_vec(&description)
         .map_err(Into::into)

@@ -17,6 +17,20 @@ pub(crate) fn held(worker: Pid) -> Option<u64> {
     of_container.or_else(|| of_process(worker))
 }
 
+/// Bytes that the container may have, if that is known and bounded.
+pub(crate) fn limit() -> Option<u64> {
+    // Started by hand this is the host.
+    if getpid().as_raw() != 1 {
+        return None;
+    }
+    let limits = ["memory.max", "memory/memory.limit_in_bytes"];
+    let limit = limits
+        .iter()
+        .find_map(|it| number(&format!("{CGROUP}/{it}")))?;
+    // Without a limit the older one is a very large number.
+    (limit < 1 << 50).then_some(limit)
+}
+
 fn unified() -> Option<u64> {
     let current = number(&format!("{CGROUP}/memory.current"))?;
     let stat = read_to_string(format!("{CGROUP}/memory.stat")).ok()?;

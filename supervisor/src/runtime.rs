@@ -12,6 +12,8 @@ use refunction_adapter::Adapter;
 pub(crate) struct Runtime {
     name: &'static str,
     origin: fn() -> Origin,
+    /// What a function's source imports, where layers of libraries can be grown.
+    imports: fn(&str) -> Vec<String>,
 }
 
 /// How a runtime's workers come about.
@@ -35,26 +37,31 @@ const RUNTIMES: &[Runtime] = &[
     Runtime {
         name: "python",
         origin: || Origin::Template(Box::new(refunction_python::Python::new())),
+        imports: refunction_python::imported,
     },
     #[cfg(feature = "javascript")]
     Runtime {
         name: "javascript",
         origin: || Origin::Template(Box::new(refunction_javascript::JavaScript::new())),
+        imports: |_| Vec::new(),
     },
     #[cfg(feature = "node")]
     Runtime {
         name: "node",
         origin: || Origin::Program(refunction_node::command),
+        imports: |_| Vec::new(),
     },
     #[cfg(feature = "java")]
     Runtime {
         name: "java",
         origin: || Origin::Program(refunction_java::command),
+        imports: |_| Vec::new(),
     },
     #[cfg(feature = "lua")]
     Runtime {
         name: "lua",
         origin: || Origin::Template(Box::new(refunction_lua::Lua::new())),
+        imports: |_| Vec::new(),
     },
 ];
 
@@ -67,6 +74,11 @@ impl Runtime {
     /// As `--runtime` calls it.
     pub(crate) fn name(self) -> &'static str {
         self.name
+    }
+
+    /// The top-level names of what a function's source imports.
+    pub(crate) fn imports(self, source: &str) -> Vec<String> {
+        (self.imports)(source)
     }
 
     /// True if its workers are programs of their own.

@@ -12,6 +12,7 @@ pub(crate) use chosen::{leaves_out, list, settle};
 
 #[cfg(feature = "sabotage")]
 mod chosen {
+    use refunction_adapter::sabotage::Handler;
     use refunction_snapshot::sabotage;
 
     use crate::settings::Settings;
@@ -40,10 +41,27 @@ mod chosen {
         ("template:settings", "environment, arguments"),
         ("restore:when-told-to-refork", "hash seed"),
         ("restore:between-functions", PIPES),
+        ("beside:directories", BESIDE),
+        ("beside:files", BESIDE),
+        ("beside:owners", BESIDE),
+        ("beside:still-open", BESIDE),
+        ("beside:files-of-others", BESIDE),
+        ("beside:umask", BESIDE),
+        ("beside:filter", OPENED),
+        ("beside:no-rewind", OPENED),
+        ("beside:another-user", OPENED),
+        ("beside:user-held-back", OPENED),
+        ("beside:users-of-somebody-else", BESIDE),
+        (
+            "beside:sockets",
+            "… its sockets of abstract names, signals to it",
+        ),
     ];
 
     const PIPES: &str = "what a tenant wrote to its response and output pipes";
     const FILES: &str = "files, supervisor started by hand";
+    const BESIDE: &str = "files of a worker that has others beside it";
+    const OPENED: &str = "… what it put into a directory that another let it write to";
     const UID: &str = "user, groups, capabilities";
     const TEMPLATE: &str = "hash seed, address-space layout, canaries";
 
@@ -56,9 +74,22 @@ mod chosen {
         for (name, row) in HANDLERS {
             println!("supervisor\t{name}\t{row}");
         }
-        #[cfg(feature = "python")]
-        for (name, row) in refunction_python::sabotage::HANDLERS {
-            println!("python\t{name}\t{row}");
+        let adapters: &[(&str, &[Handler])] = &[
+            #[cfg(feature = "python")]
+            ("python", refunction_python::sabotage::HANDLERS),
+            #[cfg(feature = "javascript")]
+            ("javascript", refunction_javascript::sabotage::HANDLERS),
+            #[cfg(feature = "node")]
+            ("node", refunction_node::sabotage::HANDLERS),
+            #[cfg(feature = "java")]
+            ("java", refunction_java::sabotage::HANDLERS),
+            #[cfg(feature = "lua")]
+            ("lua", refunction_lua::sabotage::HANDLERS),
+        ];
+        for (part, handlers) in adapters {
+            for (name, row) in *handlers {
+                println!("{part}\t{name}\t{row}");
+            }
         }
     }
 
@@ -66,8 +97,7 @@ mod chosen {
     /// environment does not say.
     pub(crate) fn settle(settings: &Settings) {
         sabotage::choose(settings.sabotage.as_deref().unwrap_or_default());
-        #[cfg(feature = "python")]
-        refunction_python::sabotage::choose(sabotage::is_chosen);
+        refunction_adapter::sabotage::choose(sabotage::is_chosen);
     }
 
     /// See the other one.

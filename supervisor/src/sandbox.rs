@@ -122,7 +122,7 @@ impl Sandbox {
             leaves_out("sandbox:proc") || close_proc()?
         };
         if !leaves_out("sandbox:filter") {
-            let filter = if is_concurrent {
+            let filter = if is_concurrent && !leaves_out("beside:filter") {
                 syscalls::filter_among_others()
             } else {
                 syscalls::filter()
@@ -152,6 +152,7 @@ impl Sandbox {
     /// Gives up, in a worker, the supervisor's user and its groups for these.
     pub(crate) fn enter(&self, (uid, gid): (Uid, Gid)) -> Result<(), SandboxError> {
         if self.is_concurrent
+            && !leaves_out("beside:sockets")
             && let Ok(ruleset) = sockets_inside()
         {
             // A domain of its own: names that are no files are told to no other worker.
@@ -180,7 +181,8 @@ impl Sandbox {
 
     fn set_up(&self) -> Result<(), SandboxError> {
         if !leaves_out("sandbox:umask") {
-            let closed = if self.is_concurrent { 0o077 } else { 0o022 };
+            let is_closed = self.is_concurrent && !leaves_out("beside:umask");
+            let closed = if is_closed { 0o077 } else { 0o022 };
             umask(Mode::from_bits_truncate(closed));
         }
         if leaves_out("sandbox:directory") {

@@ -8,7 +8,9 @@ use clap::{Parser, ValueEnum};
 use refunction_snapshot::Scan;
 
 use crate::authority::Authority;
+use crate::container::MOST_LAYERS;
 use crate::front::Place;
+use crate::memory;
 use crate::runtime::Runtime;
 
 /// The variables that say where an image keeps its function's files; the second is Lambda's.
@@ -131,6 +133,24 @@ pub(crate) struct Settings {
     #[arg(long, env = "REFUNCTION_VERIFY", value_parser = clap::builder::FalseyValueParser::new())]
     pub(crate) verify: bool,
 
+    /// Have a worker stand by, so that who comes after a function whose worker cannot be
+    /// rewound need not wait for another to be forked. It has a user of its own, one of those
+    /// that follow --worker-uid. For root, where workers are forked, and functions come one
+    /// after another or several requests run at a time.
+    #[arg(long, env = "REFUNCTION_SPARE", value_parser = clap::builder::FalseyValueParser::new())]
+    pub(crate) spare: bool,
+
+    /// MiB that layers may take, and no more than half of what the container may have: templates
+    /// with those libraries imported that functions declare or import, grown from the first
+    /// one. None if nothing is said.
+    #[arg(
+        long,
+        env = "REFUNCTION_LAYERS_MIB",
+        value_name = "MIB",
+        default_value_t = 0
+    )]
+    layers_mib: u64,
+
     /// Libraries to import into the template, comma-separated.
     #[arg(
         long,
@@ -225,6 +245,12 @@ impl Settings {
             settings.handler = named.filter(|handler| !handler.is_empty());
         }
         settings
+    }
+
+    /// MiB that layers of libraries may take.
+    pub(crate) fn layers_mib(&self) -> u64 {
+        let half = memory::limit().map_or(u64::MAX, |bytes| (bytes >> 20) / 2);
+        self.layers_mib.min(half)
     }
 
     /// The libraries to preload; an empty variable names none.
@@ -346,7 +372,11 @@ impl Settings {
     /// The users that workers have who run beside others: each one, and some to choose from
     /// when one is not to be used again for a while.
     pub(crate) fn users(&self) -> Range<u32> {
-        let users = u32::try_from(3 * self.workers() + 1).unwrap_or(u32::MAX);
+        // And one for each that stands by, of the first template and of each layer, with one
+        // to change.
+        let standing_by = if self.spare { 2 + MOST_LAYERS } else { 0 };
+        let users = 3 * self.workers() + 1 + standing_by;
+        let users = u32::try_from(users).unwrap_or(u32::MAX);
         self.worker_uid..self.worker_uid.saturating_add(users)
     }
 

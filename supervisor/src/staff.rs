@@ -89,20 +89,21 @@ pub(crate) struct Staff {
 }
 
 impl Staff {
-    /// Brings a held worker back to its ready point.
+    /// Brings a held worker back to its ready point; with the template that it was forked
+    /// from, if it was.
     pub(crate) fn rewind(
         &mut self,
         engine: &mut Engine,
-        source: &Source,
+        template: Option<&Template>,
         holding: Holding,
     ) -> Result<Rewound, Refused> {
-        match (&mut self.worker, source) {
+        match (&mut self.worker, template) {
             (Standing::InPlace(worker), _) => engine.rewind_in_place(worker, holding),
-            (Standing::Forked(worker, _), Source::Template(template)) => {
+            (Standing::Forked(worker, _), Some(template)) => {
                 engine.rewind(template, worker, holding)
             }
-            (Standing::Forked(..), Source::Spares(_)) => {
-                unreachable!("a runtime's workers come about in one way")
+            (Standing::Forked(..), None) => {
+                unreachable!("a worker of a template that retired is not rewound")
             }
         }
     }

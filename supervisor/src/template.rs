@@ -16,7 +16,7 @@ use nix::sys::signal::SigSet;
 use nix::unistd::setsid;
 use refunction_adapter::channel::REQUEST_FD;
 use refunction_adapter::{Adapter, BootError, Exception, Runtime, serve};
-use refunction_snapshot::inside::{self, Newborn};
+use refunction_snapshot::inside::{self, Born, Newborn};
 
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +28,9 @@ use crate::settings::Settings;
 /// A worker's exit status when its channel to the supervisor broke.
 pub(crate) const CHANNEL_BROKE: u8 = 70;
 
+/// Libraries that it tells of, at most.
+const MOST_INSTALLED: usize = 1000;
+
 /// What the template says of itself when it is ready.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Description {
@@ -37,6 +40,9 @@ pub(crate) struct Description {
     pub(crate) closes_proc: bool,
     /// See [`Sandbox`].
     pub(crate) leaves_open: Vec<String>,
+    /// Libraries that layers can be grown with.
+    #[serde(default)]
+    pub(crate) installed: Vec<String>,
 }
 
 /// Runs as what `--as-template` is for with this runtime.
@@ -72,11 +78,14 @@ pub(crate) fn run(settings: &Settings) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let description = Description {
+    let mut description = Description {
         runtime: Some(adapter.runtime()),
         closes_proc: sandbox.closes_proc,
         leaves_open: sandbox.leaves_open.clone(),
+        installed: adapter.installed(),
     };
+    // A message of the conversation has bounds.
+    description.installed.truncate(MOST_INSTALLED);
     let description = match serde_json::to_vec(&description) {
         Ok(description) => description,
         Err(error) => {
@@ -84,10 +93,7 @@ pub(crate) fn run(settings: &Settings) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let result = template
-        .serve(&description)
-        .and_then(|newborn| live(newborn, adapter.as_mut(), &sandbox));
-    match result {
+    match serve_as_template(template, &description, adapter.as_mut(), &sandbox) {
         Ok(()) => ExitCode::SUCCESS,
         // The supervisor ended first, and says why itself.
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => ExitCode::SUCCESS,
@@ -97,6 +103,40 @@ pub(crate) fn run(settings: &Settings) -> ExitCode {
             ExitCode::from(CHANNEL_BROKE)
         }
     }
+}
+
+/// Is the template; returns in each of its workers when that has lived, and in a fork that
+/// did not become a layer.
+fn serve_as_template(
+    mut template: inside::Template,
+    description: &[u8],
+    adapter: &mut dyn Adapter,
+    sandbox: &Sandbox,
+) -> io::Result<()> {
+    loop {
+        let layer = match template.serve(description)? {
+            Born::Worker(newborn) => return live(newborn, adapter, sandbox),
+            Born::Layer(layer) => layer,
+        };
+        if let Err(reason) = grow(adapter, &layer.asked) {
+            layer.template.fail(&reason);
+            return Ok(());
+        }
+        template = layer.template;
+    }
+}
+
+/// Imports what a layer is to have more than the template that it was forked from.
+fn grow(adapter: &mut dyn Adapter, asked: &[u8]) -> Result<(), String> {
+    let say = |error: BootError| error.to_string();
+    let libraries: Vec<String> = serde_json::from_slice(asked).map_err(|it| it.to_string())?;
+    let before = open_descriptors();
+    adapter.grow(&libraries).map_err(say)?;
+    nothing_more_is_open(&before).map_err(|reason| {
+        let names = libraries.join(", ");
+        format!("importing {names}: {reason}")
+    })?;
+    adapter.settle().map_err(say)
 }
 
 fn boot(adapter: &mut dyn Adapter, settings: &Settings) -> Result<Sandbox, String> {

@@ -54,10 +54,13 @@ pub fn start_with(arguments: &[&str], set: impl FnOnce(&mut Command)) -> Supervi
     })
 }
 
-/// The adapter's jar.
+/// The adapter's jar, unless the environment names another.
 pub fn adapter() -> &'static Path {
     static JAR: OnceLock<PathBuf> = OnceLock::new();
     JAR.get_or_init(|| {
+        if let Some(another) = std::env::var_os("FUNCTION_JAVA_ADAPTER") {
+            return another.into();
+        }
         let sources = sources_under(Path::new(ADAPTER));
         let classes = compile(&sources);
         let jar = classes.with_extension("jar");

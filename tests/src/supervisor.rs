@@ -40,7 +40,7 @@ pub struct Supervisor {
 
 /// Users that the workers of one supervisor have at most: those that run beside one another
 /// have one each, and some to choose from.
-pub const USERS: u32 = 16;
+pub const USERS: u32 = 32;
 
 /// A user id for the workers of one supervisor; those that follow it up to [`USERS`] are
 /// theirs, too.
@@ -48,7 +48,7 @@ pub const USERS: u32 = 16;
 pub fn fresh_uid() -> u32 {
     /// More than one process starts while the longest test of its runs: two supervisors of
     /// the same users would kill each other's workers.
-    const SUPERVISORS: u32 = 512;
+    const SUPERVISORS: u32 = 256;
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed) % SUPERVISORS;
     // Process numbers have 22 bits at most; of two that live at a time the low ones differ.

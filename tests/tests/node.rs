@@ -708,6 +708,87 @@ fn whatever_is_thrown_fails_the_call_with_the_tenants_lines() {
 }
 
 #[test]
+fn causes_are_told_too() {
+    let mut supervisor = start(&[]);
+    supervisor.load(
+        "exports.main = async (how) => {
+           if (how === 'any') await Promise.any([Promise.reject(new TypeError('one')), Promise.reject('two')]);
+           const inner = new RangeError('inner', { cause: 'itself' });
+           if (how === 'circle') inner.cause = inner;
+           throw new Error('outer', { cause: inner });
+         };",
+    );
+    for (how, words) in [
+        (
+            "cause",
+            &["[cause]: RangeError: inner", "[cause]: 'itself'"][..],
+        ),
+        ("circle", &["[cause]: RangeError: inner"]),
+        ("any", &["[error]: TypeError: one", "[error]: 'two'"]),
+    ] {
+        let failure = supervisor.fail(&json!(how));
+        let stack = failure["stack"].as_str().expect("a stack");
+        for word in words {
+            assert!(stack.contains(word), "{how}: {stack}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_compiled_is_told_of_its_own_lines() {
+    let mut supervisor = start(&[]);
+    for (source, words) in [
+        ("function main( {", "Unexpected end of input"),
+        ("exports.main = () => `open", "end of input"),
+        (
+            "const a = 1;\nconst a = 2;\nexports.main = () => a;",
+            "'a' has already been declared",
+        ),
+    ] {
+        let answer = supervisor.try_load(&json!(source));
+        assert_eq!(answer["data"], false, "{answer}");
+        let error = &answer["error"];
+        assert_failure(error, "exception", &[words]);
+        let stack = error["stack"].as_str().expect("a stack");
+        assert!(stack.contains("function.js:"), "{stack}");
+        assert!(!stack.contains("declared = {"), "{stack}");
+    }
+}
+
+#[test]
+fn what_json_would_make_nothing_of_is_refused() {
+    let mut supervisor = start(&[]);
+    supervisor.load("exports.main = (what) => eval(what)");
+    for (what, named) in [
+        ("() => 1", "a function"),
+        ("Symbol('x')", "a symbol"),
+        ("new Map([[1, 2]])", "a Map"),
+        ("new Set([1])", "a Set"),
+    ] {
+        let failure = supervisor.fail(&json!(what));
+        assert_failure(&failure, "exception", &["not JSON", named]);
+    }
+    let told = "Object.assign(new Map(), { toJSON() { return 'told' } })";
+    assert_eq!(supervisor.call(&json!(told)), "told");
+    assert_eq!(supervisor.call(&json!("undefined")), Value::Null);
+    rewind(&mut supervisor);
+}
+
+#[test]
+fn web_assembly_is_put_back() {
+    let mut supervisor = start(&[]);
+    for round in 0..5 {
+        supervisor.load(
+            "const sum = Uint8Array.from([0, 97, 115, 109, 1, 0, 0, 0, 1, 7, 1, 96, 2, 127, 127, 1, 127, 3, 2, 1, 0,
+               7, 7, 1, 3, 115, 117, 109, 0, 0, 10, 9, 1, 7, 0, 32, 0, 32, 1, 106, 11]);
+             exports.main = async (n) => (await WebAssembly.instantiate(sum)).instance.exports.sum(n, 1);",
+        );
+        assert_eq!(supervisor.call(&json!(round)), round + 1);
+        rewind(&mut supervisor);
+    }
+}
+
+#[test]
 fn what_ends_the_process_is_a_crash_that_names_it() {
     let mut supervisor = start(&[]);
     supervisor.load("exports.main = (how) => eval(how)");

@@ -2,6 +2,7 @@
 //! lists the tests that notice. One that nobody misses is a test that is missing, or
 //! a handler that is one too many.
 
+mod java;
 mod record;
 
 use std::collections::VecDeque;
@@ -70,7 +71,7 @@ struct Handler {
 struct Suite {
     name: &'static str,
     program: PathBuf,
-    arguments: &'static [&'static str],
+    arguments: Vec<&'static str>,
     /// It starts a supervisor, which has the handler left out in the suite's place.
     starts_supervisor: bool,
     /// What it starts can be ended with it at once, and leaves nothing.
@@ -123,9 +124,73 @@ struct Built {
     engine: PathBuf,
     verdicts: PathBuf,
     of_supervisor: PathBuf,
-    of_python: [(&'static str, PathBuf); 2],
-    end_to_end: Vec<(&'static str, PathBuf)>,
+    /// Those of the adapters that are libraries.
+    of_adapters: Vec<OfAdapter>,
+    end_to_end: Vec<(EndToEnd, PathBuf)>,
 }
+
+/// Tests of an adapter in one process.
+struct OfAdapter {
+    part: &'static str,
+    name: &'static str,
+    program: PathBuf,
+}
+
+/// Which of them know what an adapter does for isolation: whose they are, the target, and
+/// what they are called here.
+const OF_ADAPTERS: [(&str, &str, &str); 7] = [
+    ("python", "workers", "workers of Python"),
+    ("python", "template", "templates of Python"),
+    ("javascript", "workers", "workers of JavaScript"),
+    ("javascript", "functions", "functions of JavaScript"),
+    ("javascript", "builtins", "builtins of JavaScript"),
+    ("lua", "process", "workers of Lua"),
+    ("lua", "functions", "functions of Lua"),
+];
+
+/// Tests that start a supervisor.
+struct EndToEnd {
+    name: &'static str,
+    target: &'static str,
+    /// Which of them.
+    filter: &'static [&'static str],
+    /// Whose handlers they may notice.
+    parts: &'static [&'static str],
+}
+
+const END_TO_END: [EndToEnd; 10] = {
+    const fn suite(
+        name: &'static str,
+        target: &'static str,
+        filter: &'static [&'static str],
+        parts: &'static [&'static str],
+    ) -> EndToEnd {
+        EndToEnd {
+            name,
+            target,
+            filter,
+            parts,
+        }
+    }
+    const ALL: &[&str] = &["engine", "supervisor", "python"];
+    const OTHERS: &[&str] = &["javascript", "lua", "node", "java"];
+    [
+        suite("isolation", "isolation", &[], ALL),
+        suite("supervisor", "supervisor", &[], ALL),
+        suite("JavaScript", "javascript", &[], &["javascript"]),
+        suite("Lua", "lua", &[], &["lua"]),
+        suite("Node.js", "node", &[], &["node"]),
+        suite("Java", "java", &[], &["java"]),
+        suite("environments", "conformance", &["environment"], OTHERS),
+        suite("requests", "http", &["no_"], OTHERS),
+        suite("requests beside others", "http", &["beside"], &[BESIDE]),
+        suite("what others may write to", "http", &["others"], &[BESIDE]),
+    ]
+};
+
+/// Of the supervisor's handlers those that concern workers beside one another, which only
+/// suites know in which there are several.
+const BESIDE: &str = "beside";
 
 /// Tries them.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
@@ -229,7 +294,7 @@ impl Drop for Notes {
 fn build(workspace: &Workspace) -> Result<Built> {
     // In a directory of their own: nobody is to take them for the real ones.
     let directory = workspace.mutants();
-    let sabotaged = |arguments: &[&str]| -> Result<Vec<(String, PathBuf)>> {
+    let sabotaged = |arguments: &[&str]| -> Result<Vec<Executable>> {
         let mut command = shell::cargo(workspace.root());
         command
             .args(arguments)
@@ -244,53 +309,84 @@ fn build(workspace: &Workspace) -> Result<Built> {
         "--package=refunction-snapshot",
         "--package=refunction-supervisor",
         "--package=refunction-python",
+        "--package=refunction-javascript",
+        "--package=refunction-lua",
         "--features=refunction-supervisor/sabotage",
     ])?;
     let programs = sabotaged(&[
         "build",
         "--release",
         "--package=refunction-supervisor",
+        "--package=refunction-node-addon",
         "--features=refunction-supervisor/sabotage",
     ])?;
     let mut command = shell::cargo(workspace.root());
     command.args(["test", "--no-run", "--package=refunction-tests", "--locked"]);
     command.arg("--message-format=json-render-diagnostics");
     let end_to_end = executables(&shell::output(&mut command)?)?;
-    let find = |all: &[(String, PathBuf)], name: &str| {
-        let found = all.iter().find(|(it, _)| it == name);
+    let find = |all: &[Executable], package: &str, name: &str| {
+        let found = (all.iter()).find(|it| it.package == package && it.target == name);
         found
-            .map(|(_, path)| path.clone())
-            .with_context(|| format!("cargo built no {name}"))
+            .map(|it| it.path.clone())
+            .with_context(|| format!("cargo built no {name} of {package}"))
     };
+    let own = |name| find(&tests, "refunction-snapshot", name);
     Ok(Built {
-        supervisor: find(&programs, "refunction-supervisor")?,
-        engine: find(&tests, "engine")?,
-        verdicts: find(&tests, "verdicts")?,
-        of_supervisor: find(&tests, "refunction-supervisor")?,
-        of_python: [
-            ("workers of Python", find(&tests, "workers")?),
-            ("templates of Python", find(&tests, "template")?),
-        ],
-        end_to_end: ["isolation", "supervisor"]
+        supervisor: find(&programs, "refunction-supervisor", "refunction-supervisor")?,
+        engine: own("engine")?,
+        verdicts: own("verdicts")?,
+        of_supervisor: find(&tests, "refunction-supervisor", "refunction-supervisor")?,
+        of_adapters: OF_ADAPTERS
             .into_iter()
-            .map(|name| Ok((name, find(&end_to_end, name)?)))
+            .map(|(part, target, name)| {
+                let program = find(&tests, &format!("refunction-{part}"), target)?;
+                Ok(OfAdapter {
+                    part,
+                    name,
+                    program,
+                })
+            })
+            .collect::<Result<_>>()?,
+        end_to_end: END_TO_END
+            .into_iter()
+            .map(|suite| {
+                let program = find(&end_to_end, "refunction-tests", suite.target)?;
+                Ok((suite, program))
+            })
             .collect::<Result<_>>()?,
     })
 }
 
-/// The programs in cargo's messages, by their targets' names.
-fn executables(messages: &str) -> Result<Vec<(String, PathBuf)>> {
+struct Executable {
+    package: String,
+    target: String,
+    path: PathBuf,
+}
+
+/// The programs in cargo's messages.
+fn executables(messages: &str) -> Result<Vec<Executable>> {
     let mut found = Vec::new();
     for line in messages.lines() {
         let message: Value = serde_json::from_str(line).context("a message of cargo's")?;
-        if let (Some(path), Some(name)) = (
+        if let (Some(path), Some(name), Some(id)) = (
             message["executable"].as_str(),
             message["target"]["name"].as_str(),
+            message["package_id"].as_str(),
         ) {
-            found.push((name.to_owned(), path.into()));
+            found.push(Executable {
+                package: package(id).to_owned(),
+                target: name.to_owned(),
+                path: path.into(),
+            });
         }
     }
     Ok(found)
+}
+
+/// The name in a package's id, `path+file:///…/directory#name@version`.
+fn package(id: &str) -> &str {
+    let (_, name) = id.rsplit_once('#').unwrap_or(("", id));
+    name.split('@').next().unwrap_or(name)
 }
 
 fn list(built: &Built) -> Result<Vec<Handler>> {
@@ -325,10 +421,10 @@ fn check_rows(workspace: &Workspace, handlers: &[Handler]) -> Result<()> {
 
 /// The suites that could notice, those that know most of it first; all for nothing.
 fn suites(built: &Built, handler: Option<&Handler>) -> Vec<Suite> {
-    let by_itself = |name, program: &Path, arguments| Suite {
+    let by_itself = |name, program: &Path, arguments: &[&'static str]| Suite {
         name,
         program: program.to_owned(),
-        arguments,
+        arguments: arguments.to_vec(),
         starts_supervisor: false,
         ends_early: true,
     };
@@ -346,38 +442,46 @@ fn suites(built: &Built, handler: Option<&Handler>) -> Vec<Suite> {
     let random = by_itself("engine", &built.engine, &["random_programs"]);
     let verdicts = by_itself("verdicts", &built.verdicts, &[]);
     let of_supervisor = by_itself("units of the supervisor", &built.of_supervisor, &[]);
-    let of_python = built
-        .of_python
-        .each_ref()
-        .map(|(name, program)| by_itself(name, program, &[]));
-    let end_to_end = built.end_to_end.iter().map(|(name, program)| Suite {
-        name,
+    let of_adapters = |part: Option<&str>| {
+        let chosen =
+            (built.of_adapters.iter()).filter(|it| part.is_none_or(|part| it.part == part));
+        chosen
+            .map(|it| by_itself(it.name, &it.program, &[]))
+            .collect::<Vec<_>>()
+    };
+    let part = handler.map(|it| it.part.as_str());
+    let topic = handler.and_then(|it| it.name.split_once(':'));
+    let asked = match topic {
+        Some((BESIDE, _)) => Some(BESIDE),
+        _ => part,
+    };
+    let end_to_end = (built.end_to_end.iter())
+        .filter(|(suite, _)| asked.is_none_or(|asked| suite.parts.contains(&asked)));
+    let end_to_end = end_to_end.map(|(suite, program)| Suite {
+        name: suite.name,
         program: program.clone(),
-        arguments: match handler.map(|it| it.part.as_str()) {
+        // No image has what is tried here.
+        arguments: [&["--test-threads=2", "--skip=container"], suite.filter]
+            .concat()
+            .into_iter()
             // As above, and a refork has no use for it.
-            Some("engine") => &[
-                "--test-threads=2",
-                "--skip=refork",
-                "--skip=with_the_file",
-                "--skip=container",
-            ],
-            // No image has what is tried here.
-            _ => &["--test-threads=2", "--skip=container"],
-        },
+            .chain((part == Some("engine")).then_some("--skip=refork"))
+            .chain((part == Some("engine")).then_some("--skip=with_the_file"))
+            .collect(),
         starts_supervisor: true,
         ends_early: false,
     });
-    let first = match handler.map(|it| it.part.as_str()) {
+    let first = match part {
         Some("engine") if handler.is_some_and(|it| is_of_table(&it.name)) => {
             vec![verdicts, engine, random]
         }
         None => {
             let others = vec![verdicts, engine, random, of_supervisor];
-            others.into_iter().chain(of_python).collect()
+            others.into_iter().chain(of_adapters(None)).collect()
         }
         Some("engine") => vec![engine, random],
         Some("supervisor") => vec![of_supervisor],
-        Some(_) => of_python.into(),
+        Some(adapter) => of_adapters(Some(adapter)),
     };
     first.into_iter().chain(end_to_end).collect()
 }
@@ -474,7 +578,7 @@ fn try_suite(
         None => String::new(),
     };
     let mut command = Command::new(&suite.program);
-    command.args(suite.arguments);
+    command.args(&suite.arguments);
     if suite.starts_supervisor {
         let instead = notes.join(&format!("{name}.sh"));
         let script = format!(
@@ -484,6 +588,10 @@ fn try_suite(
         fs::write(&instead, script).context("a program that names the handler")?;
         fs::set_permissions(&instead, Permissions::from_mode(0o755))?;
         command.env("REFUNCTION_SUPERVISOR", &instead);
+        if let Some(handler) = handler.filter(|it| it.part == "java") {
+            let jar = java::jar(notes, &handler.name)?;
+            command.env("FUNCTION_JAVA_ADAPTER", jar);
+        }
     } else {
         command.env(VARIABLE, &choice);
     }

@@ -489,7 +489,7 @@ impl Container {
         match report {
             Report::FunctionLoaded(loaded) => {
                 self.loaded.store(loaded.is_ok(), Ordering::Relaxed);
-                Ok(loaded)
+                Ok(loaded.map(drop))
             }
             other => Err(unexpected(&other)),
         }

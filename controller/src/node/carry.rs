@@ -25,6 +25,10 @@ const PROBE: Duration = Duration::from_secs(2);
 /// How long a removal that failed is left alone, at first and at most.
 const REMOVAL_PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(10)];
 
+/// What containers of pools are told unless their pool's settings say otherwise: tenants
+/// follow one another there, and none is to wait for what can be made ready before.
+const MADE_READY: [(&str, &str); 2] = [("REFUNCTION_SPARE", "1"), ("REFUNCTION_LAYERS_MIB", "256")];
+
 impl Node {
     pub(super) fn carry_out(self: &Arc<Self>, state: &mut State, action: Action) {
         match action {
@@ -158,12 +162,16 @@ impl Node {
 
     async fn create(self: &Arc<Self>, number: ContainerId, pool: PoolKey) {
         let settings = self.settings.of(&pool);
+        let mut env = settings.env;
+        for (name, value) in MADE_READY {
+            env.entry(name.into()).or_insert_with(|| value.into());
+        }
         let recipe = Recipe {
             image: pool.image.clone(),
             name: None,
             memory_bytes: Some(settings.memory.0),
             pids: Some(settings.pids),
-            env: settings.env,
+            env,
             pool: Some(pool.name().to_string()),
         };
         let name = pool.name();

@@ -7,6 +7,7 @@
 pub mod archive;
 pub mod channel;
 pub mod given;
+pub mod sabotage;
 mod serve;
 
 pub use serve::serve;
@@ -37,6 +38,26 @@ pub trait Adapter {
     /// # Errors
     /// Names the library that could not be imported, and why.
     fn preload(&mut self, libraries: &[String]) -> Result<(), BootError>;
+
+    /// Libraries of the image's that [`grow`](Self::grow) may be asked for, by the names under
+    /// which functions import them.
+    fn installed(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// As [`preload`](Self::preload), in a fork of a template that has served, which is to
+    /// become a template itself: tenants have been in its container since. Only what is
+    /// [installed](Self::installed) is imported, and from where no worker can write. To be
+    /// followed by another [`settle`](Self::settle).
+    ///
+    /// # Errors
+    /// Names the library that could not be imported, and why.
+    fn grow(&mut self, libraries: &[String]) -> Result<(), BootError> {
+        Err(BootError {
+            doing: format!("importing {}", libraries.join(", ")),
+            cause: "this runtime has no layers of libraries".into(),
+        })
+    }
 
     /// Imports the function that the container's command names into the template. A later
     /// `load` without code and with this very handler finds it there, imported and never

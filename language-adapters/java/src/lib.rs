@@ -3,6 +3,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod sabotage;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Command;

@@ -8,6 +8,7 @@ use rquickjs::promise::PromiseState;
 use rquickjs::{Ctx, Exception, FromJs, Function, IntoJs, Object, Result, TypedArray, Value};
 
 use crate::files::Asker;
+use crate::sabotage::leaves_out;
 use crate::shared::Shared;
 use crate::urls::{self, Parts};
 use crate::{clock, embed, failure, modules, random, text};
@@ -58,7 +59,12 @@ fn time<'js>(shared: &Rc<Shared>, ctx: &Ctx<'js>, natives: &Object<'js>) -> Resu
 fn chance<'js>(shared: &Rc<Shared>, ctx: &Ctx<'js>, natives: &Object<'js>) -> Result<()> {
     let it = Rc::clone(shared);
     let random = Function::new(ctx.clone(), move || it.random.next())?;
-    natives.set("random", random.with_name("random")?)?;
+    let random = if leaves_out("javascript:generator") {
+        ctx.globals().get::<_, Object<'_>>("Math")?.get("random")?
+    } else {
+        random.with_name("random")?
+    };
+    natives.set("random", random)?;
     natives.set("entropy", Function::new(ctx.clone(), entropy)?)
 }
 

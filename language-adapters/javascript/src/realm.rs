@@ -17,6 +17,7 @@ use crate::failure::{of_error, of_value, refusal};
 use crate::files::{Asker, Own};
 use crate::modules::{self, Compiled, compile};
 use crate::prelude;
+use crate::sabotage::leaves_out;
 use crate::shared::{Kept, Shared, keep};
 use crate::timers::Next;
 
@@ -57,7 +58,9 @@ struct TimeZone(Option<OsString>);
 
 impl Drop for Realm {
     fn drop(&mut self) {
-        if let Some(TimeZone(zone)) = self.time_zone.take() {
+        if let Some(TimeZone(zone)) = self.time_zone.take()
+            && !leaves_out("javascript:time-zone-put-back")
+        {
             embed::set_time_zone(zone.as_deref());
         }
         self.shared.forget();
@@ -121,10 +124,15 @@ impl Realm {
                 return Err(refusal("TypeError", message));
             }
         }
-        if let Some(zone) = variables.get("TZ") {
+        if let Some(zone) = variables.get("TZ")
+            && !leaves_out("javascript:time-zone")
+        {
             self.time_zone
                 .get_or_insert_with(|| TimeZone(std::env::var_os("TZ")));
             embed::set_time_zone(Some(OsStr::new(zone)));
+        }
+        if leaves_out("javascript:environment") {
+            return Ok(());
         }
         self.with(|ctx| {
             let environment: Object<'_> = self.shared.tool(ctx, "environment")?.get()?;
@@ -143,6 +151,9 @@ impl Realm {
         let before = std::mem::take(&mut self.before_call);
         if before.is_empty() && variables.is_empty() {
             return Ok(());
+        }
+        if leaves_out("javascript:environment-of-a-call") {
+            return self.set_environment(variables);
         }
         self.before_call = self.with(|ctx| {
             let environment: Object<'_> = self.shared.tool(ctx, "environment")?.get()?;
@@ -317,13 +328,17 @@ impl Realm {
 
     /// Calls the function.
     pub(crate) fn answer(&mut self, invocation: &Invocation) -> Result<Answer, Exception> {
-        self.pieces = None;
+        if !leaves_out("javascript:pieces-of-a-call") {
+            self.pieces = None;
+        }
         self.set_environment_of_call(&invocation.env)?;
         let Some(entry) = &self.entry else {
             return Err(refusal("NotLoaded", "no function is loaded"));
         };
         // What a call that ended early left is not this one's.
-        self.shared.rejections.borrow_mut().clear();
+        if !leaves_out("javascript:rejections-of-a-call") {
+            self.shared.rejections.borrow_mut().clear();
+        }
         let token = self.with(|ctx| {
             let function = entry.function.clone().restore(ctx)?;
             let argument = ctx.json_parse(invocation.data.get())?;

@@ -9,6 +9,7 @@ use rquickjs::{Ctx, Function, IntoJs, Object, Persistent, Value, function::IntoA
 use crate::clock::Clock;
 use crate::files::Files;
 use crate::random::Generator;
+use crate::sabotage::leaves_out;
 use crate::timers::Timers;
 
 /// A value that outlives one stay in the context.
@@ -65,7 +66,9 @@ impl Shared {
 
     /// Lets go of everything that belongs to a context.
     pub(crate) fn forget(&self) {
-        self.timers.borrow_mut().clear();
+        if !leaves_out("javascript:timers") {
+            self.timers.borrow_mut().clear();
+        }
         self.rejections.borrow_mut().clear();
         self.wrapped.borrow_mut().clear();
         self.tools.replace(None);

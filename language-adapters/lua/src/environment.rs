@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 
 use crate::embed::set_variable;
+use crate::sabotage::leaves_out;
 
 /// Variables that were set, and what they were before.
 #[derive(Default)]
@@ -21,11 +22,19 @@ impl Environment {
     /// Takes back those of the function before, and sets these.
     pub(crate) fn set(&mut self, variables: &BTreeMap<String, String>) {
         self.set_for_call(&BTreeMap::new());
-        replace(&mut self.before, variables);
+        if leaves_out("lua:environment-of-a-function") {
+            self.before.clear();
+        }
+        if !leaves_out("lua:environment") {
+            replace(&mut self.before, variables);
+        }
     }
 
     /// Takes back those of the call before, and sets these, too.
     pub(crate) fn set_for_call(&mut self, variables: &BTreeMap<String, String>) {
+        if leaves_out("lua:environment-of-a-call") {
+            self.before_call.clear();
+        }
         replace(&mut self.before_call, variables);
     }
 }

@@ -6,6 +6,7 @@ mod embed;
 mod environment;
 mod files;
 mod json;
+pub mod sabotage;
 mod state;
 
 use std::ffi::OsString;
@@ -18,6 +19,7 @@ use refunction_protocol::Function;
 use serde_json::value::RawValue;
 
 use crate::environment::Environment;
+use crate::sabotage::leaves_out;
 use crate::state::{Place, State, refusal};
 
 /// The variables that say where an image keeps its function's files.
@@ -85,6 +87,11 @@ impl Booted {
     /// A state in which no function ran, with the libraries in it.
     fn fresh(&mut self) -> Result<State, Exception> {
         if let Some(state) = self.next.take() {
+            return Ok(state);
+        }
+        if leaves_out("lua:state")
+            && let Some(state) = self.loaded.take()
+        {
             return Ok(state);
         }
         // Its finalizers run now, before anything of the next function's is there.
@@ -236,6 +243,9 @@ impl Adapter for Lua {
 
     fn after_restore(&mut self) -> Result<(), BootError> {
         const DOING: &str = "reseeding Lua";
+        if leaves_out("lua:reseeding") {
+            return Ok(());
+        }
         // One that is yet to be made is seeded then.
         let ready = self.booted(DOING)?.ready();
         ready

@@ -9,12 +9,14 @@ use mlua::chunk::ChunkMode;
 use mlua::{Function, Lua, LuaString, MultiValue, Table, Thread, Value};
 use refunction_adapter::archive::Archive;
 use refunction_adapter::given::listing;
+use refunction_adapter::sabotage::altered;
 use refunction_adapter::{Answer, Exception, Head, Invocation};
 use serde_json::value::RawValue;
 
 use crate::embed;
 use crate::files;
 use crate::json::Json;
+use crate::sabotage::{self, leaves_out};
 
 const PRELUDE: &str = include_str!("prelude.lua");
 
@@ -72,7 +74,7 @@ impl State {
         let natives = natives(&lua, &json, &archive)?;
         let path = lua.create_string(search_path(root))?;
         let (start, call, preload, go_on, stop) = lua
-            .load(PRELUDE)
+            .load(&*altered(PRELUDE, sabotage::LINES))
             .set_name("=refunction")
             .set_mode(ChunkMode::Text)
             .call((natives, path))?;
@@ -136,7 +138,9 @@ impl State {
 
     /// Calls the function.
     pub(crate) fn answer(&self, invocation: &Invocation) -> Result<Answer, Exception> {
-        self.pieces.replace(None);
+        if !leaves_out("lua:pieces-of-a-call") {
+            self.pieces.replace(None);
+        }
         let answer = self.call(invocation);
         embed::flush();
         let result = outcome(answer?)?.unwrap_or(Value::Nil);

@@ -14,7 +14,7 @@ const http = require('node:http');
 const { Writable } = require('node:stream');
 const crypto = require('node:crypto');
 const Module = require('node:module');
-const inspect = require('node:util').inspect;
+const { inspect, types } = require('node:util');
 
 const REQUESTS = 3;
 const ANSWERS = 4;
@@ -32,6 +32,7 @@ const after = setImmediate;
 const exit = process.exit;
 const now = Date.now;
 const Failure = Error;
+const { slice, toWellFormed } = String.prototype;
 
 // Loaded into every snapshot, because functions load them again and again.
 const COMMON = [
@@ -109,29 +110,47 @@ class Refusal extends Failure {
   }
 }
 
+// Half of a surrogate pair has no UTF-8, in which all of it is told.
 function bounded(text) {
-  return text.length > TEXT_LIMIT ? text.slice(0, TEXT_LIMIT) + ' …' : text;
+  const told = text.length > TEXT_LIMIT ? slice.call(text, 0, TEXT_LIMIT) + ' …' : text;
+  return toWellFormed.call(told);
 }
 
 // Frames of this adapter and of Node.js itself.
 const OURS = /^\s+at .*(?:\[eval\]|node:)/;
 
+// Causes of causes that are told.
+const MOST_CAUSES = 8;
+
+// The stack of an error, and those of what caused it and of what it is made of.
+function told(error, before) {
+  if (typeof error !== 'object' || error === null) return inspect(error);
+  const stack = typeof error.stack === 'string' ? error.stack : String(error);
+  const lines = stack.split('\n').filter((line) => !OURS.test(line));
+  if (before.length === MOST_CAUSES || before.includes(error)) return lines.join('\n');
+  const others = Array.isArray(error.errors) ? error.errors.map((it) => ['error', it]) : [];
+  if (error.cause !== undefined) others.unshift(['cause', error.cause]);
+  for (const [what, other] of others.slice(0, MOST_CAUSES)) {
+    const [first, ...rest] = told(other, [...before, error]).split('\n');
+    lines.push(`  [${what}]: ${first}`, ...rest.map((line) => `  ${line}`));
+  }
+  return lines.join('\n');
+}
+
 // Whatever a function throws, as text; a getter of it may throw in turn.
 function describe(thrown) {
   try {
     if (thrown instanceof Refusal) {
-      return { error_type: thrown.kind, message: thrown.message, stack: '' };
+      return { error_type: bounded(thrown.kind), message: bounded(thrown.message), stack: '' };
     }
     if (typeof thrown !== 'object' || thrown === null || typeof thrown.message !== 'string') {
       return { error_type: 'Error', message: bounded(inspect(thrown)), stack: '' };
     }
     const name = String(thrown.name || thrown.constructor?.name || 'Error');
-    const lines = typeof thrown.stack === 'string' ? thrown.stack.split('\n') : [];
-    const stack = lines.filter((line) => !OURS.test(line)).join('\n');
     return {
       error_type: bounded(name),
       message: bounded(thrown.message),
-      stack: bounded(stack),
+      stack: bounded(told(thrown, [])),
     };
   } catch {
     return { error_type: 'Error', message: 'it cannot be described', stack: '' };
@@ -256,7 +275,13 @@ async function loadSource(code, file, name) {
   module.paths = Module._nodeModulePaths(root);
   const source = `${code}\n;module.declared = {${found.join(', ')}};`;
   if (IS_MODULE.test(code) && !isScript(source, filename)) return loadModule(code, file);
-  module._compile(source, filename);
+  try {
+    module._compile(source, filename);
+  } catch (error) {
+    // What is wrong with it is to be told of the tenant's lines, and not of ours.
+    if (error instanceof SyntaxError) vm.compileFunction(code, SURROUNDINGS, { filename });
+    throw error;
+  }
   const { declared, exports: exported } = module;
   // What is exported goes before what is merely declared.
   const space = { ...declared };
@@ -266,6 +291,9 @@ async function loadSource(code, file, name) {
   const is = wanted.some((it) => space[it] !== undefined);
   return is ? space : exported;
 }
+
+// What a CommonJS module finds around it.
+const SURROUNDINGS = ['exports', 'require', 'module', '__filename', '__dirname'];
 
 function isScript(source, filename) {
   try {
@@ -490,8 +518,21 @@ function contextOf({ id, deadline_unix_ms: deadline, caller }, callback) {
   };
 }
 
+// What would be told as nothing at all, or as an empty object.
+function unencodable(result) {
+  if (typeof result === 'function') return 'a function';
+  if (typeof result === 'symbol') return 'a symbol';
+  if (types.isMap(result)) return 'a Map';
+  if (types.isSet(result)) return 'a Set';
+  return null;
+}
+
 function encode(result) {
   let text;
+  const kind = unencodable(result);
+  if (kind !== null && typeof result.toJSON !== 'function') {
+    throw new Refusal('TypeError', `the result is not JSON: it is ${kind}`);
+  }
   try {
     text = stringify(result);
   } catch (error) {

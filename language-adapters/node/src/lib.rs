@@ -4,9 +4,13 @@
 
 #![forbid(unsafe_code)]
 
+pub mod sabotage;
+
 use std::path::PathBuf;
 use std::process::Command;
 use std::{env, io};
+
+use refunction_adapter::sabotage::altered;
 
 /// The adapter that runs inside Node.js.
 const ADAPTER: &str = include_str!("adapter.js");
@@ -32,7 +36,13 @@ pub fn command(packages: &[String], handler: Option<&str>) -> io::Result<Command
     let mut command = Command::new("node");
     // Fewer threads are fewer to stop and to put back: V8's own have work only while
     // it collects or compiles a lot.
-    command.args(["--v8-pool-size=1", "--eval", ADAPTER, "--"]);
+    // And WebAssembly's code would be protected by keys, which no rewind puts back.
+    command.args([
+        "--v8-pool-size=1",
+        "--no-wasm-memory-protection-keys",
+        "--eval",
+    ]);
+    command.arg(&*altered(ADAPTER, sabotage::LINES)).arg("--");
     command.arg(addon).arg(handler.unwrap_or_default());
     command.args(packages).env_remove(ADDON_VARIABLE);
     Ok(command)

@@ -180,6 +180,76 @@ def preload(names):
     return None
 
 
+def installed():
+    """The top-level packages that the image has beside the standard library, where no
+    worker can write: those that may be imported while tenants come and go."""
+    names = set()
+    for directory in _library_directories():
+        try:
+            entries = os.listdir(directory)
+        except OSError:
+            continue
+        for entry in entries:
+            path = os.path.join(directory, entry)
+            name, dot, kind = entry.partition(".")
+            if os.path.isdir(path):
+                is_module = not dot and os.path.exists(os.path.join(path, "__init__.py"))
+            else:
+                is_module = kind == "py" or (dot and kind.endswith("so"))
+            if is_module and name.isidentifier() and not name.startswith("_"):
+                names.add(name)
+    return sorted(names - sys.stdlib_module_names)
+
+
+def _library_directories():
+    """Where libraries are looked for, but for the function's own files."""
+    standard = {os.path.dirname(os.__file__), _root}
+    standard.update(os.path.dirname(getattr(_modules.get(name), "__file__", None) or "/") for name in ("_ssl", "_json"))
+    return [
+        directory
+        for directory in sys.path
+        if directory not in standard and os.path.isdir(directory) and _is_images(directory)
+    ]
+
+
+def _is_images(path):
+    """True if nobody but its owner and root, who is not a worker's user, can replace what
+    lies there."""
+    path = os.path.realpath(path)
+    while True:
+        try:
+            status = os.stat(path)
+        except OSError:
+            # Not there, and in a directory where no worker can make it.
+            status = None
+        if status is not None and (status.st_uid not in (0, os.geteuid()) or status.st_mode & stat.S_IWOTH):
+            return False
+        if path == "/":
+            return True
+        path = os.path.dirname(path)
+
+
+def grow(names):
+    """Imports libraries into a fork of the template; answers None, or the one that failed
+    and why. Nothing is looked for where a worker can write."""
+    has = installed()
+    for name in names:
+        if name not in has:
+            return _printable(name), "the image has no such library where no function could write"
+    before = sys.path[:]
+    sys.path[:] = [path for path in before if path != _root and _is_images(path)]
+    kept = sys.path[:]
+    failed = preload(names)
+    sys.path[:] = before + [path for path in sys.path if path not in kept]
+    if failed is None:
+        try:
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            return ", ".join(names), "it left a process of its own"
+        except ChildProcessError:
+            pass
+    return failed
+
+
 def import_function(handler):
     """Imports the function that the container's command names, to be found by every
     load of it; None, or what went wrong."""

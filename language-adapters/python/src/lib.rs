@@ -6,13 +6,16 @@
 //! the tenant's go on as they would in any server.
 
 mod embed;
-#[cfg(feature = "sabotage")]
+mod imports;
 pub mod sabotage;
+
+pub use imports::imported;
 
 use std::collections::BTreeMap;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
+use refunction_adapter::sabotage::altered;
 use refunction_adapter::{Adapter, Answer, BootError, Exception, Head, Invocation, Runtime};
 use refunction_protocol::Function;
 use serde_json::value::RawValue;
@@ -36,6 +39,8 @@ struct Booted {
     version: String,
     fork_hooks: bool,
     preload: Py<PyAny>,
+    installed: Py<PyAny>,
+    grow: Py<PyAny>,
     import: Py<PyAny>,
     settle: Py<PyAny>,
     after_fork: Py<PyAny>,
@@ -87,19 +92,20 @@ impl Adapter for Python {
     }
 
     fn preload(&mut self, libraries: &[String]) -> Result<(), BootError> {
-        let booted = self.booted("preloading")?;
-        let refused = pyo3::Python::attach(|py| {
-            booted
-                .preload
-                .call1(py, (libraries,))?
-                .extract::<Option<(String, String)>>(py)
-        });
-        embed::flush_c_streams();
-        match refused {
-            Ok(None) => Ok(()),
-            Ok(Some((library, reason))) => Err(failed(format!("importing {library}"), reason)),
-            Err(error) => Err(failed("preloading", error)),
-        }
+        import_by(&self.booted("preloading")?.preload, libraries)
+    }
+
+    fn installed(&self) -> Vec<String> {
+        let Some(booted) = &self.booted else {
+            return Vec::new();
+        };
+        // What cannot be listed is not offered.
+        pyo3::Python::attach(|py| booted.installed.call0(py)?.extract(py)).unwrap_or_default()
+    }
+
+    fn grow(&mut self, libraries: &[String]) -> Result<(), BootError> {
+        self.after_fork();
+        import_by(&self.booted("importing")?.grow, libraries)
     }
 
     fn import(&mut self, handler: &str) -> Result<(), Exception> {
@@ -234,16 +240,27 @@ impl Adapter for Python {
     }
 }
 
+/// Has one of `bootstrap.py`'s functions import libraries; it answers which failed, and why.
+fn import_by(hook: &Py<PyAny>, libraries: &[String]) -> Result<(), BootError> {
+    let refused = pyo3::Python::attach(|py| {
+        hook.call1(py, (libraries,))?
+            .extract::<Option<(String, String)>>(py)
+    });
+    embed::flush_c_streams();
+    match refused {
+        Ok(None) => Ok(()),
+        Ok(Some((library, reason))) => Err(failed(format!("importing {library}"), reason)),
+        Err(error) => Err(failed("importing", error)),
+    }
+}
+
 fn bootstrap(py: pyo3::Python<'_>, root: Option<std::ffi::OsString>) -> PyResult<Booted> {
     let builtins = py.import("builtins")?;
     // No module: whatever is registered under a name, a tenant could import.
     let globals = PyDict::new(py);
     globals.set_item("__name__", BOOTSTRAP_FILE)?;
-    #[cfg(feature = "sabotage")]
-    let source = sabotage::applied_to(BOOTSTRAP);
-    #[cfg(not(feature = "sabotage"))]
-    let source = BOOTSTRAP;
-    let code = builtins.call_method1("compile", (source, BOOTSTRAP_FILE, "exec"))?;
+    let source = altered(BOOTSTRAP, sabotage::LINES);
+    let code = builtins.call_method1("compile", (&*source, BOOTSTRAP_FILE, "exec"))?;
     builtins.call_method1("exec", (code, &globals))?;
     for part in PARTS {
         let code = builtins.call_method1("compile", (part, BOOTSTRAP_FILE, "exec"))?;
@@ -257,6 +274,8 @@ fn bootstrap(py: pyo3::Python<'_>, root: Option<std::ffi::OsString>) -> PyResult
         version: version.split(' ').next().unwrap_or(version).to_owned(),
         fork_hooks: false,
         preload: hook("preload")?,
+        installed: hook("installed")?,
+        grow: hook("grow")?,
         import: hook("import_function")?,
         settle: hook("settle")?,
         after_fork: hook("after_fork")?,

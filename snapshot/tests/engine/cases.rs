@@ -414,7 +414,7 @@ fn cold_pages_are_dropped() {
     let usual = host.rewind().expect("rewound").dirty_pages;
     host.ask("scribble_on_heap");
     assert!(host.rewind().expect("rewound").dirty_pages > usual + 200);
-    for _ in 0..8 {
+    for _ in 0..3 {
         host.rewind().expect("rewound");
     }
     assert!(host.rewind().expect("rewound").dirty_pages <= usual + 8);

@@ -56,7 +56,7 @@ pub fn main() -> ! {
     *BALLAST.lock().expect("ballast") = vec![0x5a; 1 << 20];
     unseen::in_template();
     wiped_areas();
-    let Ok(newborn) = template.serve(b"guest") else {
+    let Ok(inside::Born::Worker(newborn)) = template.serve(b"guest") else {
         // The host is done with it.
         std::process::exit(0)
     };

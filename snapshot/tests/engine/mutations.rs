@@ -203,6 +203,39 @@ fn ballast_page() -> *mut u8 {
     (at & !(PAGE - 1)) as *mut u8
 }
 
+/// Far enough from [`ballast_page`] to be in no run of pages with it.
+fn another_ballast_page() -> *mut u8 {
+    ballast_page().wrapping_add(64 * PAGE)
+}
+
+pub fn write_one_page() -> String {
+    // SAFETY: within the ballast.
+    unsafe { ballast_page().write_volatile(0x11) };
+    "done".into()
+}
+
+pub fn write_another_page() -> String {
+    let (page, other) = (ballast_page(), another_ballast_page());
+    // SAFETY: within the ballast, which is plain bytes, whatever they are.
+    unsafe {
+        assert_eq!(libc::madvise(page.cast(), PAGE, libc::MADV_DONTNEED), 0);
+        other.write_volatile(0x22);
+    }
+    "done".into()
+}
+
+/// What begins those two.
+pub fn pages() -> String {
+    // SAFETY: within the ballast.
+    let bytes = unsafe {
+        [
+            ballast_page().read_volatile(),
+            another_ballast_page().read_volatile(),
+        ]
+    };
+    format!("{bytes:x?}")
+}
+
 fn code_page() -> *mut u8 {
     (scribble_on_heap as *const () as usize & !(PAGE - 1)) as *mut u8
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
-use refunction_snapshot::{Engine, Row, Scan, inside};
+use refunction_snapshot::{Engine, Rewound, Row, Scan, inside};
 
 use crate::host::Host;
 use crate::mutations;
@@ -68,6 +68,12 @@ pub const ALL: &[(&str, fn())] = &[
         a_shared_view_of_private_memory,
     ),
     ("a_mapping_behind_all_others", a_mapping_behind_all_others),
+    ("as_many_pages_but_others", as_many_pages_but_others),
+    (
+        "a_rewind_of_little_looks_for_nothing",
+        a_rewind_of_little_looks_for_nothing,
+    ),
+    ("a_rewind_keeps_to_its_budget", a_rewind_keeps_to_its_budget),
     ("a_wait_that_a_rewind_ended", a_wait_that_a_rewind_ended),
     (
         "rights_to_the_engines_own_mappings",
@@ -112,6 +118,9 @@ pub fn act(what: &str) -> Option<String> {
         "write_to_the_closed_page" => write_to_the_closed_page(),
         "closed_page" => closed_page(),
         "write_to_the_image" => write_to_the_image(),
+        "write_one_page" => mutations::write_one_page(),
+        "write_another_page" => mutations::write_another_page(),
+        "pages" => mutations::pages(),
         "share_a_view" => share_a_view(),
         "map_behind_all" => map_behind_all(),
         "wait_for_an_hour" => {
@@ -226,6 +235,86 @@ fn is_undone(act: &str, ask: &str) {
         host.rewind().expect("this can be put back");
         assert_eq!(host.ask(ask), before);
         host.rewind().expect("rewound after a look");
+    }
+}
+
+/// A page that every rewind copies back is dropped, and one that none knows is written:
+/// the worker has as many of its own as before.
+fn as_many_pages_but_others() {
+    let mut host = Host::start(Scan::Auto);
+    let before = host.ask("pages");
+    for _ in 0..4 {
+        assert_eq!(host.ask("write_one_page"), "done");
+        assert_ne!(host.ask("pages"), before, "the look does not see it");
+        host.rewind().expect("rewound");
+    }
+    assert_eq!(host.ask("write_another_page"), "done");
+    assert_ne!(host.ask("pages"), before, "the look does not see it");
+    host.rewind().expect("rewound");
+    assert_eq!(host.ask("pages"), before);
+}
+
+/// Whether it was looked for pages, by the names of what took time.
+fn was_looked_for_pages(rewound: &Rewound) -> bool {
+    let names = ["scan", "others"];
+    rewound.phases.iter().any(|(name, _)| names.contains(&name))
+}
+
+/// Rewinds after which another of the same does the same again.
+fn settle(host: &mut Host) {
+    for _ in 0..6 {
+        host.ask("look");
+        host.rewind().expect("rewound");
+    }
+}
+
+fn a_rewind_of_little_looks_for_nothing() {
+    let mut host = Host::start(Scan::Auto);
+    settle(&mut host);
+    let mut looks = 0;
+    let mut counts = 0;
+    for _ in 0..32 {
+        host.ask("look");
+        let rewound = host.rewind().expect("rewound");
+        looks += u32::from(was_looked_for_pages(&rewound));
+        counts += u32::from(rewound.phases.iter().any(|(name, _)| name == "count"));
+    }
+    if counts == 0 {
+        eprintln!("not run: this kernel does not count a process's pages exactly (6.16)");
+        return;
+    }
+    assert!(looks <= 8, "{looks} of 32 rewinds looked for pages");
+}
+
+/// See the file for what is in it, and how it is renewed.
+const BUDGET: &str = include_str!("../budget.txt");
+
+/// What a rewind has a worker do that did next to nothing. It depends on nothing that
+/// goes on beside, so that a few per cent more are a regression.
+fn a_rewind_keeps_to_its_budget() {
+    const TOLERANCE: f64 = 1.05;
+    let mut host = Host::start(Scan::Auto);
+    settle(&mut host);
+    let mut works = Vec::new();
+    for _ in 0..9 {
+        host.ask("look");
+        let rewound = host.rewind().expect("rewound");
+        let work = rewound.work;
+        works.push([work.stops, work.operations, work.calls, work.bytes]);
+    }
+    for (at, name) in ["stops", "operations", "calls", "bytes"].iter().enumerate() {
+        let line = BUDGET.lines().find_map(|line| line.strip_prefix(name));
+        let budget: f64 = line
+            .and_then(|it| it.trim().parse().ok())
+            .expect("the budget names it");
+        let mut taken: Vec<u64> = works.iter().map(|work| work[at]).collect();
+        taken.sort_unstable();
+        let median = taken[taken.len() / 2];
+        println!("{name} {median}");
+        assert!(
+            median as f64 <= budget * TOLERANCE,
+            "a rewind takes {median} {name}, and its budget in snapshot/tests/budget.txt is {budget}"
+        );
     }
 }
 

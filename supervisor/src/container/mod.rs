@@ -2,11 +2,14 @@
 //! pipes, and the way back.
 
 mod coming;
+mod layers;
+mod reserve;
 mod restore;
 mod serving;
 mod slot;
 mod users;
 
+use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
@@ -22,17 +25,21 @@ use crate::logs::Line;
 use crate::memory;
 use crate::pipes::Pipes;
 use crate::private::Grounds;
+use crate::sabotage::leaves_out;
 use crate::sandbox::{self, ATTRIBUTES};
 use crate::settings::{MethodChoice, Settings};
 use crate::staff::{Candidate, Source, Staff, Standing, Word};
-use crate::sweep::{Handover, Scope, Sweep, SweepError, USUAL, closed_on_the_way};
+use crate::sweep::{Handover, Scope, Sweep, SweepError, USUAL, Workers, closed_on_the_way};
 use crate::template::{self, Description};
 
 use coming::{Coming, start};
+use layers::Layers;
+use reserve::{Leaving, Reserve};
 use serving::{Retired, Serving};
 use slot::{Clearing, Slot};
 use users::Users;
 
+pub(crate) use layers::{Footing, MOST_LAYERS};
 pub(crate) use slot::SlotId;
 
 /// Something that leaves the container without a worker.
@@ -152,6 +159,15 @@ pub(crate) struct Container {
     spare: Option<Staff>,
     /// How many of those in a row were not as they should be when they were needed.
     refused_spares: u32,
+    /// Workers that stand by where workers are forked, by the generations of their templates.
+    reserves: BTreeMap<u64, Reserve>,
+    /// Workers that others took over from, and that are still to end.
+    leaving: Vec<Leaving>,
+    /// A refork came before a worker stood by for it.
+    is_late: bool,
+    layers: Layers,
+    /// How many templates there were.
+    generations: u64,
     /// What the function of the command printed when it was imported.
     printed_at_import: Vec<(Stream, Line)>,
     /// Why another template was started, or a spare is to take over.
@@ -178,11 +194,23 @@ impl Container {
         let slots: Vec<Slot> = (0..settings.workers())
             .map(|slot| Slot::of(sandbox::owner(settings.worker_uid, slot)))
             .collect();
+        let mut settings = settings;
         let users = settings.users();
-        if slots.len() > 1
+        let are_several = slots.len() > 1 || settings.spare && !settings.runtime.is_program();
+        if are_several
+            && matches!(Authority::own(), Authority::Full)
+            && !leaves_out("beside:users-of-somebody-else")
             && let Some(user) = users::taken(users.clone())
         {
-            return Err(ContainerError::Taken(user));
+            if slots.len() > 1 {
+                return Err(ContainerError::Taken(user));
+            }
+            if user != slots[0].owner.0 {
+                eprintln!(
+                    "refunction-supervisor: no worker stands by: {user}, whose it could be, is another's user; choose others by --worker-uid"
+                );
+                settings.spare = false;
+            }
         }
         let users = Users::new(users, slots.len());
         let owner = slots[0].owner;
@@ -229,6 +257,11 @@ impl Container {
             users,
             spare: None,
             refused_spares: 0,
+            reserves: BTreeMap::new(),
+            leaving: Vec::new(),
+            is_late: false,
+            layers: Layers::default(),
+            generations: 0,
             printed_at_import: Vec::new(),
             rotation: None,
         })
@@ -392,14 +425,21 @@ impl Container {
                 eprintln!("refunction-supervisor: {}", lost.join("; "));
             }
             let owner = self.slots[0].owner;
-            let users = (self.slots.len() > 1).then(|| self.settings.users());
+            let workers = if self.slots.len() > 1 {
+                Workers::Beside(self.settings.users())
+            } else if self.keeps_reserve() {
+                Workers::Alone(self.settings.users())
+            } else {
+                Workers::of(owner.0)
+            };
             if let Some(handover) = self.handover.take() {
-                match users {
-                    Some(_) => handover.show()?,
-                    None => handover.give(owner)?,
+                match workers {
+                    Workers::Beside(_) => handover.show()?,
+                    Workers::Alone(_) => handover.give(owner)?,
                 }
             }
-            self.sweep = Some(Sweep::prepare(&self.scope, owner, users)?);
+            self.sweep = Some(Sweep::prepare(&self.scope, owner, workers)?);
+            self.take_installed(description);
         }
         Ok(())
     }
@@ -456,6 +496,8 @@ impl Container {
     /// Starts another template in the place of one that ended.
     pub(crate) fn reboot(&mut self) -> Result<(), ContainerError> {
         self.dismiss_all()?;
+        self.retire_layers()?;
+        self.end_retired()?;
         let served = self.template.take();
         if let Some(template) = served.and_then(|it| it.source.into_template()) {
             self.engine.discard_template(template)?;
@@ -505,14 +547,38 @@ impl Container {
     }
 
     fn fork(&mut self, slot: SlotId) -> Result<(), ContainerError> {
-        let (template, generation) = match &self.template {
-            Some(serving) => match &serving.source {
-                Source::Template(template) => (template, serving.generation),
-                Source::Spares(_) => return self.employ_spare(slot),
-            },
-            None => return Err(ContainerError::NoTemplate),
+        let serving = self.template.as_ref();
+        if serving.is_some_and(|it| matches!(it.source, Source::Spares(_))) {
+            return self.employ_spare(slot);
+        }
+        if self.call_up(slot) {
+            return Ok(());
+        }
+        let generation = self
+            .generation_for(slot)
+            .ok_or(ContainerError::NoTemplate)?;
+        let staff = self.fork_from(generation, self.slots[slot].owner)?;
+        // Not as long as the memory of a template that retired is still held, too.
+        let is_alone = self.retired.is_empty();
+        if let Some(serving) = &mut self.template
+            && is_alone
+            && serving.held.is_none()
+            && self.settings.rotate_memory_mib > 0
+        {
+            serving.held = memory::held(staff.worker.pid());
+        }
+        self.slots[slot].staff = Some(staff);
+        Ok(())
+    }
+
+    fn fork_from(&mut self, generation: u64, owner: (Uid, Gid)) -> Result<Staff, ContainerError> {
+        self.bury()?;
+        let serving = self.template.as_ref().ok_or(ContainerError::NoTemplate)?;
+        let template = match &serving.source {
+            Source::Template(template) if serving.generation == generation => Some(template),
+            _ => self.layers.template(generation),
         };
-        let owner = self.slots[slot].owner;
+        let template = template.ok_or(ContainerError::NoTemplate)?;
         let (mut pipes, ends) = Pipes::open(owner).map_err(|cause| ContainerError::Io {
             doing: "opening a worker's pipes",
             cause,
@@ -527,20 +593,10 @@ impl Container {
                     eprintln!("refunction-supervisor: the worker said: {}", line.text);
                 }
             })?;
-        // Not as long as the memory of a template that retired is still held, too.
-        let is_alone = self.retired.is_empty();
-        if let Some(serving) = &mut self.template
-            && is_alone
-            && serving.held.is_none()
-            && self.settings.rotate_memory_mib > 0
-        {
-            serving.held = memory::held(worker.pid());
-        }
-        self.slots[slot].staff = Some(Staff {
+        Ok(Staff {
             worker: Standing::Forked(Box::new(worker), generation),
             pipes,
-        });
-        Ok(())
+        })
     }
 
     /// Kills the worker of a slot, if there is one, with all it started, and its template
@@ -553,8 +609,9 @@ impl Container {
         self.end_retired()
     }
 
-    /// Kills every worker that serves.
+    /// Kills every worker.
     pub(crate) fn dismiss_all(&mut self) -> Result<(), ContainerError> {
-        self.slots().try_for_each(|slot| self.dismiss(slot))
+        self.slots().try_for_each(|slot| self.dismiss(slot))?;
+        self.dismiss_reserves()
     }
 }

@@ -27,6 +27,7 @@ impl Container {
     pub(crate) fn restore(&mut self, slot: SlotId) -> Result<Option<Restored>, ContainerError> {
         let began = Instant::now();
         self.note_what_is_open(slot);
+        self.slots[slot].is_swept = false;
         let is_outdated = self.is_outdated(slot);
         let is_rotation = is_outdated || (self.rotation.is_some() && self.spare.is_some());
         let always = self.settings.method == MethodChoice::Refork
@@ -85,8 +86,8 @@ impl Container {
         slot: SlotId,
         mut clearing: Clearing,
     ) -> Result<Option<Restored>, ContainerError> {
-        self.dismiss(slot)?;
-        clearing.lap("kill");
+        let is_killed = self.part(slot)?;
+        clearing.lap(if is_killed { "kill" } else { "stop" });
         self.slots[slot].clearing = Some(clearing);
         self.go_on(slot)
     }
@@ -105,12 +106,15 @@ impl Container {
             return Ok(None);
         };
         clearing.lap("files");
-        if !self.choose_user(slot) {
+        if self.call_up(slot) {
+            self.slots[slot].has_opened = false;
+            self.users.is_swept(slot);
+            clearing.lap("spare");
+        } else if !self.choose_user(slot) {
             // As soon as what others opened is gone.
             self.slots[slot].clearing = Some(clearing);
             return Ok(None);
-        }
-        if self.template.is_some() {
+        } else if self.template.is_some() {
             self.fork(slot)?;
             clearing.lap("fork");
         }
@@ -139,7 +143,7 @@ impl Container {
     }
 
     /// Other slots whose tenants let others write to what they have.
-    fn open_beside(&self, slot: SlotId) -> Vec<SlotId> {
+    pub(super) fn open_beside(&self, slot: SlotId) -> Vec<SlotId> {
         let others = self.slots().filter(|other| *other != slot);
         others.filter(|other| self.has_opened(*other)).collect()
     }
@@ -151,7 +155,7 @@ impl Container {
         self.slots[slot].has_opened = false;
         self.users.is_swept(slot);
         let beside = self.open_beside(slot);
-        if beside.is_empty() {
+        if beside.is_empty() || leaves_out("beside:another-user") {
             return true;
         }
         let Some(user) = self.users.exchange(self.slots[slot].owner.0, beside) else {
@@ -177,6 +181,9 @@ impl Container {
 
     /// True if all that the slot's tenant left is gone.
     fn sweep_for_a_while(&mut self, slot: SlotId) -> Result<bool, ContainerError> {
+        if std::mem::take(&mut self.slots[slot].is_swept) {
+            return Ok(true);
+        }
         let until = Instant::now() + self.slice();
         let owner = self.slots[slot].owner.0;
         match &mut self.sweep {
@@ -194,11 +201,12 @@ impl Container {
         let staff = self.slots[slot].staff.as_mut().ok_or_else(gone)?;
         let mut holding = staff.worker.hold(&mut self.engine)?;
         // From here on it does nothing any more.
-        if !self.open_beside(slot).is_empty() {
+        if !self.open_beside(slot).is_empty() && !leaves_out("beside:no-rewind") {
             let detail = "a request beside this one let others write to what it has, where this one may have left something: the next has another user";
             return Err(refused(Row::Files, detail.into()));
         }
-        let (Some(serving), Some(staff)) = (&self.template, &mut self.slots[slot].staff) else {
+        let slot = &mut self.slots[slot];
+        let (Some(serving), Some(staff)) = (&self.template, &mut slot.staff) else {
             return Err(gone());
         };
         staff
@@ -218,8 +226,15 @@ impl Container {
                 }
             }
         }
+        slot.is_swept = true;
         holding.lap("files");
-        staff.rewind(&mut self.engine, &serving.source, holding)
+        let template = match staff.worker.generation() {
+            Some(generation) if generation != serving.generation => {
+                self.layers.template(generation)
+            }
+            _ => serving.source.template(),
+        };
+        staff.rewind(&mut self.engine, template, holding)
     }
 }
 

@@ -22,7 +22,7 @@ const MIB: u64 = 1024 * 1024;
 pub(super) struct Serving {
     pub(super) source: Source,
     pub(super) runtime: Runtime,
-    /// How many served before it.
+    /// Its number among all of the container's.
     pub(super) generation: u64,
     /// Why it took over.
     pub(super) because: Option<String>,
@@ -48,25 +48,25 @@ impl Serving {
 
 /// A template that another has taken over from, and that still has workers.
 pub(super) struct Retired {
-    template: Template,
-    generation: u64,
+    pub(super) template: Template,
+    pub(super) generation: u64,
 }
 
 impl Container {
     /// Has workers come from this from now on; true if there was another before it.
     pub(super) fn take_over(&mut self, mut serving: Serving) -> Result<bool, ContainerError> {
-        let Some(predecessor) = self.template.take() else {
-            self.template = Some(serving);
+        serving.generation = self.next_generation();
+        let Some(predecessor) = self.template.replace(serving) else {
             return Ok(false);
         };
-        serving.generation = predecessor.generation + 1;
-        self.template = Some(serving);
+        self.retire_layers()?;
         if let Some(template) = predecessor.source.into_template() {
             self.retired.push(Retired {
                 template,
                 generation: predecessor.generation,
             });
         }
+        self.retire_reserves();
         // One that retires may have no worker at all.
         self.end_retired()?;
         Ok(true)
@@ -74,12 +74,24 @@ impl Container {
 
     /// True if the worker of this slot is of a template that retired.
     pub(crate) fn is_outdated(&self, slot: SlotId) -> bool {
-        let Some(serving) = &self.template else {
-            return false;
-        };
         let staff = self.slots[slot].staff.as_ref();
         let of = staff.and_then(|staff| staff.worker.generation());
-        of.is_some_and(|generation| generation != serving.generation)
+        of.is_some_and(|generation| self.template_of(generation).is_none())
+    }
+
+    /// The template of this generation, if workers are forked from it.
+    pub(super) fn template_of(&self, generation: u64) -> Option<&Template> {
+        let serving = self.template.as_ref()?;
+        if serving.generation == generation {
+            return serving.source.template();
+        }
+        self.layers.template(generation)
+    }
+
+    /// A number that no template had.
+    pub(super) fn next_generation(&mut self) -> u64 {
+        self.generations += 1;
+        self.generations
     }
 
     /// Kills templates that retired and have no workers any more.
@@ -168,7 +180,7 @@ impl Container {
         let employed = staff
             .worker
             .hold(engine)
-            .and_then(|holding| staff.rewind(engine, &serving.source, holding));
+            .and_then(|holding| staff.rewind(engine, None, holding));
         if let Err(refused) = employed {
             staff.worker.discard(engine)?;
             return self.wait_for_another_spare(slot, &refused);

@@ -21,6 +21,11 @@ pub(super) struct Slot {
     pub(super) clearing: Option<Clearing>,
     /// The last tenant may have let others write to what it owns, which is still there.
     pub(super) has_opened: bool,
+    /// All that the last tenant left is gone, and it has been held since.
+    pub(super) is_swept: bool,
+    /// The layer that its worker is of, or the next; if none, or one that is not there any
+    /// more, it is of the first template.
+    pub(super) layer: Option<u64>,
 }
 
 impl Slot {
@@ -30,6 +35,8 @@ impl Slot {
             staff: None,
             clearing: None,
             has_opened: false,
+            is_swept: false,
+            layer: None,
         }
     }
 

@@ -135,6 +135,7 @@ impl Supervisor {
             return self.take_part(slot, kind, payload);
         }
         self.end_lines(slot);
+        self.touched = Instant::now();
         let Some(in_flight) = self.duties[slot].in_flight.take() else {
             return Ok(());
         };
@@ -151,7 +152,10 @@ impl Supervisor {
                         self.duties[slot].is_loaded = true;
                         match then {
                             Some(call) => return self.invoke(slot, call),
-                            None => self.tell(slot, client, Report::FunctionLoaded(Ok(()))),
+                            None => {
+                                let told = self.container.told();
+                                self.tell(slot, client, Report::FunctionLoaded(Ok(told)));
+                            }
                         }
                     }
                     Ok(Some(exception)) => {
@@ -298,6 +302,8 @@ impl Supervisor {
                         self.give_up(slot, failure)?;
                     } else if self.container.is_spare(worker) {
                         self.container.lose_spare()?;
+                    } else {
+                        self.container.lose_reserve(worker);
                     }
                 }
                 News::WorkerStopped { worker, signal } => {
@@ -315,6 +321,9 @@ impl Supervisor {
                 News::TemplateEnded { template, .. } if self.container.is_booting(template) => {
                     self.take_template()?;
                 }
+                News::TemplateEnded { template, .. } if self.container.is_growing(template) => {
+                    self.container.finish_growth()?;
+                }
                 News::TemplateEnded { template, end } if self.container.is_serving(template) => {
                     for slot in self.container.slots() {
                         if let Some(in_flight) = self.duties[slot].in_flight.take() {
@@ -325,7 +334,8 @@ impl Supervisor {
                     }
                     self.container.reboot()?;
                 }
-                News::TemplateEnded { .. } | News::Reaped { .. } => {}
+                News::TemplateEnded { template, .. } => self.container.lose_layer(template)?,
+                News::Reaped { .. } => {}
             }
         }
         Ok(())

@@ -14,7 +14,7 @@ use refunction_protocol::{
 use super::duty::{Awaited, Call, InFlight};
 use super::{Client, Fatal, Ready, Supervisor, Wanted, io_error};
 use crate::cause;
-use crate::container::SlotId;
+use crate::container::{Footing, SlotId};
 use crate::front::Extras;
 use crate::peers::PeerId;
 use crate::sabotage::leaves_out;
@@ -159,6 +159,8 @@ impl Supervisor {
             rewinds: self.counts.rewinds,
             reforks: self.counts.reforks,
             queued: self.queue.len() as u64,
+            spares: self.container.reserves() as u64,
+            layers: self.container.layers(),
         }
     }
 
@@ -189,6 +191,11 @@ impl Supervisor {
                     self.queue.push_front(Wanted { command, ..wanted });
                     return Ok(());
                 }
+                if let Footing::Grows = self.container.prepare(slot, &function)? {
+                    let command = Command::Function(function);
+                    self.queue.push_front(Wanted { command, ..wanted });
+                    return Ok(());
+                }
                 self.function = Some(function);
                 self.load(slot, wanted.client, None)
             }
@@ -212,6 +219,7 @@ impl Supervisor {
     /// Nothing if files are still to be removed.
     pub(super) fn restore(&mut self, slot: SlotId) -> Result<Option<Restored>, Fatal> {
         let restored = self.container.restore(slot)?;
+        self.touched = Instant::now();
         match restored.as_ref().map(|restored| restored.method) {
             Some(Method::Rewind) => self.counts.rewinds += 1,
             Some(Method::Refork) | None => self.counts.reforks += 1,
@@ -367,6 +375,7 @@ impl Supervisor {
 
     fn ask(&mut self, slot: SlotId, kind: Kind, payload: &[u8]) -> Result<(), Fatal> {
         self.duties[slot].is_used = true;
+        self.touched = Instant::now();
         match self.container.pipes_mut(slot) {
             Some(pipes) => pipes
                 .send(kind, payload)

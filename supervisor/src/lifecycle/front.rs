@@ -147,7 +147,7 @@ impl Http {
             Waiting::Init(answer) => {
                 if let Report::FunctionLoaded(loaded) = report {
                     // Its client may have left.
-                    let _ = answer.send(loaded);
+                    let _ = answer.send(loaded.map(drop));
                 }
                 return None;
             }

@@ -104,6 +104,8 @@ struct Supervisor {
     was_commanded: bool,
     boot_us: u64,
     counts: Counts,
+    /// When something was asked or answered last.
+    touched: Instant,
     exit: Option<u8>,
 }
 
@@ -145,6 +147,7 @@ pub(crate) fn run(settings: Settings, started: Instant) -> Result<u8, Fatal> {
         was_commanded: false,
         boot_us: 0,
         counts: Counts::default(),
+        touched: Instant::now(),
         exit: None,
     };
     let status = supervisor.serve();
@@ -248,6 +251,9 @@ impl Supervisor {
         if let Some(booting) = self.container.booting() {
             fds.push(PollFd::new(booting, PollFlags::POLLIN));
         }
+        if let Some(growing) = self.container.growing() {
+            fds.push(PollFd::new(growing, PollFlags::POLLIN));
+        }
         let boot_output = self.container.boot_output();
         fds.extend(boot_output.map(|log| PollFd::new(log, PollFlags::POLLIN)));
         for (_, peer) in self.peers.iter() {
@@ -305,7 +311,12 @@ impl Supervisor {
             [limit.map(|(at, _)| at), broken.map(|(until, _)| *until)]
         });
         let next = limits
-            .chain([self.draining, self.next_turn()])
+            .chain([
+                self.draining,
+                self.next_turn(),
+                self.container.grows_until(),
+                self.next_chores(),
+            ])
             .flatten()
             .min()?;
         Some(next.saturating_duration_since(Instant::now()).into())
@@ -408,6 +419,14 @@ impl Supervisor {
     }
 
     fn take_boot(&mut self, ready: &Ready) -> Result<(), Fatal> {
+        let growing = self.container.growing();
+        if growing.is_some_and(|it| ready.has(it, PollFlags::POLLIN)) {
+            self.container.finish_growth()?;
+        } else if self.container.grows_until() <= Some(Instant::now())
+            && self.container.growing().is_some()
+        {
+            self.container.give_up_growth()?;
+        }
         self.container.listen();
         let Some(booting) = self.container.booting() else {
             return Ok(());

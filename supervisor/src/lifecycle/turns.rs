@@ -39,7 +39,33 @@ impl Supervisor {
         // It may be the one that somebody waits for.
         self.next_commands()?;
         self.replace_outdated()?;
-        self.prime()
+        self.prime()?;
+        self.do_chores()
+    }
+
+    /// Does what nobody should wait for, once nobody asked for anything for a while; or when
+    /// there was no such moment, while a function is loaded, which takes as long.
+    fn do_chores(&mut self) -> Result<(), Fatal> {
+        if self.draining.is_some() || !self.container.has_chores() {
+            return Ok(());
+        }
+        // What was asked of them is answered, by now.
+        self.container.see_off();
+        let is_quiet = self.touched.elapsed() >= AFTER_YOU && self.container.growing().is_none();
+        let is_loading = |duty: &Duty| {
+            let in_flight = duty.in_flight.as_ref();
+            in_flight.is_some_and(|it| matches!(it.awaited, Awaited::Load { .. }))
+        };
+        if is_quiet || self.container.is_late() && self.duties.iter().any(is_loading) {
+            self.container.do_chores(is_quiet)?;
+        }
+        Ok(())
+    }
+
+    /// When there is time for what nobody waits for.
+    pub(super) fn next_chores(&self) -> Option<Instant> {
+        let is_wanted = self.container.has_chores() && self.container.growing().is_none();
+        is_wanted.then_some(self.touched + AFTER_YOU)
     }
 
     /// Has workers of a template that retired go while nobody asks for them, so that it can
@@ -70,6 +96,10 @@ impl Supervisor {
             return None;
         }
         let is_function = matches!(next.command, Command::Function(_));
+        if self.container.growing().is_some() {
+            // It is grown for the function that is next, and nothing else runs meanwhile.
+            return None;
+        }
         if is_function && self.duties.iter().any(Duty::has_call) {
             return None;
         }

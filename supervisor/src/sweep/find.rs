@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
+use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -43,19 +44,23 @@ pub(super) struct Found {
     pub(super) files: Vec<WritableFile>,
 }
 
-/// Searches every mount that holds files.
-pub(super) fn everywhere(owner: (Uid, Gid)) -> Result<Found, SweepError> {
+/// Searches every mount that holds files, for these users, of whom `owner` is one.
+pub(super) fn everywhere(owner: (Uid, Gid), users: &Range<u32>) -> Result<Found, SweepError> {
     let mounts = writable_mounts()?;
-    below(&mounts, owner)
+    below(&mounts, owner, users)
 }
 
 /// Searches these directories, each on its own file system; a file stands for itself.
-pub(super) fn below(roots: &[PathBuf], owner: (Uid, Gid)) -> Result<Found, SweepError> {
+pub(super) fn below(
+    roots: &[PathBuf],
+    owner: (Uid, Gid),
+    users: &Range<u32>,
+) -> Result<Found, SweepError> {
     let mut found = Found::default();
     let asked = asking_for(owner, || {
         roots
             .iter()
-            .try_for_each(|root| find(root, owner.0, roots, &mut found))
+            .try_for_each(|root| find(root, users, roots, &mut found))
     });
     asked.map_err(|errno| at(Path::new("asking what workers can write to"))(errno.into()))??;
     Ok(found)
@@ -65,8 +70,9 @@ pub(super) fn below(roots: &[PathBuf], owner: (Uid, Gid)) -> Result<Found, Sweep
 pub(super) fn below_own(roots: &[PathBuf]) -> Result<Found, SweepError> {
     let mut found = Found::default();
     let mounts = writable_mounts()?;
+    let own = only(geteuid());
     for root in roots {
-        find(root, geteuid(), &mounts, &mut found)?;
+        find(root, &own, &mounts, &mut found)?;
     }
     Ok(found)
 }
@@ -200,19 +206,29 @@ impl Place {
         })
     }
 
-    fn is_writable(&self, worker: Uid) -> bool {
+    fn is_writable(&self, workers: &Range<u32>) -> bool {
         let (owner, mode) = (self.status.st_uid, AccessFlags::W_OK);
-        owner == worker.as_raw() || self.is_in_workers_own || access(&self.path, mode).is_ok()
+        workers.contains(&owner) || self.is_in_workers_own || access(&self.path, mode).is_ok()
     }
 }
 
+/// This user, and no other.
+pub(super) fn only(user: Uid) -> Range<u32> {
+    user.as_raw()..user.as_raw().saturating_add(1)
+}
+
 /// Searches a directory; what is one of these mounts is searched by itself.
-fn find(root: &Path, worker: Uid, mounts: &[PathBuf], found: &mut Found) -> Result<(), SweepError> {
+fn find(
+    root: &Path,
+    workers: &Range<u32>,
+    mounts: &[PathBuf],
+    found: &mut Found,
+) -> Result<(), SweepError> {
     let root = Place::new(root.to_owned(), false)?;
     let device = root.status.st_dev;
     let mut waiting = vec![root];
     while let Some(place) = waiting.pop() {
-        let is_writable = place.is_writable(worker);
+        let is_writable = place.is_writable(workers);
         if !is_directory(&place.status) {
             if is_writable && is_file(&place.status) {
                 let file = WritableFile::remember(place.path, &place.status)?;
@@ -220,7 +236,7 @@ fn find(root: &Path, worker: Uid, mounts: &[PathBuf], found: &mut Found) -> Resu
             }
             continue;
         }
-        let is_workers_own = place.is_in_workers_own || place.status.st_uid == worker.as_raw();
+        let is_workers_own = place.is_in_workers_own || workers.contains(&place.status.st_uid);
         let mut entries = BTreeMap::new();
         let listed = match std::fs::read_dir(&place.path) {
             Err(error) if is_denied(&error) && !is_workers_own && is_closed(&place.path) => {
@@ -243,7 +259,7 @@ fn find(root: &Path, worker: Uid, mounts: &[PathBuf], found: &mut Found) -> Resu
                 false => mounts.contains(&below.path),
             };
             if is_writable {
-                let changes = kind.is_dir() || is_another_mount || below.is_writable(worker);
+                let changes = kind.is_dir() || is_another_mount || below.is_writable(workers);
                 let known = if changes {
                     Known::changing(&below.status)
                 } else {

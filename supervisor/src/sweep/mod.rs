@@ -26,6 +26,7 @@ use nix::unistd::{Gid, Uid};
 pub(crate) use find::closed_on_the_way;
 pub(crate) use handover::Handover;
 
+use crate::sabotage::leaves_out;
 use directory::WritableDirectory;
 use file::WritableFile;
 use find::Found;
@@ -85,6 +86,22 @@ impl Swept {
     }
 }
 
+/// Which users workers have, and whether several make files at once.
+#[derive(Debug, Clone)]
+pub(crate) enum Workers {
+    /// One after another makes files.
+    Alone(Range<u32>),
+    /// They do beside one another.
+    Beside(Range<u32>),
+}
+
+impl Workers {
+    /// All have this user.
+    pub(crate) fn of(user: Uid) -> Self {
+        Self::Alone(find::only(user))
+    }
+}
+
 /// Something could not be brought back.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {cause}", .path.display())]
@@ -106,20 +123,22 @@ pub(crate) fn remove_tree(path: &CStr) -> io::Result<()> {
 }
 
 impl Sweep {
-    /// Finds the places in which `owner` can leave files. To be called when nothing makes
-    /// files there. Where several workers run beside one another each is one of `users`, with
-    /// the same group.
+    /// Finds the places in which workers can leave files. To be called when nothing makes
+    /// files there. `owner` is one of their users, with the group that all have.
     pub(crate) fn prepare(
         scope: &Scope,
         owner: (Uid, Gid),
-        users: Option<Range<u32>>,
+        workers: Workers,
     ) -> Result<Self, SweepError> {
-        if let (Scope::Container, Some(users)) = (scope, &users) {
-            closed::close(&find::everywhere(owner)?, users)?;
-            closed::check(&find::everywhere(owner)?, users)?;
+        let all = match &workers {
+            Workers::Alone(users) | Workers::Beside(users) => users.clone(),
+        };
+        if let (Scope::Container, Workers::Beside(users)) = (scope, &workers) {
+            closed::close(&find::everywhere(owner, users)?, users)?;
+            closed::check(&find::everywhere(owner, users)?, users)?;
         }
         let found = match scope {
-            Scope::Container => find::everywhere(owner)?,
+            Scope::Container => find::everywhere(owner, &all)?,
             Scope::Private(places) | Scope::Own(places) => find::below_own(places)?,
             Scope::Shared => Found::default(),
         };
@@ -135,10 +154,13 @@ impl Sweep {
             .iter()
             .map(PathBuf::from)
             .filter(|path| path.is_dir())
-            .map(|path| SharedDirectory::remember(path, owner.0))
+            .map(|path| SharedDirectory::remember(path, all.clone()))
             .collect::<Result<_, _>>()?;
         Ok(Self {
-            users,
+            users: match workers {
+                Workers::Alone(_) => None,
+                Workers::Beside(users) => Some(users),
+            },
             shared,
             directories: found.directories,
             files: found.files,
@@ -186,6 +208,7 @@ impl Sweep {
         let mut swept = Swept::default();
         let is_own = |uid: u32| uid == worker.as_raw();
         let is_others = |uid: u32| users.contains(&uid) && !is_own(uid);
+        let is_to_go = |uid: u32| !is_others(uid) || leaves_out("beside:files-of-others");
         for directory in &self.shared {
             // Others on the host make files there, too.
             if !swept.add(directory.clear(&is_own, &mut budget)?) {
@@ -193,7 +216,7 @@ impl Sweep {
             }
         }
         for directory in &self.directories {
-            if !swept.add(directory.clear(&|uid| !is_others(uid), &mut budget)?) {
+            if !swept.add(directory.clear(&is_to_go, &mut budget)?) {
                 return Ok(swept);
             }
         }

@@ -3,13 +3,13 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{CStr, CString};
+use std::ops::Range;
 use std::path::PathBuf;
 
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{Mode, fstatat};
-use nix::unistd::Uid;
 
 use super::directory::clear;
 use super::remove::{Budget, is_dot, list, remove};
@@ -18,13 +18,14 @@ use super::{SweepError, Swept, at};
 pub(super) struct SharedDirectory {
     path: PathBuf,
     handle: Dir,
-    owner: Uid,
+    /// Whose files go.
+    workers: Range<u32>,
     /// What was in it at boot.
     entries: BTreeSet<CString>,
 }
 
 impl SharedDirectory {
-    pub(super) fn remember(path: PathBuf, owner: Uid) -> Result<Self, SweepError> {
+    pub(super) fn remember(path: PathBuf, workers: Range<u32>) -> Result<Self, SweepError> {
         let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let failed = |errno: nix::Error| at(&path)(errno.into());
         let mut handle = Dir::open(&path, flags, Mode::empty()).map_err(failed)?;
@@ -36,7 +37,7 @@ impl SharedDirectory {
         Ok(Self {
             path,
             handle,
-            owner,
+            workers,
             entries,
         })
     }
@@ -61,7 +62,7 @@ impl SharedDirectory {
                 continue;
             }
             match fstatat(&self.handle, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
-                Ok(status) if status.st_uid == self.owner.as_raw() => {}
+                Ok(status) if self.workers.contains(&status.st_uid) => {}
                 // Somebody else's, who may have removed it by now.
                 Ok(_) | Err(Errno::ENOENT) => continue,
                 Err(errno) => return Err(failed(errno)),

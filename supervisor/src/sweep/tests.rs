@@ -52,7 +52,12 @@ impl Root {
 
     fn sweep(&self) -> Sweep {
         let owner = (Uid::from_raw(WORKER), Gid::from_raw(WORKER));
-        let found = find::below(std::slice::from_ref(&self.path), owner).unwrap();
+        let found = find::below(
+            std::slice::from_ref(&self.path),
+            owner,
+            &find::only(owner.0),
+        )
+        .unwrap();
         Sweep {
             users: None,
             shared: Vec::new(),
@@ -114,7 +119,7 @@ fn in_shared_directories_only_new_files_of_workers_go() {
         }
     };
     make("before", true);
-    let mut sweep = Sweep::prepare(&Scope::Shared, owner, None).unwrap();
+    let mut sweep = Sweep::prepare(&Scope::Shared, owner, Workers::of(owner.0)).unwrap();
     make("after", true);
     make("others", false);
     removes(&mut sweep, 1);
@@ -347,7 +352,7 @@ fn a_single_file_that_is_mounted_counts() {
     let root = Root::new("single");
     root.file("hosts", "as it was", 0o666);
     let owner = (Uid::from_raw(WORKER), Gid::from_raw(WORKER));
-    let found = find::below(&[root.at("hosts")], owner).unwrap();
+    let found = find::below(&[root.at("hosts")], owner, &find::only(owner.0)).unwrap();
     assert_eq!(found.files.len(), 1);
 }
 
@@ -489,7 +494,14 @@ fn among_others_only_ones_own_goes() {
 fn what_several_workers_share_is_closed() {
     let root = Root::new("closed");
     let owner = (Uid::from_raw(WORKER), Gid::from_raw(WORKER));
-    let found = || find::below(std::slice::from_ref(&root.path), owner).unwrap();
+    let found = || {
+        find::below(
+            std::slice::from_ref(&root.path),
+            owner,
+            &find::only(owner.0),
+        )
+        .unwrap()
+    };
     let modes = |names: &[&str]| -> Vec<(u32, u32)> {
         let status = names
             .iter()
@@ -524,7 +536,14 @@ fn where_lists_open_what_is_made_several_workers_are_refused() {
     let root = Root::new("default-list");
     root.directory("open", 0o1777);
     let owner = (Uid::from_raw(WORKER), Gid::from_raw(WORKER));
-    let found = || find::below(std::slice::from_ref(&root.path), owner).unwrap();
+    let found = || {
+        find::below(
+            std::slice::from_ref(&root.path),
+            owner,
+            &find::only(owner.0),
+        )
+        .unwrap()
+    };
     closed::close(&found(), &WORKERS).unwrap();
     xattr::set(root.at("open"), "system.posix_acl_default", &access_list()).unwrap();
     let refusal = closed::close(&found(), &WORKERS).unwrap_err().to_string();

@@ -10,6 +10,7 @@ use crate::language::Language;
 
 pub const CASES: &[Case] = &[
     ("an exception", an_exception),
+    ("an exception whose words are no Unicode", no_unicode),
     ("an exception at the loading", an_exception_at_the_loading),
     ("a syntax error", a_syntax_error),
     ("a missing entry", a_missing_entry),
@@ -33,6 +34,18 @@ fn an_exception(language: &Language) {
     assert_eq!(supervisor.restore().method, "rewind");
     language.load_into(&mut supervisor, "echo");
     assert_eq!(supervisor.call(&json!(1)), 1);
+}
+
+fn no_unicode(language: &Language) {
+    let mut supervisor = language.load("no_unicode");
+    let worker = supervisor.worker();
+    for _ in 0..2 {
+        let failure = supervisor.fail(&Value::Null);
+        assert_failure(&failure, "exception", &["half of", "a pair"]);
+        assert_eq!(failure["error_type"], language.exception, "{failure}");
+    }
+    assert_eq!(supervisor.worker(), worker, "it is no crash");
+    assert_eq!(supervisor.restore().method, "rewind");
 }
 
 /// A load that must fail, for a reason with these words.

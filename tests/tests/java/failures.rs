@@ -40,6 +40,12 @@ fn exceptions_are_told_with_the_tenants_own_lines() {
             "Caused by: java.io.IOException: inner",
         ),
         (
+            "suppressed",
+            "java.lang.Exception",
+            "main",
+            "Suppressed: java.io.IOException: beside",
+        ),
+        (
             "no message",
             "java.lang.Exception",
             "",

@@ -22,6 +22,10 @@ fn arguments_are_what_a_method_declares() {
         ("exact", json!(1.25), json!(2.25)),
         ("large", json!(u64::MAX - 1), json!(u64::MAX)),
         ("sum", json!([1, 2, 3]), json!(6)),
+        ("maybe", json!([1, 3, 2]), json!(3)),
+        ("maybe", json!([]), json!(null)),
+        ("least", json!(["b", "a"]), json!("a")),
+        ("dayAfter", json!("2024-02-28"), json!("2024-02-29")),
         ("set", json!(["b", "a", "b"]), json!(["b", "a"])),
         (
             "point",
@@ -92,6 +96,7 @@ fn arguments_that_do_not_fit_are_refused_by_name() {
             &["the argument['x']", "an array"],
         ),
         ("points", json!({"seven": {}}), &["'seven'", "no number"]),
+        ("dayAfter", json!("tomorrow"), &["'tomorrow'", "LocalDate"]),
     ] {
         load(
             &mut supervisor,
@@ -102,6 +107,8 @@ fn arguments_that_do_not_fit_are_refused_by_name() {
         let failure = supervisor.fail(&argument);
         assert_failure(&failure, "exception", words);
         assert_eq!(failure["error_type"], "BadArgument", "{failure}");
+        // Of where the one before was refused nothing is told.
+        assert_eq!(supervisor.fail(&argument), failure);
     }
 }
 

@@ -125,7 +125,8 @@ fn move_the_fs_base() -> ! {
 }
 
 /// Makes one system call, which must succeed, answers, and goes round in circles,
-/// without touching anything but its own code on the way.
+/// without touching anything but its own code on the way, which is where its address says.
+#[inline(never)]
 pub(super) fn call_answer_and_spin(number: libc::c_long, args: &[i64]) -> ! {
     let argument = |index: usize| args.get(index).copied().unwrap_or(0);
     // SAFETY: what the call takes away is not used any more.

@@ -35,6 +35,11 @@ public class Failing {
         switch ((String) args.get("how")) {
             case "exception" -> inner();
             case "cause" -> throw new RuntimeException("outer", new java.io.IOException("inner"));
+            case "suppressed" -> {
+                Exception main = new Exception("main");
+                main.addSuppressed(new java.io.IOException("beside"));
+                throw main;
+            }
             case "no message" -> throw new Exception();
             case "hostile" -> throw new Hostile();
             case "recursion" -> deep(0);

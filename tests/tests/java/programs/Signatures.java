@@ -1,10 +1,12 @@
 import java.math.BigDecimal;
 import java.math.BigInteger;
+import java.time.LocalDate;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import java.util.OptionalInt;
 import java.util.Set;
 
 public class Signatures {
@@ -42,6 +44,18 @@ public class Signatures {
 
     public static BigInteger large(BigInteger number) {
         return number.add(BigInteger.ONE);
+    }
+
+    public static OptionalInt maybe(List<Integer> numbers) {
+        return numbers.stream().mapToInt(it -> it).max();
+    }
+
+    public static <T extends Comparable<T>> T least(List<T> items) {
+        return items.stream().min(Comparable::compareTo).orElse(null);
+    }
+
+    public static LocalDate dayAfter(LocalDate day) {
+        return day.plusDays(1);
     }
 
     public static int sum(int[] numbers) {

@@ -2,6 +2,7 @@ package refunction;
 
 import java.lang.reflect.Array;
 import java.lang.reflect.GenericArrayType;
+import java.lang.reflect.InvocationTargetException;
 import java.lang.reflect.Modifier;
 import java.lang.reflect.ParameterizedType;
 import java.lang.reflect.Type;
@@ -27,7 +28,9 @@ final class Binding {
     /** What the type variables of the function's classes stand for. */
     private final Map<TypeVariable<?>, Type> variables = new HashMap<>();
 
-    private final StringBuilder path = new StringBuilder("the argument");
+    private static final String ARGUMENT = "the argument";
+
+    private final StringBuilder path = new StringBuilder(ARGUMENT);
 
     Binding(Class<?> function) {
         learn(function);
@@ -80,6 +83,13 @@ final class Binding {
         return wrong("is " + kind + ", where the function takes " + type.getTypeName());
     }
 
+    /** The argument of a call. */
+    Object argument(Object value, Type declared) throws Throwable {
+        // Where the one before was refused.
+        path.setLength(ARGUMENT.length());
+        return bind(value, declared);
+    }
+
     /** A value that stands under this name in the one at hand. */
     Object bindIn(Object name, Object value, Type type) throws Throwable {
         int here = path.length();
@@ -89,7 +99,7 @@ final class Binding {
         return bound;
     }
 
-    Object bind(Object value, Type declared) throws Throwable {
+    private Object bind(Object value, Type declared) throws Throwable {
         Type type = resolve(declared);
         Class<?> raw = raw(type);
         if (raw == Optional.class) {
@@ -116,6 +126,8 @@ final class Binding {
         if (Collection.class.isAssignableFrom(raw) || raw == Iterable.class) return collection(value, type, raw);
         if (Map.class.isAssignableFrom(raw)) return map(value, type, raw);
         if (Beans.isPrintable(raw) && value instanceof String) return parsed((String) value, raw);
+        // As what is comparable, or can be serialized.
+        if (raw.isInterface() && raw.isInstance(value)) return value;
         if (!(value instanceof Map<?, ?> values)) throw isNot(value, raw);
         learn(type);
         return Beans.of(raw).make(values, this);
@@ -215,7 +227,11 @@ final class Binding {
                 boolean takesText = method.getParameterCount() == 1
                         && method.getParameterTypes()[0].isAssignableFrom(String.class);
                 if (method.getName().equals(name) && Modifier.isStatic(method.getModifiers()) && takesText) {
-                    return method.invoke(null, text);
+                    try {
+                        return method.invoke(null, text);
+                    } catch (InvocationTargetException error) {
+                        throw wrong("is '" + text + "', which is no " + raw.getTypeName());
+                    }
                 }
             }
         }

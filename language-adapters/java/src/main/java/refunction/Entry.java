@@ -131,7 +131,7 @@ final class Entry {
         } else if (given == 1) {
             arguments[0] = types[0] == InputStream.class
                     ? new ByteArrayInputStream(JsonWriter.write(argument).getBytes(StandardCharsets.UTF_8))
-                    : binding.bind(argument, genericTypes[0]);
+                    : binding.argument(argument, genericTypes[0]);
         } else if (given == 2) {
             throw new Refusal("EntryNotFound", "the second parameter of " + method + " is neither a context nor an OutputStream");
         }

@@ -50,17 +50,27 @@ final class Failure {
                     text.append("Caused by: ").append(it.getClass().getName());
                     text.append(": ").append(message(it)).append('\n');
                 }
-                for (StackTraceElement frame : it.getStackTrace()) {
-                    if (!FunctionLoader.NAME.equals(frame.getClassLoaderName())) continue;
-                    text.append("\tat ").append(frame.getClassName()).append('.').append(frame.getMethodName());
-                    text.append('(').append(place(frame)).append(")\n");
-                    if (text.length() > TEXT_LIMIT) return text.toString();
+                frames(it, "\tat ", text);
+                for (Throwable other : it.getSuppressed()) {
+                    text.append("\tSuppressed: ").append(other.getClass().getName());
+                    text.append(": ").append(message(other)).append('\n');
+                    frames(other, "\t\tat ", text);
                 }
+                if (text.length() > TEXT_LIMIT) return text.toString();
             }
         } catch (Throwable error) {
             text.append("its stack cannot be told: ").append(error.getClass().getName()).append('\n');
         }
         return text.toString();
+    }
+
+    private static void frames(Throwable thrown, String at, StringBuilder text) {
+        for (StackTraceElement frame : thrown.getStackTrace()) {
+            if (!FunctionLoader.NAME.equals(frame.getClassLoaderName())) continue;
+            text.append(at).append(frame.getClassName()).append('.').append(frame.getMethodName());
+            text.append('(').append(place(frame)).append(")\n");
+            if (text.length() > TEXT_LIMIT) return;
+        }
     }
 
     private static String place(StackTraceElement frame) {

@@ -38,7 +38,6 @@ final class Fresh {
     private final Method supplement;
     private final Object nativeBuffer;
     private final Field nativeBuffered;
-    private final Field nativeMix;
     /** Of the function that is in the snapshot. */
     private Random[] adopted = {};
 
@@ -66,7 +65,6 @@ final class Fresh {
         Class<?> source = Class.forName("sun.security.provider.NativePRNG");
         nativeBuffer = field(source, "INSTANCE").get(null);
         nativeBuffered = field(nativeBuffer.getClass(), "buffered");
-        nativeMix = field(nativeBuffer.getClass(), "mixRandom");
     }
 
     private static Class<?> holder(String of) throws ClassNotFoundException {
@@ -99,6 +97,5 @@ final class Fresh {
         entropy.get(seed);
         supplement.invoke(sha1, seed);
         nativeBuffered.setInt(nativeBuffer, 0);
-        nativeMix.set(nativeBuffer, null);
     }
 }

@@ -5,6 +5,9 @@ import java.util.Base64;
 import java.util.Iterator;
 import java.util.Map;
 import java.util.Optional;
+import java.util.OptionalDouble;
+import java.util.OptionalInt;
+import java.util.OptionalLong;
 
 /** Whatever a function returns, as JSON text. */
 final class JsonWriter {
@@ -37,6 +40,12 @@ final class JsonWriter {
             number((Number) value);
         } else if (value instanceof Optional<?> optional) {
             value(optional.orElse(null));
+        } else if (value instanceof OptionalInt optional) {
+            value(optional.isPresent() ? optional.getAsInt() : null);
+        } else if (value instanceof OptionalLong optional) {
+            value(optional.isPresent() ? optional.getAsLong() : null);
+        } else if (value instanceof OptionalDouble optional) {
+            value(optional.isPresent() ? optional.getAsDouble() : null);
         } else if (value instanceof byte[] bytes) {
             string(Base64.getEncoder().encodeToString(bytes));
         } else if (Gson.isElement(value.getClass())) {

@@ -1,0 +1,3 @@
+exports.main = () => {
+  throw new RangeError("half of \ud83d a pair");
+};

@@ -1,0 +1,3 @@
+function main()
+  error("half of \xf0\x9f a pair")
+end

@@ -1,0 +1,2 @@
+def main(args):
+    raise ValueError("half of \ud83d a pair")
