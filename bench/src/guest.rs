@@ -12,7 +12,7 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid, chdir, setgroups, setresgid, setresuid};
 use refunction_adapter::channel::REQUEST_FD;
 use refunction_adapter::{Adapter, BootError, serve};
-use refunction_snapshot::inside::{self, Launch};
+use refunction_snapshot::inside::{self, Born, Launch};
 use refunction_snapshot::syscalls;
 
 use crate::Failure;
@@ -50,7 +50,10 @@ fn template(boot: fn() -> Result<Box<dyn Adapter>, BootError>) -> Result<(), Fai
             return Err(error);
         }
     };
-    let mut descriptors = template.serve(&[])?.descriptors;
+    let Born::Worker(newborn) = template.serve(&[])? else {
+        return Err("nobody asked it for a layer".into());
+    };
+    let mut descriptors = newborn.descriptors;
     let channel = descriptors.split_off(REQUEST_FD as usize);
     // The standard streams are the runtime's for good.
     descriptors

@@ -180,6 +180,7 @@ impl api::refunction_server::Refunction for Service {
             limits: Limits {
                 deadline_ms: request.deadline_ms,
             },
+            libraries: None,
         };
         let begun = Instant::now();
         let loaded = container.load(function).await.map_err(|it| refusal(&it))?;

@@ -145,6 +145,8 @@ impl Definition {
             limits: Limits {
                 deadline_ms: self.deadline_ms,
             },
+            // Those that its source shows.
+            libraries: None,
         }
     }
 
