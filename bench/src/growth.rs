@@ -110,9 +110,7 @@ fn memory(asked: &Asked, report: &mut Report) -> Result<(), Failure> {
         title: "Restore by memory that the function allocates and frees".into(),
         x: "megabytes written and freed by the function".into(),
         y: REWIND.into(),
-        caption: "The paper's is flat from 0 to 150 MB, too: what the function mapped is gone \
-                  before pages are looked at."
-            .into(),
+        caption: "The paper reports that its restore is flat from 0 to 150 MB.".into(),
         ..Figure::default()
     });
     Ok(())

@@ -144,6 +144,21 @@ const PARTS: &[Part] = &[
         place: Place::Supervisors,
     },
     Part {
+        bench: "node",
+        embedded: "",
+        runtimes: &["python", "java"],
+        figures: &[
+            ("6", "cold"),
+            ("7", "cold"),
+            ("8", "ramp"),
+            ("9", "saturation"),
+            ("gateway", "gateway"),
+            ("load", "load"),
+            ("starts", "starts"),
+        ],
+        place: Place::Node,
+    },
+    Part {
         bench: "cri",
         embedded: "",
         runtimes: &[],
@@ -173,8 +188,9 @@ impl Part {
                 runtimes
             });
         }
-        let named = figures.iter().map(|(_, argument)| *argument);
-        Some(named.filter(|argument| !argument.is_empty()).collect())
+        // Two figures may be made by one argument.
+        let named: BTreeSet<_> = figures.iter().map(|(_, argument)| *argument).collect();
+        Some(named.into_iter().filter(|it| !it.is_empty()).collect())
     }
 }
 
@@ -366,6 +382,8 @@ mod tests {
     fn a_figure_is_asked_of_the_part_that_makes_it() {
         let only = options(&[], &["12", "ageing"]);
         assert_eq!(wanted(&only), [("growth", "python", vec!["12", "ageing"])]);
+        let only = options(&[], &["6", "7"]);
+        assert_eq!(wanted(&only), [("node", "", vec!["cold"])]);
         let only = options(&["java"], &["10"]);
         assert_eq!(wanted(&only), [("runtimes", "", vec!["java"])]);
         assert_eq!(wanted(&options(&[], &[])).len(), PARTS.len());

@@ -242,7 +242,7 @@ fn lines(
         chart
             .configure_mesh()
             .axis_style(GRID)
-            .set_all_tick_mark_size(0)
+            .set_all_tick_mark_size(6)
             .max_light_lines(0)
             .bold_line_style(GRID)
             .label_style(text(14, MUTED))
