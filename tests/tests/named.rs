@@ -11,7 +11,7 @@ use refunction_tests::eventually;
 use refunction_tests::http::{Answer, Connection};
 use refunction_tests::node::{Node, ask};
 use refunction_tests::process::Handle;
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// Leaves what it is given in every place it can think of, and says what it finds there.
 const TENANT: &str = "
