@@ -67,10 +67,13 @@ impl Node {
             "[gateway]\nlisten = [\"127.0.0.1:0\", \"unix:{}\"]\n",
             socket.display()
         );
-        fs::write(&config, format!("{settings}\n{gateway}"))?;
+        fs::write(&config, &gateway)?;
         let path = config.to_str().ok_or("a path that is no text")?;
-        let host = Host::start_with(&["--config", path]);
+        let mut host = Host::start_with(&["--config", path]);
         host.import(runtimes);
+        // Only now are there images that pools could be made of.
+        fs::write(&config, format!("{settings}\n{gateway}"))?;
+        host.restart_killed(|_| {});
         let port = port_of(&host);
         Ok(Self {
             host,
@@ -200,9 +203,9 @@ fn port_of(host: &Host) -> u16 {
     let mut port = None;
     eventually("the gateway says where it listens", || {
         let log = host.log();
-        let said = log
-            .lines()
-            .find(|line| line.contains("serving functions over HTTP"));
+        let said = log.lines().rfind(|line| {
+            line.contains("serving functions over HTTP") && line.contains("127.0.0.1:")
+        });
         port = said.and_then(|line| {
             let (_, rest) = line.split_once("127.0.0.1:")?;
             let digits = rest.split(|it: char| !it.is_ascii_digit()).next()?;
