@@ -87,6 +87,7 @@ async fn all(registry: &Registry, tally: &mut Tally) -> Result<(), ContainerdErr
         }
         let what = format!("the container {} of {}", container.id, container.image);
         tally.remove(what, container_of(registry, &container)).await;
+        tally.groups.push(container.cgroup.clone());
     }
     for name in remove::snapshots(containerd).await? {
         if !spared.contains(&name) {

@@ -4,11 +4,14 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
 use tokio::net::UnixStream;
+use tokio::time::{Instant, sleep};
 
+use super::processes::{self, DEATH};
 use super::tally::Tally;
 use crate::container::spec::CGROUP_PARENT;
 
@@ -119,19 +122,17 @@ pub(super) fn remove_file(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The control group around all containers' own.
-pub(super) async fn control_group(tally: &mut Tally) {
-    let mut found = Vec::new();
-    let top = Path::new("/sys/fs/cgroup");
-    let name = CGROUP_PARENT.trim_start_matches('/');
-    found.push(top.join(name));
-    for hierarchy in fs::read_dir(top).into_iter().flatten().flatten() {
-        found.push(hierarchy.path().join(name));
-    }
-    for group in found {
-        if !group.is_dir() {
+/// The control groups of containers, as far as they came back, with what was started in them
+/// meanwhile; then the one around all of them.
+pub(super) async fn control_groups(tally: &mut Tally) {
+    for group in std::mem::take(&mut tally.groups) {
+        if tally.is_dry || hierarchies(&group).is_empty() {
             continue;
         }
+        let what = format!("the control group {group}, which was made once more");
+        tally.remove(what, take_apart(&group)).await;
+    }
+    for group in hierarchies(CGROUP_PARENT) {
         if tally.is_dry {
             return tally.spare("the control groups of containers until they are gone");
         }
@@ -146,6 +147,37 @@ pub(super) async fn control_group(tally: &mut Tally) {
                 let what = format!("the control group {}", group.display());
                 tally.remove(what, async { done }).await;
             }
+        }
+    }
+}
+
+/// Where a group is in the hierarchies that have it.
+fn hierarchies(group: &str) -> Vec<PathBuf> {
+    let top = Path::new("/sys/fs/cgroup");
+    let name = group.trim_start_matches('/');
+    let below = fs::read_dir(top).into_iter().flatten().flatten();
+    let all = std::iter::once(top.join(name)).chain(below.map(|it| it.path().join(name)));
+    all.filter(|it| it.is_dir()).collect()
+}
+
+/// A group stays busy for as long as what was in it takes to be gone.
+async fn take_apart(group: &str) -> io::Result<()> {
+    let until = Instant::now() + DEATH;
+    loop {
+        let mut busy = None;
+        for path in hierarchies(group) {
+            let inside = fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
+            let inside: Vec<i32> = inside.lines().filter_map(|it| it.parse().ok()).collect();
+            processes::end(&inside).await?;
+            match fs::remove_dir(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => busy = Some(error),
+                _ => {}
+            }
+        }
+        match busy {
+            None => return Ok(()),
+            Some(error) if Instant::now() > until => return Err(error),
+            Some(_) => sleep(Duration::from_millis(10)).await,
         }
     }
 }

@@ -232,7 +232,7 @@ async fn remove(config: &Config, [state, root]: [&Path; 2], tally: &mut Tally) {
                 .await;
         }
     }
-    files::control_group(tally).await;
+    files::control_groups(tally).await;
 }
 
 fn registry(

@@ -1,4 +1,4 @@
-//! Processes of a private containerd that outlived it.
+//! Processes that outlived what started them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 use super::tally::Tally;
 
 /// How long a killed process may take to be gone.
-const DEATH: Duration = Duration::from_secs(30);
+pub(super) const DEATH: Duration = Duration::from_secs(30);
 
 /// Shims that answer to this containerd, and all below them.
 pub(super) async fn of_private(tally: &mut Tally, address: &Path) {
@@ -63,7 +63,8 @@ fn is_shim(pid: i32, address: &Path) -> bool {
             .any(|pair| pair == [&b"-address"[..], address])
 }
 
-async fn end(family: &[i32]) -> io::Result<()> {
+/// Kills these, and waits until they are gone.
+pub(super) async fn end(family: &[i32]) -> io::Result<()> {
     for pid in family {
         match kill(Pid::from_raw(*pid), Signal::SIGKILL) {
             Ok(()) | Err(Errno::ESRCH) => {}

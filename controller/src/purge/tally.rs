@@ -7,6 +7,9 @@ use std::io::Write;
 #[derive(Debug)]
 pub(super) struct Tally {
     pub(super) is_dry: bool,
+    /// Control groups of containers that were removed. What was making one of them may have
+    /// gone on for a moment, and have made the group anew.
+    pub(super) groups: Vec<String>,
     done: u32,
     left: u32,
 }
@@ -15,6 +18,7 @@ impl Tally {
     pub(super) fn new(is_dry: bool) -> Self {
         Self {
             is_dry,
+            groups: Vec::new(),
             done: 0,
             left: 0,
         }
