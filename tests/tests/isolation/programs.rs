@@ -58,19 +58,16 @@ fn run(program: &Program) {
             assert_eq!(supervisor.call(&Value::Null), answer, "round {round}");
         }
         let restored = supervisor.restore();
-        let (method, rows): (_, &[&str]) = match program.way {
-            Rewind | Either(_) => ("rewind", &[]),
-            Refork(rows) => ("refork", rows),
-        };
         let mut got: Vec<&str> = restored.rows.iter().map(String::as_str).collect();
         got.sort_unstable();
         got.dedup();
-        assert_eq!(
-            (restored.method.as_str(), &*got),
-            (method, rows),
-            "{}",
-            restored.report
-        );
+        let got = (restored.method.as_str(), &*got);
+        let is_right = match program.way {
+            Rewind => got == ("rewind", &[]),
+            Refork(rows) => got == ("refork", rows),
+            Either(rows) => got == ("rewind", &[]) || got == ("refork", rows),
+        };
+        assert!(is_right, "{got:?}: {}", restored.report);
     }
     assert_eq!(supervisor.errors(), "");
 }
@@ -334,7 +331,8 @@ def main(args):
     server.shutdown()
     return answers
 "),
-    program("program: numpy, also in threads", Rewind, r#"[true, true, true, 6.0, [2.0, 3.0], [true, true, true, true]]"#, "
+    // Where its linear algebra is OpenBLAS, that asks where memory is to lie (mbind(2)).
+    program("program: numpy, also in threads", Either(&["memory_advice"]), r#"[true, true, true, 6.0, [2.0, 3.0], [true, true, true, true]]"#, "
 import concurrent.futures
 import numpy
 def main(args):
