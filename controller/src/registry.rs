@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use crate::container::remove::{self, RemoveError};
 use crate::container::spec::CGROUP_PARENT;
-use crate::container::{Container, Exit, Identity, label};
+use crate::container::{Container, Exit, Identity, label, stray};
 use crate::containerd::api::containerd::services::containers::v1::Container as Record;
 use crate::containerd::api::containerd::services::tasks::v1::GetRequest;
 use crate::containerd::api::containerd::v1::types::Status;
@@ -76,6 +76,11 @@ impl Registry {
     /// Where runc is to keep its notes, if not at its usual place.
     pub(crate) fn runc_root(&self) -> Option<&Path> {
         self.runc_root.as_deref()
+    }
+
+    /// True if nobody else uses this containerd.
+    pub(crate) fn is_private(&self) -> bool {
+        self.runc_root.is_some()
     }
 
     pub(crate) fn state(&self) -> &Path {
@@ -201,6 +206,10 @@ impl Registry {
         remove::parts(self, &container, &remove::ALL).await?;
         self.release(id);
         info!(container = id, "removed");
+        // One that an earlier daemon had asked for may have been made in this very moment.
+        if let Err(error) = stray::take(self, id).await {
+            warn!(container = id, %error, "something of it may be left");
+        }
         Ok(true)
     }
 
@@ -248,15 +257,7 @@ impl Registry {
             container.attend();
             info!(container = container.id, "adopted");
         }
-        for name in remove::snapshots(&self.containerd).await? {
-            if records.iter().any(|record| record.snapshot_key == name) {
-                continue;
-            }
-            match remove::snapshot(&self.containerd, &name).await {
-                Ok(()) => info!(container = name, "removed what was left of it"),
-                Err(error) => warn!(container = name, %error, "its root filesystem is left"),
-            }
-        }
+        stray::take_all(self).await?;
         self.network.sweep(|id| self.get(id).is_some()).await;
         self.sweep();
         Ok(())
@@ -360,6 +361,15 @@ impl Registry {
     /// Passes news on to the containers they are about, until no more come.
     pub async fn follow(&self, mut news: mpsc::UnboundedReceiver<TaskEvent>) {
         while let Some(event) = news.recv().await {
+            let strays = match &event {
+                TaskEvent::Made { id } => stray::take(self, id).await,
+                TaskEvent::Resumed => stray::take_all(self).await,
+                _ => Ok(()),
+            };
+            if let Err(error) = strays {
+                // It breaks again or is asked again: then everything is looked at.
+                warn!(%error, "what nobody wants may be left");
+            }
             self.heed(event).await;
         }
     }
@@ -380,6 +390,7 @@ impl Registry {
                     container.ran_out_of_memory();
                 }
             }
+            TaskEvent::Made { .. } => {}
             TaskEvent::Resumed => {
                 for container in self.all() {
                     // One that is being made is looked at by its maker.

@@ -461,6 +461,15 @@ impl Drop for Node {
 /// Nobody answers there as the streaming server does.
 #[must_use]
 pub fn stream(url: &str) -> String {
+    stream_telling(url, |_| {})
+}
+
+/// The same, and says what has come whenever more does.
+///
+/// # Panics
+/// As [`stream`].
+#[must_use]
+pub fn stream_telling(url: &str, mut tell: impl FnMut(&str)) -> String {
     use std::io::{Read, Write};
     let rest = url.strip_prefix("http://").expect("a plain URL");
     let (address, path) = rest.split_once('/').expect("a path");
@@ -497,7 +506,10 @@ pub fn stream(url: &str) -> String {
         peer.read_exact(&mut payload).expect("a payload");
         match (frame[0] & 0xf, payload.split_first()) {
             // Channel 1 is standard output, 3 the end and its cause.
-            (2, Some((1, data))) => output.extend(data),
+            (2, Some((1, data))) => {
+                output.extend(data);
+                tell(&String::from_utf8_lossy(&output));
+            }
             (2, Some((3, _))) | (8, _) => {
                 return String::from_utf8_lossy(&output).into_owned();
             }

@@ -195,10 +195,7 @@ fn made(log: &str) -> BTreeSet<String> {
         .collect()
 }
 
-// Once in some minutes a shim stays whose container has no record any more: containerd died
-// while the container was made, and knew of the task again only when it was back.
 #[test]
-#[ignore = "a container can be left: see docs/architecture.md; `cargo xtask chaos` runs this"]
 fn whoever_is_killed_calls_end_and_nothing_is_left() {
     let seconds = std::env::var("REFUNCTION_CHAOS_SECONDS").map_or(SECONDS, |text| {
         text.parse().expect("REFUNCTION_CHAOS_SECONDS is a number")

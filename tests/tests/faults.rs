@@ -263,6 +263,12 @@ fn a_daemon_that_is_killed_cuts_its_calls_off_and_the_next_has_its_containers() 
         let lines = logs["lines"].as_array().expect("lines");
         lines.iter().filter(|it| it["line"] == "begun").count() == 2
     });
+    // One that is half made does not outlive its maker.
+    eventually("none is being made", || {
+        let listed = node.host.funk(&["list"]).ok();
+        let all = listed["containers"].as_array().expect("a list");
+        all.iter().all(|it| it["state"] != "starting")
+    });
     let before = node.containers();
     node.host.restart_killed(|_| {
         for call in calls {

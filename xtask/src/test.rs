@@ -104,7 +104,7 @@ pub(crate) fn chaos(workspace: &Workspace, seconds: u64) -> Result<()> {
     shell::run(
         shell::cargo(workspace.root())
             .args(["test", "--locked", "--package", END_TO_END])
-            .args(["--test=chaos", "--", "--include-ignored", "--nocapture"])
+            .args(["--test=chaos", "--", "--nocapture"])
             .env("REFUNCTION_CHAOS_SECONDS", seconds.to_string())
             .envs(what_is_tested(workspace)),
     )

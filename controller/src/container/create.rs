@@ -45,7 +45,7 @@ const BOOT: Duration = Duration::from_secs(120);
 const MAX_ID: usize = 63;
 
 /// The runtime that starts containers.
-const RUNTIME: &str = "io.containerd.runc.v2";
+pub(super) const RUNTIME: &str = "io.containerd.runc.v2";
 
 /// What somebody wants to have made.
 #[derive(Debug, Clone, Default)]
@@ -330,14 +330,7 @@ async fn make(
         .doing(|| "preparing the root filesystem".into())?
         .mounts;
 
-    // runc's own place for its notes is the same for every containerd of the host.
-    let options = registry.runc_root().map(|root| Any {
-        type_url: "containerd.runc.v1.Options".into(),
-        value: Options {
-            root: root.display().to_string(),
-        }
-        .encode_to_vec(),
-    });
+    let options = options(registry);
     made.push(Part::Record);
     containerd
         .containers()
@@ -350,10 +343,7 @@ async fn make(
                     name: RUNTIME.into(),
                     options: options.clone(),
                 }),
-                spec: Some(Any {
-                    type_url: "types.containerd.io/opencontainers/runtime-spec/1/Spec".into(),
-                    value: serde_json::to_vec(&spec)?,
-                }),
+                spec: Some(specification(serde_json::to_vec(&spec)?)),
                 snapshotter: SNAPSHOTTER.into(),
                 snapshot_key: id.clone(),
                 created_at: None,
@@ -391,6 +381,26 @@ async fn make(
         .pid;
     container.runs_as(pid);
     Ok(())
+}
+
+/// What the runtime is told beside the specification: runc's own place for its notes is the
+/// same for every containerd of the host.
+pub(super) fn options(registry: &Registry) -> Option<Any> {
+    registry.runc_root().map(|root| Any {
+        type_url: "containerd.runc.v1.Options".into(),
+        value: Options {
+            root: root.display().to_string(),
+        }
+        .encode_to_vec(),
+    })
+}
+
+/// A specification in JSON, as a record has it.
+pub(super) fn specification(value: Vec<u8>) -> Any {
+    Any {
+        type_url: "types.containerd.io/opencontainers/runtime-spec/1/Spec".into(),
+        value,
+    }
 }
 
 /// Before the container's program is started, so that it never runs without.

@@ -6,6 +6,7 @@ mod ended;
 pub(crate) mod remove;
 mod seccomp;
 pub mod spec;
+pub(crate) mod stray;
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! News of tasks: who ended, and whose memory ran out.
+//! News of tasks: who ended, whose memory ran out, and what was made.
 
 use std::time::Duration;
 
@@ -6,7 +6,9 @@ use prost::Message;
 use tokio::sync::mpsc;
 use tracing::warn;
 
-use super::api::containerd::events::{TaskExit, TaskOom};
+use super::api::containerd::events::{
+    ContainerCreate, SnapshotPrepare, TaskCreate, TaskExit, TaskOom,
+};
 use super::api::containerd::services::events::v1::{PublishRequest, SubscribeRequest};
 use super::api::containerd::types::Envelope;
 use super::client::{Containerd, ContainerdError, Doing};
@@ -31,6 +33,11 @@ pub enum TaskEvent {
     OutOfMemory {
         /// The container.
         container: String,
+    },
+    /// A root filesystem, a record or a task was made, by whomever.
+    Made {
+        /// What it is called.
+        id: String,
     },
     /// News may have been missed: look at everything.
     Resumed,
@@ -127,6 +134,15 @@ fn read(envelope: &Envelope) -> Option<TaskEvent> {
         "/tasks/oom" => Some(TaskEvent::OutOfMemory {
             container: TaskOom::decode(payload).ok()?.container_id,
         }),
+        "/tasks/create" => Some(TaskEvent::Made {
+            id: TaskCreate::decode(payload).ok()?.container_id,
+        }),
+        "/containers/create" => Some(TaskEvent::Made {
+            id: ContainerCreate::decode(payload).ok()?.id,
+        }),
+        "/snapshot/prepare" => Some(TaskEvent::Made {
+            id: SnapshotPrepare::decode(payload).ok()?.key,
+        }),
         _ => None,
     }
 }
@@ -161,5 +177,18 @@ mod tests {
         exit.id = "an-exec".into();
         assert_eq!(read(&envelope("/tasks/exit", &exit)), None);
         assert_eq!(read(&envelope("/tasks/start", &exit)), None);
+    }
+
+    #[test]
+    fn whatever_is_made_is_told_by_its_name() {
+        let id = "a".to_owned();
+        let made = Some(TaskEvent::Made { id: id.clone() });
+        let container_id = id.clone();
+        let task = envelope("/tasks/create", &TaskCreate { container_id });
+        assert_eq!(read(&task), made);
+        let record = envelope("/containers/create", &ContainerCreate { id: id.clone() });
+        assert_eq!(read(&record), made);
+        let snapshot = envelope("/snapshot/prepare", &SnapshotPrepare { key: id });
+        assert_eq!(read(&snapshot), made);
     }
 }

@@ -8,7 +8,7 @@ use tonic::Code;
 
 use super::tally::Tally;
 use crate::container::remove::{self, RemoveError};
-use crate::container::{Container, label};
+use crate::container::{Container, label, stray};
 use crate::containerd::api::containerd::services::content::v1::{
     AbortRequest, ListStatusesRequest,
 };
@@ -66,6 +66,10 @@ async fn all(registry: &Registry, tally: &mut Tally) -> Result<(), ContainerdErr
     let namespace = containerd.namespace();
     if !there.namespaces.iter().any(|it| it.name == namespace) {
         return Ok(());
+    }
+    if !tally.is_dry {
+        // What has no record gets one, and is removed with the rest.
+        stray::take_all(registry).await?;
     }
     let mut others = 0;
     let mut spared = Vec::new();

@@ -1,7 +1,7 @@
 //! One list of calls, made to containerd and through the proxy: the answers are equal.
 
 use k8s_cri::v1 as cri;
-use refunction_tests::cri::{Node, PYTHON, stream};
+use refunction_tests::cri::{Node, PYTHON, stream, stream_telling};
 use tonic::{Response, Status};
 
 use crate::client::{Cri, pod, script};
@@ -152,7 +152,17 @@ async fn transcript(node: &Node, mut cri: Cri) -> Transcript {
         .into_inner()
         .url;
     // It ends with the container.
-    let attached = tokio::spawn(streamed(url));
+    let (heard, ping) = tokio::sync::oneshot::channel();
+    let mut heard = Some(heard);
+    let attached = tokio::task::spawn_blocking(move || {
+        stream_telling(&url, |output| {
+            if output.contains("ping\n")
+                && let Some(heard) = heard.take()
+            {
+                let _ = heard.send(());
+            }
+        })
+    });
     let forward = cri::PortForwardRequest {
         pod_sandbox_id: sandbox.clone(),
         port: vec![80],
@@ -202,6 +212,8 @@ async fn transcript(node: &Node, mut cri: Cri) -> Transcript {
         .await;
     seen.push(("events", told(events, |_| "a stream".into())));
 
+    // Ended without, it is seen below.
+    let _ = ping.await;
     for container in [&id, &pinging] {
         let stop = cri::StopContainerRequest {
             container_id: container.clone(),
