@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use refunction_controller::gateway::{Bound, Gateway, Invoke, Place, Settings, Token};
-use refunction_controller::node::{Answer, Call, Refusal, Start};
+use refunction_controller::node::{Answer, Asked, Call, Refusal, Start};
 use refunction_controller::store::{Store, StoreError};
 use tokio::sync::watch;
 
@@ -26,9 +26,11 @@ impl Invoke for Echo {
         let function = function.ok_or(Refusal::Unknown(call.function))?;
         Ok(Answer {
             outcome: Ok(call.payload),
-            container: function.definition.image,
-            start: Start::Warm,
-            waited: begun.elapsed(),
+            asked: Asked {
+                container: function.definition.image,
+                start: Start::Warm,
+                waited: begun.elapsed(),
+            },
             ran: Duration::ZERO,
         })
     }

@@ -6,10 +6,12 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::{Mode, SFlag, fstat};
 use refunction_protocol::{
-    Command, Failure, FailureKind, Lines, MAX_LINE_BYTES, Report, Request, Started, Stream,
+    Command, Failure, FailureKind, Head, Lines, MAX_LINE_BYTES, Report, Request, Started, Stream,
 };
 use serde_json::value::RawValue;
 use std::os::fd::AsRawFd;
@@ -48,6 +50,19 @@ pub enum ChannelError {
     Refused(String),
 }
 
+/// Of an answer in pieces, what is there.
+#[derive(Debug)]
+pub enum Part {
+    /// It begins.
+    Head(Head),
+    /// More of it.
+    Piece(Vec<u8>),
+}
+
+/// Where the parts of an answer go. A receiver that is full holds up the function, and whoever
+/// else is answered over the same connection; one that is gone holds up nothing.
+pub type Parts = mpsc::Sender<Part>;
+
 /// What became of a request.
 pub type Outcome = Result<Box<RawValue>, Failure>;
 
@@ -76,9 +91,15 @@ enum Link {
     Closed,
 }
 
+#[derive(Debug)]
+struct Owed {
+    outcome: oneshot::Sender<Outcome>,
+    parts: Option<Parts>,
+}
+
 #[derive(Debug, Default)]
 struct Pending {
-    requests: HashMap<String, oneshot::Sender<Outcome>>,
+    requests: HashMap<String, Owed>,
     command: Option<oneshot::Sender<Report>>,
     closed: bool,
 }
@@ -170,7 +191,8 @@ impl Channel {
     }
 
     /// Sends a request under an id of the caller's choosing, unique on this
-    /// connection, and waits for its answer.
+    /// connection, and waits for its answer. One that comes in pieces goes to `parts`, its end
+    /// being an outcome of `null`; without, the pieces come joined.
     ///
     /// # Errors
     /// It could not be sent, or the connection ended. What the function did wrong
@@ -180,12 +202,14 @@ impl Channel {
         id: &str,
         data: Box<RawValue>,
         deadline_ms: Option<u64>,
+        parts: Option<Parts>,
     ) -> Result<Outcome, ChannelError> {
         let name = RawValue::from_string(serde_json::Value::from(id).to_string())
             .map_err(|error| ChannelError::Refused(error.to_string()))?;
         let command = Command::Request(Request {
             id: Some(name),
             deadline_ms,
+            pieces: parts.is_some(),
             data,
         });
         let line = bounded(&command)?;
@@ -198,7 +222,11 @@ impl Channel {
             if pending.requests.len() >= MAX_IN_FLIGHT {
                 return Err(ChannelError::Busy);
             }
-            pending.requests.insert(id.to_owned(), sender);
+            let owed = Owed {
+                outcome: sender,
+                parts,
+            };
+            pending.requests.insert(id.to_owned(), owed);
         }
         // A caller who goes away while waiting here was never on the wire.
         let mut unsent = Unsent {
@@ -290,12 +318,20 @@ impl Shared {
         self.started.send_replace(Link::Closed);
     }
 
-    fn take(&self, report: Report) {
+    async fn take(&self, report: Report) {
         match report {
             Report::Started(started) => {
                 self.started.send_replace(Link::Started(started));
             }
             Report::Response { id, data } => self.answer(id.as_deref(), Ok(data)),
+            Report::Head { id, data } => match Head::parse(data.get().as_bytes()) {
+                Some(head) => self.pass(id.as_deref(), Part::Head(head)).await,
+                None => warn!(?id, "an answer begins with no head"),
+            },
+            Report::Piece { id, data } => match STANDARD.decode(data) {
+                Ok(piece) => self.pass(id.as_deref(), Part::Piece(piece)).await,
+                Err(error) => warn!(?id, %error, "a piece of an answer is none"),
+            },
             Report::Error {
                 id: Some(id),
                 failure,
@@ -321,13 +357,24 @@ impl Shared {
         }
     }
 
+    /// Waits until there is room for it.
+    async fn pass(&self, id: Option<&RawValue>, part: Part) {
+        let asked = id.and_then(id_text);
+        let parts = asked.and_then(|id| self.lock().requests.get(&id)?.parts.clone());
+        match parts {
+            // Whoever asked may be gone; then nobody is told.
+            Some(parts) => drop(parts.send(part).await),
+            None => warn!(?id, "the supervisor sends pieces that nobody asked for"),
+        }
+    }
+
     fn answer(&self, id: Option<&RawValue>, outcome: Outcome) {
         let waiting = id
             .and_then(id_text)
             .and_then(|id| self.lock().requests.remove(&id));
         match waiting {
             // Whoever asked may be gone; then nobody is told.
-            Some(waiting) => drop(waiting.send(outcome)),
+            Some(waiting) => drop(waiting.outcome.send(outcome)),
             None => warn!(?id, "the supervisor answers a request that was not sent"),
         }
     }
@@ -360,7 +407,7 @@ async fn read(mut from: OwnedReadHalf, shared: &Shared) {
                 .map_err(|error| error.to_string())
                 .and_then(|line| Report::parse(&line).map_err(|error| error.to_string()));
             match parsed {
-                Ok(report) => shared.take(report),
+                Ok(report) => shared.take(report).await,
                 Err(cause) => {
                     // An answer may have been in it; waiting for it would be for ever.
                     warn!(cause, "a supervisor's message cannot be read; hanging up");
@@ -408,7 +455,7 @@ mod tests {
         let ask = |id: &'static str| {
             let channel = Arc::clone(&channel);
             tokio::spawn(async move {
-                let outcome = channel.request(id, raw("[1]"), None).await.unwrap();
+                let outcome = channel.request(id, raw("[1]"), None, None).await.unwrap();
                 outcome.unwrap().get().to_owned()
             })
         };
@@ -438,11 +485,63 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn pieces_are_passed_on_in_their_order_and_wait_for_room() {
+        let (channel, peer, _) = pair();
+        let (parts, mut taken) = mpsc::channel(1);
+        let asking = tokio::spawn({
+            let channel = Arc::clone(&channel);
+            async move { channel.request("a", raw("1"), None, Some(parts)).await }
+        });
+        let (reader, mut writer) = peer.into_split();
+        let mut lines = BufReader::new(reader).lines();
+        let asked = lines.next_line().await.unwrap().unwrap();
+        let Ok(Command::Request(request)) = Command::parse(asked.as_bytes()) else {
+            panic!("{asked}");
+        };
+        assert!(request.pieces);
+        let mut said = String::from(
+            "{\"type\":\"head\",\"id\":\"a\",\"data\":{\"status\":201,\"headers\":[]}}\n",
+        );
+        for _ in 0..20 {
+            said += "{\"type\":\"piece\",\"id\":\"a\",\"data\":\"AP8=\"}\n";
+        }
+        said += "{\"type\":\"response\",\"id\":\"a\",\"data\":null}\n";
+        writer.write_all(said.as_bytes()).await.unwrap();
+        match taken.recv().await {
+            Some(Part::Head(head)) => assert_eq!(head.status, 201),
+            other => panic!("{other:?}"),
+        }
+        for _ in 0..20 {
+            assert!(!asking.is_finished());
+            match taken.recv().await {
+                Some(Part::Piece(piece)) => assert_eq!(piece, [0, 0xff]),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(asking.await.unwrap().unwrap().unwrap().get(), "null");
+        assert!(taken.recv().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn whoever_leaves_holds_up_no_piece() {
+        let (channel, mut peer, _) = pair();
+        let (parts, taken) = mpsc::channel(1);
+        drop(taken);
+        let asking = channel.request("a", raw("1"), None, Some(parts));
+        let piece = "{\"type\":\"piece\",\"id\":\"a\",\"data\":\"AP8=\"}\n";
+        let end = "{\"type\":\"response\",\"id\":\"a\",\"data\":null}\n";
+        let said = piece.repeat(20) + end;
+        let (outcome, written) = tokio::join!(asking, peer.write_all(said.as_bytes()));
+        written.unwrap();
+        assert_eq!(outcome.unwrap().unwrap().get(), "null");
+    }
+
+    #[tokio::test]
     async fn the_end_of_the_connection_is_told_to_everybody() {
         let (channel, peer, _) = pair();
         let request = tokio::spawn({
             let channel = Arc::clone(&channel);
-            async move { channel.request("a", raw("1"), None).await }
+            async move { channel.request("a", raw("1"), None, None).await }
         });
         let command = tokio::spawn({
             let channel = Arc::clone(&channel);
@@ -453,7 +552,7 @@ mod tests {
         assert!(matches!(request.await.unwrap(), Err(ChannelError::Closed)));
         assert!(matches!(command.await.unwrap(), Err(ChannelError::Closed)));
         assert!(matches!(channel.started().await, Err(ChannelError::Closed)));
-        let late = channel.request("b", raw("1"), None).await;
+        let late = channel.request("b", raw("1"), None, None).await;
         assert!(matches!(late, Err(ChannelError::Closed)));
     }
 

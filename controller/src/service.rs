@@ -201,7 +201,7 @@ impl api::refunction_server::Refunction for Service {
         let id = uuid::Uuid::new_v4().to_string();
         let begun = Instant::now();
         let outcome = container
-            .request(&id, data, request.deadline_ms)
+            .request(&id, data, request.deadline_ms, None)
             .await
             .map_err(|it| refusal(&it))?;
         Ok(Response::new(api::SendRequestReply {

@@ -74,6 +74,7 @@ enum SomeCommand {
     Request {
         id: Option<Json>,
         deadline_ms: Option<u64>,
+        pieces: bool,
         data: Json,
     },
     Restore,
@@ -103,10 +104,12 @@ impl SomeCommand {
             Self::Request {
                 id,
                 deadline_ms,
+                pieces,
                 data,
             } => Command::Request(Request {
                 id: id.and_then(Json::id),
                 deadline_ms,
+                pieces,
                 data: data.raw(),
             }),
             Self::Restore => Command::Restore,

@@ -89,6 +89,9 @@ pub struct Request {
     pub id: Option<RequestId>,
     /// Milliseconds from arrival until the call is given up.
     pub deadline_ms: Option<u64>,
+    /// True if an answer in pieces is to come piece by piece, as [`Report::Head`](crate::Report::Head)
+    /// says; joined otherwise.
+    pub pieces: bool,
     /// The argument, passed on as it came.
     pub data: Box<RawValue>,
 }
@@ -114,6 +117,8 @@ struct Envelope<'a> {
     id: Option<&'a RawValue>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     deadline_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    pieces: bool,
 }
 
 #[derive(Deserialize)]
@@ -143,6 +148,7 @@ impl Command {
             "request" => Ok(Self::Request(Request {
                 id,
                 deadline_ms: envelope.deadline_ms,
+                pieces: envelope.pieces,
                 data: envelope.data.map_or_else(null, ToOwned::to_owned),
             })),
             "restore" => Ok(Self::Restore),
@@ -176,6 +182,7 @@ impl Command {
             data,
             id,
             deadline_ms,
+            pieces: matches!(self, Self::Request(it) if it.pieces),
         })
     }
 }

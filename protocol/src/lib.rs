@@ -5,6 +5,8 @@
 
 mod command;
 mod framing;
+#[cfg(feature = "http")]
+mod head;
 mod report;
 #[cfg(feature = "host")]
 mod size;
@@ -22,6 +24,8 @@ pub mod host {
 
 pub use command::{BadCommand, Command, Function, Limits, Request, RequestId};
 pub use framing::{LineTooLong, Lines, MAX_LINE_BYTES};
+#[cfg(feature = "http")]
+pub use head::{Head, drop_hop_by_hop};
 pub use report::{
     Failure, FailureKind, Layer, Loaded, Log, Method, Phase, Report, Restored, Started, State,
     Status, Stream, Taint,

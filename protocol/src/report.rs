@@ -19,6 +19,21 @@ pub enum Report {
         /// The function's result, one JSON value on one line.
         data: Box<RawValue>,
     },
+    /// The answer to a request that takes [pieces](crate::Request::pieces) begins, and comes
+    /// piece by piece; its end is a [`Response`](Self::Response) of `null`, or an error.
+    Head {
+        /// The request's own id.
+        id: Option<RequestId>,
+        /// `status` and `headers`, as the function gave them.
+        data: Box<RawValue>,
+    },
+    /// A piece of an answer.
+    Piece {
+        /// The request's own id.
+        id: Option<RequestId>,
+        /// Its bytes in base64 (RFC 4648, section 4).
+        data: String,
+    },
     /// The request, or the message, could not be answered.
     Error {
         /// The request's own id, if it is one request's error.
@@ -291,6 +306,8 @@ impl Report {
                 loaded: it.as_ref().ok(),
             }),
             Self::Response { id, data } => put("response", data, id.as_ref(), None),
+            Self::Head { id, data } => put("head", data, id.as_ref(), None),
+            Self::Piece { id, data } => put("piece", data, id.as_ref(), None),
             Self::Error { id, failure } => put("error", failure, id.as_ref(), None),
             Self::Restored(it) => put("restored", it, None, None),
             Self::Status(it) => put("status", it, None, None),
@@ -328,6 +345,14 @@ impl Report {
             "response" => Self::Response {
                 id,
                 data: data.to_owned(),
+            },
+            "head" => Self::Head {
+                id,
+                data: data.to_owned(),
+            },
+            "piece" => Self::Piece {
+                id,
+                data: serde_json::from_str(read)?,
             },
             "error" => Self::Error {
                 id,

@@ -51,9 +51,19 @@ fn commands_to_the_supervisor() {
         &Command::Request(Request {
             id: Some(raw("17")),
             deadline_ms: Some(250),
+            pieces: false,
             data: raw(r#"{"n":123456789012345678901234567890}"#),
         }),
         r#"{"type":"request","data":{"n":123456789012345678901234567890},"id":17,"deadline_ms":250}"#,
+    );
+    commands(
+        &Command::Request(Request {
+            id: Some(raw(r#""a""#)),
+            deadline_ms: None,
+            pieces: true,
+            data: raw("1"),
+        }),
+        r#"{"type":"request","data":1,"id":"a","pieces":true}"#,
     );
     commands(
         &Command::Function(Box::new(Function {
@@ -132,6 +142,20 @@ fn reports_of_the_supervisor() {
             data: raw("null"),
         },
         r#"{"type":"response","data":null,"id":"a"}"#,
+    );
+    says(
+        &Report::Head {
+            id: Some(raw(r#""a""#)),
+            data: raw(r#"{"status":200,"headers":[["content-type","text/plain"]]}"#),
+        },
+        r#"{"type":"head","data":{"status":200,"headers":[["content-type","text/plain"]]},"id":"a"}"#,
+    );
+    says(
+        &Report::Piece {
+            id: Some(raw(r#""a""#)),
+            data: "AP8=".into(),
+        },
+        r#"{"type":"piece","data":"AP8=","id":"a"}"#,
     );
     says(
         &Report::Restored(Restored {

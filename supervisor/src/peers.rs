@@ -227,6 +227,12 @@ impl Peers {
         }
     }
 
+    /// Bytes that a peer has not taken yet; none of one that left.
+    pub(crate) fn unread(&self, id: PeerId) -> usize {
+        let peer = self.peers.get(&id).filter(|peer| !peer.gone);
+        peer.map_or(0, Peer::unread)
+    }
+
     /// Forgets peers that left and have nothing coming.
     pub(crate) fn forget_gone(&mut self, has_work: impl Fn(PeerId) -> bool) {
         let on_socket = self.listener.is_some();

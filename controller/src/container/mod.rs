@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
 
-use crate::channel::{Channel, ChannelError, Outcome, connect, failure};
+use crate::channel::{Channel, ChannelError, Outcome, Parts, connect, failure};
 use crate::host::Cgroups;
 use crate::logs::LogRing;
 use crate::output::Output;
@@ -518,9 +518,10 @@ impl Container {
         id: &str,
         data: Box<RawValue>,
         deadline_ms: Option<u64>,
+        parts: Option<Parts>,
     ) -> Result<Outcome, ContainerError> {
         let channel = self.channel().await?;
-        let asked = channel.request(id, data, deadline_ms);
+        let asked = channel.request(id, data, deadline_ms, parts);
         let answered = match deadline_ms {
             None => asked.await,
             Some(ms) => {

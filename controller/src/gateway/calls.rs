@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
-use axum::http::header::{CONTENT_TYPE, HeaderMap, HeaderName, LOCATION};
+use axum::http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
+use axum::response::{IntoResponse, Response};
 use http_body_util::Full;
 use hyper::body::Bytes;
 use serde_json::json;
@@ -15,7 +16,7 @@ use super::body::Text;
 use super::reply::{self, Reply};
 use super::request::{Name, Parameters, header, is_json};
 use super::results::{Known, Refused};
-use super::{Gateway, MOST_PAYLOAD};
+use super::{Gateway, MOST_PAYLOAD, pieces};
 use crate::node::Call;
 use crate::traces;
 
@@ -33,11 +34,15 @@ pub(super) async fn call(
     State(gateway): State<Arc<Gateway>>,
     name: Name,
     request: Request,
-) -> Reply {
+) -> Response {
     let id = request_id(request.headers());
-    let reply = begin(&gateway, name, &id, request).await;
-    let reply = reply.unwrap_or_else(|refused| refused);
-    reply::with(reply, REQUEST_ID, &id)
+    let mut reply = begin(&gateway, name, &id, request)
+        .await
+        .unwrap_or_else(IntoResponse::into_response);
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        reply.headers_mut().insert(REQUEST_ID, id);
+    }
+    reply
 }
 
 async fn begin(
@@ -45,7 +50,7 @@ async fn begin(
     Name(name): Name,
     id: &str,
     request: Request,
-) -> Result<Reply, Reply> {
+) -> Result<Response, Reply> {
     let (parts, body) = request.into_parts();
     let mut parameters = Parameters::of(&parts.uri)?;
     let is_async = parameters.flag("async")?;
@@ -67,17 +72,24 @@ async fn begin(
         reply::refusal(StatusCode::CONFLICT, "conflict", &message)
     };
     let ticket = gateway.results.take(id).ok_or_else(conflict)?;
-    let call = Call {
+    let mut call = Call {
         function: name.clone(),
         id: id.to_owned(),
         payload,
         deadline_ms,
         parent: traces::parent(&parts.headers),
+        pieces: None,
     };
     if !is_async {
-        let ended = gateway.invoke.invoke(call).await;
-        drop((ticket, room));
-        return Ok(reply::of_call(ended));
+        let (pieces, taken) = pieces::way();
+        call.pieces = Some(pieces);
+        let invoke = Arc::clone(&gateway.invoke);
+        let ended = async move {
+            let ended = invoke.invoke(call).await;
+            drop((ticket, room));
+            ended
+        };
+        return Ok(taken.answer(ended).await);
     }
     // Who does not wait is told at once what can be known at once.
     let found = gateway.store.get(&name).await;
@@ -95,7 +107,7 @@ async fn begin(
     match gateway.results.begin(ticket, running) {
         Ok(()) => {
             let reply = reply::json(StatusCode::ACCEPTED, &pending(id));
-            Ok(reply::with(reply, LOCATION, &place_of(id)))
+            Ok(reply::with(reply, LOCATION, &place_of(id)).into_response())
         }
         Err(Refused::Taken) => Err(conflict()),
         Err(Refused::Full) => {

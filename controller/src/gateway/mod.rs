@@ -14,6 +14,7 @@ mod functions;
 mod health;
 mod listener;
 mod patient;
+mod pieces;
 mod place;
 mod reply;
 mod request;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::http::header::{
-    CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+    CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use axum::http::{Response, StatusCode};
 use http_body_util::Full;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tracing::error;
 
 use super::body::BadBody;
-use crate::node::{Answer, Refusal};
+use crate::node::{Answer, Asked, Refusal};
 use crate::store::StoreError;
 
 pub(super) type Reply = Response<Full<Bytes>>;
@@ -203,15 +203,23 @@ fn of_answer(answer: Answer) -> Reply {
         ),
         Err(failure) => json(status_of(failure.kind), &json!({"error": failure})),
     };
-    let headers = [
-        ("x-refunction-start", answer.start.as_str().to_owned()),
-        ("x-refunction-container", answer.container),
-        ("x-refunction-waited-seconds", in_text(answer.waited)),
-        ("x-duration-seconds", in_text(answer.ran)),
-    ];
-    headers.into_iter().fold(reply, |reply, (name, value)| {
-        with(reply, HeaderName::from_static(name), &value)
-    })
+    let mut reply = reply;
+    place(reply.headers_mut(), &answer.asked);
+    let name = HeaderName::from_static("x-duration-seconds");
+    with(reply, name, &in_text(answer.ran))
+}
+
+/// Says where a call ran, and what that took. The daemon's word stands for a function's.
+pub(super) fn place(headers: &mut HeaderMap, asked: &Asked) {
+    for (name, value) in [
+        ("x-refunction-start", asked.start.as_str()),
+        ("x-refunction-container", &asked.container),
+        ("x-refunction-waited-seconds", &in_text(asked.waited)),
+    ] {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(name, value);
+        }
+    }
 }
 
 fn of_refusal(refused: Refusal) -> Reply {

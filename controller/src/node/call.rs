@@ -5,6 +5,9 @@ use std::time::Duration;
 use opentelemetry::trace::SpanContext;
 use refunction_protocol::Failure;
 use serde_json::value::RawValue;
+use tokio::sync::oneshot;
+
+use crate::channel::Parts;
 
 /// One call.
 #[derive(Debug)]
@@ -20,6 +23,28 @@ pub struct Call {
     pub deadline_ms: Option<u64>,
     /// The caller's span, if it has one.
     pub parent: Option<SpanContext>,
+    /// Where an answer in pieces goes, if not joined.
+    pub pieces: Option<Pieces>,
+}
+
+/// Who takes an answer piece by piece.
+#[derive(Debug)]
+pub struct Pieces {
+    /// Told once the function is asked.
+    pub asked: oneshot::Sender<Asked>,
+    /// What it answers, if that is in pieces.
+    pub parts: Parts,
+}
+
+/// Where a call came to run.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// The container.
+    pub container: String,
+    /// What was done before.
+    pub start: Start,
+    /// From the call's arrival to now.
+    pub waited: Duration,
 }
 
 /// What was done before the function could run.
@@ -53,12 +78,8 @@ impl Start {
 pub struct Answer {
     /// What the function returned, or how it failed.
     pub outcome: Result<Box<RawValue>, Failure>,
-    /// The container that ran it.
-    pub container: String,
-    /// What was done before.
-    pub start: Start,
-    /// From the call's arrival to the function's being asked.
-    pub waited: Duration,
+    /// Where it ran, and what that took.
+    pub asked: Asked,
     /// From there to the answer.
     pub ran: Duration,
 }

@@ -13,7 +13,7 @@ use tracing::{debug, info, warn};
 
 use super::metrics::{self, Failed, Ran};
 use super::state::{Pending, State};
-use super::{Answer, Node, PoolKey, Refusal, Start};
+use super::{Answer, Asked, Node, PoolKey, Refusal, Start};
 use crate::channel::{ChannelError, failure};
 use crate::container::{Container, ContainerError, Recipe, create};
 use crate::store::Function;
@@ -341,7 +341,23 @@ impl Node {
             u64::try_from(left).unwrap_or(u64::MAX)
         });
         let deadline_ms = left.into_iter().chain(limit_ms).min();
-        let outcome = match container.request(&call.id, call.payload, deadline_ms).await {
+        let asked = Asked {
+            container: container.id.clone(),
+            start: match start {
+                Begun::Warm => Start::Warm,
+                Begun::Restored => Start::Restored,
+                Begun::Swapped => Start::Swapped,
+                Begun::Created => Start::Created,
+            },
+            waited: begun.duration_since(arrived),
+        };
+        let parts = call.pieces.map(|pieces| {
+            // Its caller may have left.
+            let _ = pieces.asked.send(asked.clone());
+            pieces.parts
+        });
+        let answered = container.request(&call.id, call.payload, deadline_ms, parts);
+        let outcome = match answered.await {
             Ok(outcome) => outcome,
             Err(ContainerError::Channel(error @ ChannelError::TooLong { .. })) => {
                 Err(failure(FailureKind::BadRequest, error.to_string()))
@@ -375,22 +391,15 @@ impl Node {
         let kind = outcome.as_ref().err().map(|failure| failure.kind);
         let answer = Answer {
             outcome,
-            container: container.id.clone(),
-            start: match start {
-                Begun::Warm => Start::Warm,
-                Begun::Restored => Start::Restored,
-                Begun::Swapped => Start::Swapped,
-                Begun::Created => Start::Created,
-            },
-            waited: begun.duration_since(arrived),
+            asked,
             ran: begun.elapsed(),
         };
         let ran = Ran {
             function: &call.function,
             container: number,
             outcome: kind.map_or("ok", FailureKind::as_str),
-            start: answer.start,
-            waited: answer.waited,
+            start: answer.asked.start,
+            waited: answer.asked.waited,
             ran: answer.ran,
         };
         let request = call.id;

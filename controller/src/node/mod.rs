@@ -27,7 +27,7 @@ use crate::registry::Registry;
 use crate::store::{Store, StoreError};
 use crate::traces::{Ended, How, Traces};
 
-pub use call::{Answer, Call, Refusal, Start};
+pub use call::{Answer, Asked, Call, Pieces, Refusal, Start};
 use logs::Logs;
 use metrics::Metrics;
 pub use pool::{PoolKey, Settings};

@@ -199,6 +199,7 @@ impl api::functions_server::Functions for Functions {
             payload,
             deadline_ms: request.deadline_ms,
             parent,
+            pieces: None,
         };
         let reply = match self.node.invoke(call).await {
             Ok(answer) => api::InvokeReply {
@@ -207,9 +208,9 @@ impl api::functions_server::Functions for Functions {
                     Ok(value) => Outcome::Json(value.get().to_owned()),
                     Err(failure) => Outcome::Failure(told(failure)),
                 }),
-                container: answer.container,
-                start: answer.start.as_str().into(),
-                waited_us: micros(answer.waited),
+                container: answer.asked.container,
+                start: answer.asked.start.as_str().into(),
+                waited_us: micros(answer.asked.waited),
                 ran_us: micros(answer.ran),
             },
             // In its tenant's own lines, as where one container is asked to load it.

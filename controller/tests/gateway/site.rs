@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use refunction_controller::gateway::{Bound, Gateway, Invoke, Place, Settings, Token};
-use refunction_controller::node::{Answer as Called, Call, Refusal, Start};
+use refunction_controller::node::{Answer as Called, Asked, Call, Refusal, Start};
 use refunction_controller::store::{Store, StoreError};
 use refunction_protocol::{Failure, FailureKind};
 use serde_json::json;
@@ -118,9 +118,11 @@ impl Invoke for Trial {
         };
         Ok(Called {
             outcome,
-            container: "python-1".into(),
-            start: Start::Restored,
-            waited: Duration::from_micros(12),
+            asked: Asked {
+                container: "python-1".into(),
+                start: Start::Restored,
+                waited: Duration::from_micros(12),
+            },
             ran: Duration::from_millis(3),
         })
     }

@@ -9,14 +9,13 @@ use hyper::body::Incoming;
 use hyper::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode, Version};
-use refunction_protocol::{Failure, FailureKind, Request};
+use refunction_protocol::{Failure, FailureKind, Request, drop_hop_by_hop};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::net::TcpStream;
 
 use super::body::Text;
 use super::bridge::{Answered, Contract, Extras, NoRoom};
-use super::head::drop_hop_by_hop;
 use super::plain::raw;
 use super::reply::{self, Reply};
 use super::route::{MOST_BODY, Site, request_id};
@@ -68,6 +67,7 @@ pub(super) async fn call(site: &Rc<Site>, mut parts: Parts, body: Incoming) -> R
     let request = Request {
         id: Some(raw(&request_id(&parts.headers, "x-request-id"))),
         deadline_ms: None,
+        pieces: false,
         data: given(&mut parts, text),
     };
     let extras = Extras {

@@ -13,12 +13,11 @@ use hyper::body::Bytes;
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use refunction_adapter::Caller;
-use refunction_protocol::{Failure, Function, Request};
+use refunction_protocol::{Failure, Function, Head, Request};
 use serde_json::value::RawValue;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot::{self, error::RecvError};
 
-use super::head::Head;
 use super::pieces::Pieces;
 
 use super::runtime_api::RuntimeApiError;

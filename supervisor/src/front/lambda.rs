@@ -118,6 +118,7 @@ async fn try_invoke(
     let request = Request {
         id: Some(raw(&id)),
         deadline_ms: None,
+        pieces: false,
         data,
     };
     let extras = Extras {

@@ -6,7 +6,6 @@ mod application;
 mod body;
 mod bridge;
 mod cloudevents;
-mod head;
 mod health;
 mod lambda;
 mod listener;
@@ -22,7 +21,6 @@ mod runtime_api;
 mod stage;
 
 pub(crate) use bridge::{CallId, Contract, Counts, Extras, Message, Outcome, Picture, Streamed};
-pub(crate) use head::Head;
 pub(crate) use listener::{Front, FrontError, Manners};
 pub(crate) use moment::now_in_words;
 pub(crate) use openwhisk::{ONCE, SENTINEL};

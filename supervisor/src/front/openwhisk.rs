@@ -163,6 +163,7 @@ fn activation(body: &[u8]) -> Result<(Request, Extras), String> {
     let request = Request {
         id: Some(raw(&id)),
         deadline_ms,
+        pieces: false,
         data,
     };
     let extras = Extras {

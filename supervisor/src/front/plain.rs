@@ -50,6 +50,7 @@ async fn try_call(
     let request = Request {
         id: Some(raw(&id)),
         deadline_ms: None,
+        pieces: false,
         data,
     };
     let extras = Extras {

@@ -139,6 +139,7 @@ fn call(id: &str, headers: &HeaderMap, body: &[u8]) -> Result<(Request, Extras),
     let request = Request {
         id: Some(raw(&id)),
         deadline_ms: text("lambda-runtime-deadline-ms").and_then(left_until),
+        pieces: false,
         data,
     };
     let extras = Extras {

@@ -6,13 +6,12 @@ use hyper::header::{
     ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER,
 };
 use hyper::{Response, StatusCode};
-use refunction_protocol::{Failure, FailureKind};
+use refunction_protocol::{Failure, FailureKind, Head};
 use serde::Serialize;
 use serde_json::json;
 
 use super::body::BadBody;
 use super::bridge::NoRoom;
-use super::head::Head;
 use super::pieces::{Broken, Content, Pieces};
 
 pub(super) type Reply = Response<Content>;

@@ -92,6 +92,12 @@ impl Duty {
         self.in_flight.is_some() && self.broken.is_none()
     }
 
+    /// True of an answer that goes on, and whose client takes it piece by piece.
+    pub(super) fn sends_pieces(&self) -> bool {
+        let awaited = self.in_flight.as_ref().map(|it| &it.awaited);
+        matches!(awaited, Some(Awaited::Rest { joined: None, .. }))
+    }
+
     /// True if it could be asked for something.
     pub(super) fn is_free(&self) -> bool {
         self.in_flight.is_none() && self.restore_due.is_none() && self.restoring.is_none()

@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use nix::poll::PollFlags;
-use refunction_protocol::{Command, Failure, FailureKind, Report, Restored, State, Stream};
+use refunction_protocol::{Command, Failure, FailureKind, Head, Report, Restored, State, Stream};
 use serde_json::json;
 use tokio::sync::oneshot;
 
@@ -15,8 +15,8 @@ use super::{Client, Fatal, Ready, Supervisor, Wanted, manners};
 use crate::cause;
 use crate::container::{ContainerError, SlotId};
 use crate::front::{
-    CallId, Contract, Counts, Extras, Front, FrontError, Head, Message, ONCE, Outcome, Picture,
-    SENTINEL, Streamed,
+    CallId, Contract, Counts, Extras, Front, FrontError, Message, ONCE, Outcome, Picture, SENTINEL,
+    Streamed,
 };
 use crate::logs::Line;
 use crate::memory;

@@ -229,6 +229,7 @@ impl Supervisor {
             self.take_answers(&ready)?;
             self.take_deadlines()?;
             self.take_messages(&ready);
+            self.take_rests()?;
             self.take_front(&ready)?;
         }
     }

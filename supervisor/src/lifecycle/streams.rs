@@ -1,17 +1,19 @@
 //! Answers that come in pieces: each goes on when it is there, and no more is read of the
 //! worker than its client takes.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use hyper::body::Bytes;
 use refunction_adapter::channel::{HEADER_BYTES, Kind, MOST_PIECE_BYTES};
-use refunction_protocol::{Failure, FailureKind, Report};
+use refunction_protocol::{Failure, FailureKind, Head, Report};
 use serde_json::value::{RawValue, to_raw_value};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::duty::{Awaited, InFlight};
+use super::duty::{Awaited, Call, InFlight};
 use super::{Client, Fatal, Supervisor};
 use crate::cause;
 use crate::container::SlotId;
-use crate::front::{Head, Streamed};
+use crate::front::Streamed;
 use crate::pipes::MAX_RESPONSE;
 
 /// Bytes that may wait for a client before the worker does.
@@ -81,7 +83,12 @@ impl Supervisor {
         match (duty.front_call(), &self.http) {
             _ if !duty.is_awaiting() => false,
             (Some(id), Some(http)) => http.has_room(id),
-            _ => true,
+            _ => match duty.in_flight.as_ref().map(|it| it.client) {
+                Some(Client::Peer(peer)) if duty.sends_pieces() => {
+                    self.peers.unread(peer) < MOST_WAITING
+                }
+                _ => true,
+            },
         }
     }
 
@@ -135,6 +142,13 @@ impl Supervisor {
                 Some(head) => {
                     let is_taken = match (client, &mut self.http) {
                         (Client::Front(id), Some(http)) => http.begin_pieces(id, head),
+                        (Client::Peer(peer), _) if call.request.pieces => {
+                            let id = call.request.id.clone();
+                            let data = serde_json::from_slice(payload);
+                            let data = data.unwrap_or_else(|_| RawValue::NULL.to_owned());
+                            self.peers.tell(peer, &Report::Head { id, data });
+                            true
+                        }
                         _ => false,
                     };
                     let joined = (!is_taken).then(Joined::default);
@@ -152,7 +166,7 @@ impl Supervisor {
                 } else if let Some(joined) = &mut joined {
                     joined.add(payload)
                 } else {
-                    self.send_piece(client, payload);
+                    self.send_piece(client, &call, payload);
                     None
                 };
                 (Awaited::Rest { call, joined }, failure)
@@ -180,12 +194,30 @@ impl Supervisor {
         failure.map_or(Ok(()), |failure| self.give_up(slot, failure))
     }
 
-    fn send_piece(&mut self, client: Client, piece: &[u8]) {
-        if let (Client::Front(id), Some(http)) = (client, &mut self.http)
-            && let Some(pieces) = http.pieces(id)
-        {
-            pieces.send(piece.to_vec());
+    fn send_piece(&mut self, client: Client, call: &Call, piece: &[u8]) {
+        match (client, &mut self.http) {
+            (Client::Front(id), Some(http)) => {
+                if let Some(pieces) = http.pieces(id) {
+                    pieces.send(piece.to_vec());
+                }
+            }
+            (Client::Peer(peer), _) => {
+                let id = call.request.id.clone();
+                let data = STANDARD.encode(piece);
+                self.peers.tell(peer, &Report::Piece { id, data });
+            }
+            _ => {}
         }
+    }
+
+    /// Goes on with answers in pieces whose peers took what they had.
+    pub(super) fn take_rests(&mut self) -> Result<(), Fatal> {
+        for slot in self.container.slots() {
+            if self.duties[slot].sends_pieces() {
+                self.take_rest(slot)?;
+            }
+        }
+        Ok(())
     }
 
     /// The last piece was there.

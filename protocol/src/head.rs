@@ -1,11 +1,11 @@
 //! What an answer in pieces begins with, as the worker gave it: a tenant's word, and checked.
 
-use hyper::StatusCode;
-use hyper::header::{
+use http::StatusCode;
+use http::header::{
     CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING,
     UPGRADE,
 };
-use refunction_adapter::Head as Given;
+use serde::Deserialize;
 
 /// Bytes that it may have, as those of a request's headers.
 const MOST_BYTES: usize = 64 * 1024;
@@ -21,16 +21,27 @@ const HOP_BY_HOP: [HeaderName; 7] = [
     UPGRADE,
 ];
 
+/// As it stands on the wire.
+#[derive(Deserialize)]
+struct Given {
+    status: u16,
+    /// A character of a value is a byte (ISO 8859-1).
+    headers: Vec<(String, String)>,
+}
+
 /// A status and headers that can be sent.
 #[derive(Debug, Clone)]
-pub(crate) struct Head {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
+pub struct Head {
+    /// No informational one.
+    pub status: StatusCode,
+    /// None that are of one connection only.
+    pub headers: HeaderMap,
 }
 
 impl Head {
     /// The head in this payload, if it is one.
-    pub(crate) fn parse(payload: &[u8]) -> Option<Self> {
+    #[must_use]
+    pub fn parse(payload: &[u8]) -> Option<Self> {
         if payload.len() > MOST_BYTES {
             return None;
         }
@@ -54,7 +65,8 @@ impl Head {
     }
 
     /// True if nothing comes after it, whatever the function sends (RFC 9110, 6.4.1).
-    pub(super) fn is_all(&self, is_head: bool) -> bool {
+    #[must_use]
+    pub fn is_all(&self, is_head: bool) -> bool {
         let nothing = [
             StatusCode::NO_CONTENT,
             StatusCode::RESET_CONTENT,
@@ -64,7 +76,8 @@ impl Head {
     }
 
     /// Bytes that come after it, if it says so.
-    pub(super) fn length(&self) -> Option<u64> {
+    #[must_use]
+    pub fn length(&self) -> Option<u64> {
         length_in(&self.headers)
     }
 }
@@ -77,7 +90,7 @@ fn length_in(headers: &HeaderMap) -> Option<u64> {
 }
 
 /// Leaves out what is for one connection only, and what `Connection` says is so.
-pub(super) fn drop_hop_by_hop(headers: &mut HeaderMap) {
+pub fn drop_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()
