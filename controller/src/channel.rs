@@ -1,8 +1,11 @@
 //! The connection to one supervisor: commands out, reports in, each answer to
 //! the one who asked.
 
+mod socket;
+
 use std::collections::HashMap;
 use std::io;
+use std::os::unix::net::UnixStream as Socket;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,13 +18,12 @@ use refunction_protocol::{
 };
 use serde_json::value::RawValue;
 use std::os::fd::AsRawFd;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::warn;
 
 use crate::logs::{LogRing, Source};
+use socket::Reader;
 
 /// Requests that one container may owe an answer to; the supervisor runs one at
 /// a time, so a longer queue only hides that more containers are needed.
@@ -138,14 +140,18 @@ pub(crate) async fn connect(directory: &Path) -> io::Result<UnixStream> {
 
 impl Channel {
     /// Speaks over a connection; what the supervisor logs goes to `logs`.
-    pub(crate) fn over(stream: UnixStream, logs: Arc<LogRing>) -> Self {
-        let (incoming, outgoing) = stream.into_split();
+    ///
+    /// # Errors
+    /// The socket cannot be watched.
+    pub(crate) fn over(socket: UnixStream, logs: Arc<LogRing>) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             pending: Mutex::default(),
             started: watch::Sender::new(Link::Silent),
             logs,
         });
         let (sender, lines) = mpsc::channel(OUTGOING);
+        let outgoing = socket.into_std()?;
+        let incoming = Reader::of(outgoing.try_clone()?)?;
         tokio::spawn(write(outgoing, lines));
         let reader = tokio::spawn({
             let shared = Arc::clone(&shared);
@@ -154,12 +160,12 @@ impl Channel {
                 shared.close();
             }
         });
-        Self {
+        Ok(Self {
             outgoing: sender,
             shared,
             command: Arc::default(),
             reader,
-        }
+        })
     }
 
     /// Waits until the supervisor is ready.
@@ -384,16 +390,17 @@ fn id_text(id: &RawValue) -> Option<String> {
     serde_json::from_str(id.get()).ok()
 }
 
-async fn write(mut to: OwnedWriteHalf, mut lines: mpsc::Receiver<Vec<u8>>) {
+async fn write(to: Socket, mut lines: mpsc::Receiver<Vec<u8>>) {
     while let Some(line) = lines.recv().await {
-        if to.write_all(&line).await.is_err() {
+        if socket::write_all(&to, &line).await.is_err() {
             // The reader sees the end too, and tells those who wait.
             return;
         }
     }
 }
 
-async fn read(mut from: OwnedReadHalf, shared: &Shared) {
+/// Until the other side ends it.
+async fn read(from: Reader, shared: &Shared) {
     let mut lines = Lines::default();
     let mut buffer = vec![0; 64 * 1024];
     loop {
@@ -431,7 +438,7 @@ pub fn failure(kind: FailureKind, message: String) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncBufReadExt, BufReader};
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
     use super::*;
 
@@ -443,7 +450,7 @@ mod tests {
         let (here, there) = UnixStream::pair().unwrap();
         let logs = Arc::new(LogRing::default());
         (
-            Arc::new(Channel::over(here, Arc::clone(&logs))),
+            Arc::new(Channel::over(here, Arc::clone(&logs)).unwrap()),
             there,
             logs,
         )

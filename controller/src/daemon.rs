@@ -86,6 +86,9 @@ pub enum DaemonError {
     /// Traces cannot be sent anywhere.
     #[error("sending traces: {0}")]
     Traces(#[from] opentelemetry_otlp::ExporterBuildError),
+    /// There are no threads to run on.
+    #[error("starting threads: {0}")]
+    Threads(#[from] io::Error),
     /// Signals cannot be received.
     #[error("waiting for signals: {0}")]
     Signals(io::Error),

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::num::NonZero;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
@@ -14,8 +15,10 @@ use tracing_subscriber::EnvFilter;
 /// The settings are wrong: starting again would not help.
 const WRONG: u8 = 2;
 
-#[tokio::main]
-async fn main() -> ExitCode {
+/// Processors for each thread that carries calls, if nothing else is said.
+const PROCESSORS_PER_THREAD: usize = 8;
+
+fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if arguments.man {
         let page = clap_mangen::Man::new(Arguments::command()).section("8");
@@ -37,7 +40,7 @@ async fn main() -> ExitCode {
         }
     };
     if let Some(options) = purge {
-        return match purge::run(config, options).await {
+        return match on_threads(1, purge::run(config, options)) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 eprintln!("refunctiond: {error}");
@@ -64,13 +67,31 @@ async fn main() -> ExitCode {
         // It may come later; whoever needs it then says so.
         warn!("{problem}");
     }
-    match daemon::run(config).await {
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = config
+        .threads
+        .map_or(processors / PROCESSORS_PER_THREAD, |it| {
+            usize::try_from(it.get()).unwrap_or(usize::MAX)
+        });
+    match on_threads(threads.max(1), daemon::run(config)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("refunctiond: {error}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Runs this, what it spawns being shared by so many threads.
+fn on_threads<E: From<std::io::Error>>(
+    threads: usize,
+    running: impl Future<Output = Result<(), E>>,
+) -> Result<(), E> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .build()?
+        .block_on(running)
 }
 
 fn log(format: LogFormat) {

@@ -18,6 +18,7 @@ fn everything() -> Config {
         root_dir: "/b".into(),
         socket: "/c".into(),
         log_format: LogFormat::Json,
+        threads: NonZeroU32::new(1),
         containerd: Containerd {
             address: "/d".into(),
             private: true,
@@ -123,6 +124,7 @@ fn the_example_is_the_defaults() {
     let defaults = serde_json::to_value(Config::default()).unwrap();
     for name in all_names(&defaults) {
         let absent = [
+            "threads",
             "network.name",
             "node.memory",
             "node.min_available",

@@ -283,8 +283,10 @@ impl Container {
     async fn stay_connected(&self) {
         let mut is_told = false;
         loop {
-            let channel = match self.dial().await {
-                Ok(stream) => Arc::new(Channel::over(stream, Arc::clone(&self.logs))),
+            let dialled = self.dial().await;
+            let channel = dialled.and_then(|it| Channel::over(it, Arc::clone(&self.logs)));
+            let channel = match channel {
+                Ok(channel) => Arc::new(channel),
                 Err(error) => {
                     if !std::mem::replace(&mut is_told, true) {
                         warn!(container = self.id, %error, "cannot reach the supervisor");

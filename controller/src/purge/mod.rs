@@ -61,6 +61,9 @@ pub enum PurgeError {
     /// A file or directory.
     #[error(transparent)]
     Daemon(#[from] DaemonError),
+    /// There are no threads to run on.
+    #[error("starting threads: {0}")]
+    Threads(#[from] io::Error),
     /// Another one, with another state directory, has the same root directory.
     #[error(transparent)]
     Store(StoreError),

@@ -36,8 +36,9 @@ impl Supervisor {
         }
         let answered = is_awaited && ready.has(pipes.response(), PollFlags::POLLIN);
         let frame = answered.then(|| pipes.receive());
-        // After the answer: all that was printed before it is in the pipe by now.
-        if answered || pipes.logs().any(|log| ready.has(log, PollFlags::POLLIN)) {
+        // What was printed before the answer was seen with it: they are waited for together, and
+        // looked at in this order.
+        if pipes.logs().any(|log| ready.has(log, PollFlags::POLLIN)) {
             self.take_logs(slot);
         }
         match frame {
