@@ -60,25 +60,25 @@ fn main() -> ExitCode {
 }
 
 fn measure() -> Result<(), Failure> {
-    let mut stage = Stage::set(Scan::Auto, Runtime::Python)?;
     let mut parts = Parts {
-        floor: Floor::of(&mut stage)?,
-        stage,
+        stage: Stage::set(Scan::Auto, Runtime::Python)?,
         fork_server: ForkServer::start(Runtime::Python)?,
     };
     let asked = Asked::of_arguments(&[])?;
     if !asked.is_quick {
         by_criterion(&mut parts)?;
     }
+    // Of the worker that there is when all reforks by criterion are over.
+    let mut floor = Floor::of(&mut parts.stage)?;
     let mut samples = Samples::default();
-    let dirty_pages = in_rounds(&asked, &mut parts, &mut samples)?;
+    let dirty_pages = in_rounds(&asked, &mut parts, &mut floor, &mut samples)?;
 
     let mut conditions = table::conditions();
     conditions.insert("libraries".into(), libraries().join(" "));
     conditions.insert("dirty pages of a no-op".into(), dirty_pages.to_string());
     conditions.insert(
         "pages that a no-op changes".into(),
-        parts.floor.changed_pages().to_string(),
+        floor.changed_pages().to_string(),
     );
     conditions.insert(
         "overlay pages".into(),
@@ -197,7 +197,6 @@ fn placed(row: Row) -> Row {
 }
 
 struct Parts {
-    floor: Floor,
     stage: Stage,
     fork_server: ForkServer,
 }
@@ -256,7 +255,12 @@ fn by_criterion(parts: &mut Parts) -> Result<(), Failure> {
 }
 
 /// Takes the table's samples; the median number of pages that a turn wrote.
-fn in_rounds(asked: &Asked, parts: &mut Parts, samples: &mut Samples) -> Result<u64, Failure> {
+fn in_rounds(
+    asked: &Asked,
+    parts: &mut Parts,
+    floor: &mut Floor,
+    samples: &mut Samples,
+) -> Result<u64, Failure> {
     let rounds = asked.either(ROUNDS, 1);
     let cold_rounds = asked.either(COLD_ROUNDS, 5);
     let mut dirty_pages = Vec::with_capacity(rounds * IN_A_ROW);
@@ -274,7 +278,7 @@ fn in_rounds(asked: &Asked, parts: &mut Parts, samples: &mut Samples) -> Result<
         }
         let floors = in_a_row(|| {
             parts.stage.turn(0)?;
-            parts.floor.measure()
+            floor.measure()
         });
         for floor in floors {
             let floor = floor?;

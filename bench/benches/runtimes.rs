@@ -37,6 +37,7 @@ const TURNAROUND: &str = "load, call, rewind";
 const LOAD: &str = "load";
 const FIRST: &str = "first request";
 const WARM: &str = "warm request";
+const COLD: &str = "warm request, caches as a rewind leaves them";
 const FORK_SERVER: &str = "fork server: fork, load, call, reap";
 const START: &str = "start to its first word";
 const SNAPSHOT: &str = "snapshot";
@@ -79,7 +80,7 @@ fn measure() -> Result<(), Failure> {
         let (runtime, step) = name.split_once(": ")?;
         Some(match step {
             REWIND | TURNAROUND => of(runtime, replaced_by(Runtime::from_str(runtime).ok()?)),
-            FIRST => of(runtime, WARM),
+            FIRST | COLD => of(runtime, WARM),
             _ if step.starts_with("rewind, ") => of(runtime, REWIND),
             _ if step.starts_with("floor, ") => of(runtime, FLOOR),
             _ => return None,
@@ -249,6 +250,19 @@ fn in_rounds(
                 if time >= WARM_UP {
                     samples.add(&of(WARM), warm);
                 }
+            }
+        }
+        // No rewind is between these calls, only what one does to the core's caches.
+        for time in 0..WARM_UP + IN_A_ROW {
+            stage.load()?;
+            for _ in 0..=WARM_CALLS {
+                stage.call()?;
+            }
+            floor.measure()?;
+            let cold = stage.call()?;
+            stage.rewind()?;
+            if time >= WARM_UP {
+                samples.add(&of(COLD), cold);
             }
         }
         if let Some(server) = &mut fork_server {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use crate::container::remove::{self, RemoveError};
@@ -39,6 +39,8 @@ pub struct Registry {
     /// Containers that could not be made and not be taken apart.
     left: mpsc::UnboundedSender<String>,
     to_tidy: Mutex<Option<mpsc::UnboundedReceiver<String>>>,
+    /// How many images came.
+    images: watch::Sender<u64>,
 }
 
 impl Registry {
@@ -56,7 +58,13 @@ impl Registry {
             runc_root: private.then(|| state.join("containerd/runc")),
             network,
             containers: Mutex::default(),
+            images: watch::Sender::new(0),
         }
+    }
+
+    /// Changes whenever an image came that was not there.
+    pub(crate) fn images(&self) -> watch::Receiver<u64> {
+        self.images.subscribe()
     }
 
     /// The connection to containerd.
@@ -390,6 +398,7 @@ impl Registry {
                     container.ran_out_of_memory();
                 }
             }
+            TaskEvent::Image => self.images.send_modify(|count| *count += 1),
             TaskEvent::Made { .. } => {}
             TaskEvent::Resumed => {
                 for container in self.all() {

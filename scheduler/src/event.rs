@@ -140,6 +140,9 @@ pub enum Event {
         /// How long not to try.
         retry_after: Duration,
     },
+    /// What creations lacked may be there now, such as an image: those that failed before need
+    /// not wait before they are tried again.
+    CreationPossible,
     /// Nothing new from here on; what was taken in hand ends.
     Drain,
     /// Time passed: the moment of [`Action::Wake`](crate::Action::Wake) came.

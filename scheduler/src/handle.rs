@@ -1,5 +1,6 @@
 //! What each event changes. What follows from it is decided when pools are settled.
 
+use crate::backoff::{Backoff, CREATION};
 use crate::container::{Container, Held, Origin, State};
 use crate::function::{Function, FunctionKey};
 use crate::pool::Pool;
@@ -64,6 +65,12 @@ impl Scheduler {
             Event::CreationImpossible { cause, retry_after } => {
                 self.node.stuck = Some((self.now + retry_after, cause.clone()));
                 self.hold(retry_after, cause);
+                self.changed.extend(self.pools.keys().cloned());
+            }
+            Event::CreationPossible => {
+                for pool in self.pools.values_mut() {
+                    pool.creation = Backoff::new(&CREATION);
+                }
                 self.changed.extend(self.pools.keys().cloned());
             }
             Event::Drain => {

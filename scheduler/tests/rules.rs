@@ -877,6 +877,42 @@ fn calls_do_not_wait_for_containers_that_do_not_come() {
     assert!(matches!(loads[..], [Action::Load { .. }]), "{loads:?}");
 }
 
+#[test]
+fn what_creations_lacked_is_there_and_they_are_tried_at_once() {
+    let mut node = Node::with(1, &[]);
+    let created = node.tell(Event::PoolSet {
+        pool: "java".into(),
+        settings: pool(1, 1),
+    });
+    let mut last = container(&created[0]);
+    // Until it would be left alone for half a minute.
+    for _ in 0..10 {
+        let left = node.tell(Event::CreationFailed {
+            container: last,
+            cause: "there is no image".into(),
+        });
+        assert!(
+            !left.iter().any(|it| matches!(it, Action::Create { .. })),
+            "{left:?}"
+        );
+        let again = node.pass(31 * SECOND);
+        let [Action::Create { container, .. }] = again[..] else {
+            panic!("{again:?}");
+        };
+        last = container;
+    }
+    node.tell(Event::CreationFailed {
+        container: last,
+        cause: "there is no image".into(),
+    });
+    assert_eq!(node.pass(SECOND), []);
+    let actions = node.tell(Event::CreationPossible);
+    assert!(
+        actions.iter().any(|it| matches!(it, Action::Create { .. })),
+        "{actions:?}"
+    );
+}
+
 /// A pool of so many containers at most, of which none ever holds two functions.
 fn for_one_each(maximum: u32, functions: &[&str]) -> Node {
     let mut node = Node::with(0, functions);

@@ -39,6 +39,8 @@ pub enum TaskEvent {
         /// What it is called.
         id: String,
     },
+    /// An image came, or is another now.
+    Image,
     /// News may have been missed: look at everything.
     Resumed,
 }
@@ -137,6 +139,7 @@ fn read(envelope: &Envelope) -> Option<TaskEvent> {
         "/tasks/create" => Some(TaskEvent::Made {
             id: TaskCreate::decode(payload).ok()?.container_id,
         }),
+        "/images/create" | "/images/update" => Some(TaskEvent::Image),
         "/containers/create" => Some(TaskEvent::Made {
             id: ContainerCreate::decode(payload).ok()?.id,
         }),
@@ -188,6 +191,8 @@ mod tests {
         assert_eq!(read(&task), made);
         let record = envelope("/containers/create", &ContainerCreate { id: id.clone() });
         assert_eq!(read(&record), made);
+        let image = envelope("/images/create", &());
+        assert_eq!(read(&image), Some(TaskEvent::Image));
         let snapshot = envelope("/snapshot/prepare", &SnapshotPrepare { key: id });
         assert_eq!(read(&snapshot), made);
     }

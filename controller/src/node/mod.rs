@@ -95,6 +95,7 @@ impl Node {
         node.give_up_unknown_pools();
         let alarm = node.alarm.subscribe();
         tokio::spawn(ring(Arc::downgrade(&node), alarm));
+        tokio::spawn(follow_images(Arc::downgrade(&node), node.registry.images()));
         let least = node.settings.min_available;
         tokio::spawn(pressure::watch(Arc::downgrade(&node), least));
         Ok(node)
@@ -344,6 +345,14 @@ impl Drop for Waiting<'_> {
             }
             self.node.tell_locked(&mut state, Event::Withdrawn { call });
         }
+    }
+}
+
+/// Tells when an image came: pools may have waited for it.
+async fn follow_images(node: std::sync::Weak<Node>, mut images: watch::Receiver<u64>) {
+    while images.changed().await.is_ok() {
+        let Some(node) = node.upgrade() else { return };
+        node.tell(Event::CreationPossible);
     }
 }
 

@@ -341,8 +341,9 @@ impl World {
                     self.tell(Event::Removed { container: id });
                 }
             }
-            Op::Trouble { kind } => self.tell(match kind % 2 {
+            Op::Trouble { kind } => self.tell(match kind % 3 {
                 0 => Event::MemoryPressure,
+                1 => Event::CreationPossible,
                 _ => Event::CreationImpossible {
                     cause: "the disk is full".into(),
                     retry_after: Duration::from_millis(u64::from(kind) * 20),
