@@ -10,8 +10,7 @@ use std::io::{self, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{ForkResult, fork};
+use refunction_snapshot::yardstick::Forker;
 
 use crate::Failure;
 use crate::runtime::{self, Origin, Runtime};
@@ -37,42 +36,28 @@ pub(crate) fn play(runtime: Runtime) -> Result<(), Failure> {
     let mut adapter = boot()?;
     let (no_op, call) = (runtime.no_op()?, runtime::call());
     let (mut requests, mut answers) = (io::stdin().lock(), io::stdout().lock());
+    // The adapter's `settle` left no other thread.
+    let forker = Forker::of_this_process()?;
     answers.write_all(&[0; 8])?;
     answers.flush()?;
     let mut request = [0];
     while requests.read(&mut request)? == 1 {
         let began = Instant::now();
-        served_by_fork(|| {
+        let is_done = forker.does(|| {
             if request[0] == Request::Nothing as u8 {
                 return true;
             }
             adapter.after_fork();
             adapter.load(&no_op).is_ok() && adapter.invoke(&call).is_ok()
         })?;
+        if !is_done {
+            return Err("a fork of the server failed".into());
+        }
         let took = u64::try_from(began.elapsed().as_nanos())?;
         answers.write_all(&took.to_le_bytes())?;
         answers.flush()?;
     }
     Ok(())
-}
-
-/// Does `work` in a child, and reaps it.
-fn served_by_fork(work: impl FnOnce() -> bool) -> Result<(), Failure> {
-    // SAFETY: this process has one thread (the adapter's `settle` leaves no other),
-    // so the child finds no lock held by a thread that it does not have.
-    match unsafe { fork() }? {
-        ForkResult::Child => {
-            let status = i32::from(!work());
-            // Without exit handlers, as Python's own `os._exit` after a fork: the
-            // interpreter is the parent's to take down.
-            // SAFETY: ends the process; nothing is used afterwards.
-            unsafe { nix::libc::_exit(status) }
-        }
-        ForkResult::Parent { child } => match waitpid(child, None)? {
-            WaitStatus::Exited(_, 0) => Ok(()),
-            other => Err(format!("a fork of the server ended as {other:?}").into()),
-        },
-    }
 }
 
 /// A running fork server.

@@ -5,6 +5,8 @@
 //! its workers, as [`fork_server::FLAG`] it is a plain fork server around the same
 //! runtime; otherwise it measures.
 
+#![forbid(unsafe_code)]
+
 pub mod asked;
 pub mod caller;
 pub mod criu;

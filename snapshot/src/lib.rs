@@ -44,6 +44,8 @@ mod tracer;
 mod verify;
 mod wait;
 mod worker;
+#[cfg(feature = "yardstick")]
+pub mod yardstick;
 
 pub use engine::{Booting, Engine, EngineError, Holding, Template};
 pub use in_place::{InPlace, Starting};

@@ -299,7 +299,7 @@ fn a_network_that_cannot_be_had_makes_no_container() {
 }
 
 #[test]
-fn what_a_killed_daemon_attached_is_detached_by_the_next() {
+fn what_a_killed_daemon_attached_is_detached_by_the_next_or_by_a_purge() {
     let bridge = Bridge::new(3);
     bridge.describe(200);
     let mut host = bridge.host();
@@ -330,4 +330,12 @@ fn what_a_killed_daemon_attached_is_detached_by_the_next() {
     assert_eq!(bridge.traces(&host), [""; 0]);
     host.assert_no_container_left();
     assert!(process::status(host.daemon().pid, "Name").is_some());
+
+    host.create("last", &[]);
+    assert!(!bridge.traces(&host).is_empty());
+    host.kill();
+    let purged = host.purge(&[]);
+    assert_eq!(purged.code, 0, "{purged:?}");
+    host.assert_purged();
+    assert_eq!(bridge.traces(&host), [""; 0]);
 }

@@ -87,6 +87,13 @@ fn size_of(reply: &Reply) -> usize {
 }
 
 impl Held {
+    /// To whoever waits for it: mostly nobody does, and it changes twice with each call.
+    fn say_if_idle(&self) {
+        if self.idle.receiver_count() > 0 {
+            self.idle.send_replace(self.ids.is_empty());
+        }
+    }
+
     /// Forgets a result. What has its call is to be aborted once the lock is free: what that
     /// drops takes the lock.
     fn forget(&mut self, id: &str) -> Option<AbortHandle> {
@@ -111,7 +118,7 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         let mut held = lock(&self.held);
         held.ids.remove(&self.id);
-        held.idle.send_replace(held.ids.is_empty());
+        held.say_if_idle();
     }
 }
 
@@ -135,7 +142,7 @@ impl Results {
     pub(super) fn take(&self, id: &str) -> Option<Ticket> {
         let mut held = lock(&self.held);
         let is_free = held.ids.insert(id.to_owned());
-        held.idle.send_replace(false);
+        held.say_if_idle();
         is_free.then(|| Ticket {
             id: id.to_owned(),
             held: Arc::clone(&self.held),
@@ -247,8 +254,9 @@ impl Results {
     pub(super) async fn settle(&self) {
         let mut idle = {
             let held = lock(&self.held);
-            held.idle.send_replace(held.ids.is_empty());
-            held.idle.subscribe()
+            let idle = held.idle.subscribe();
+            held.say_if_idle();
+            idle
         };
         // What could fail holds the sender.
         let _ = idle.wait_for(|idle| *idle).await;

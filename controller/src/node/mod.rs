@@ -121,10 +121,7 @@ impl Node {
         for action in state.scheduler.step(now, event) {
             self.carry_out(state, action);
         }
-        let is_quiet = state.scheduler.is_quiet();
-        state
-            .quiet
-            .send_if_modified(|it| std::mem::replace(it, is_quiet) != is_quiet);
+        state.say_if_quiet();
     }
 
     /// The containers of pools that an earlier daemon made. What they hold, if anything, nobody
@@ -284,7 +281,12 @@ impl Node {
     pub async fn drain(self: &Arc<Self>) {
         self.lock().is_draining = true;
         self.tell(Event::Drain);
-        let mut quiet = self.lock().quiet.subscribe();
+        let mut quiet = {
+            let state = self.lock();
+            let quiet = state.quiet.subscribe();
+            state.say_if_quiet();
+            quiet
+        };
         // The sender lives in the state, as long as this does.
         let _ = quiet.wait_for(|is_quiet| *is_quiet).await;
     }

@@ -58,6 +58,15 @@ impl State {
         CallId(self.last_call)
     }
 
+    /// To whoever waits for it: that is while the daemon ends.
+    pub(super) fn say_if_quiet(&self) {
+        if self.quiet.receiver_count() > 0 {
+            let is_quiet = self.scheduler.is_quiet();
+            self.quiet
+                .send_if_modified(|it| std::mem::replace(it, is_quiet) != is_quiet);
+        }
+    }
+
     /// Takes those pools off the list that neither the operator nor a function names.
     pub(super) fn pools_in_no_use(&mut self, settings: &Settings) -> Vec<PoolName> {
         let used: HashSet<PoolName> = self

@@ -45,8 +45,10 @@ fn main() -> ExitCode {
         })
         .collect();
     let mut arguments = Arguments::from_args();
-    // One core for the engine and its worker is enough to share.
-    arguments.test_threads.get_or_insert(1);
+    // A core for each engine and its worker: several cases beside one another on one would be
+    // slower, and some of them are about time.
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    arguments.test_threads.get_or_insert(cores.min(2));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
