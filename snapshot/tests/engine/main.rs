@@ -18,6 +18,7 @@ mod threads;
 mod unseen;
 
 use std::process::{Command, ExitCode};
+use std::sync::RwLock;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -45,8 +46,7 @@ fn main() -> ExitCode {
         })
         .collect();
     let mut arguments = Arguments::from_args();
-    // A core for each engine and its worker: several cases beside one another on one would be
-    // slower, and some of them are about time.
+    // A core for each engine and its worker.
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     arguments.test_threads.get_or_insert(cores.min(2));
     libtest_mimic::run(&arguments, trials).exit_code()
@@ -61,7 +61,21 @@ fn fail_apart(name: &str, why: &str) -> Result<(), Failed> {
     }
 }
 
+/// Cases about moments, which come at other times where somebody else has the core.
+fn is_about_time(name: &str) -> bool {
+    let those = ["have_timers_fire_all_the_time", "start_too_many_processes"];
+    sleepers::ALL.iter().any(|(it, _)| *it == name) || those.iter().any(|it| name.starts_with(it))
+}
+
 fn run_apart(name: &str) -> Result<(), Failed> {
+    static OTHERS: RwLock<()> = RwLock::new(());
+    // A case that fails panics in a process of its own.
+    let mut turn = (None, None);
+    if is_about_time(name) {
+        turn.0 = OTHERS.write().ok();
+    } else {
+        turn.1 = OTHERS.read().ok();
+    }
     let output = Command::new(std::env::current_exe()?)
         .args([CASE, name])
         .output()?;
