@@ -331,6 +331,7 @@ fn what_a_killed_daemon_attached_is_detached_by_the_next_or_by_a_purge() {
     host.assert_no_container_left();
     assert!(process::status(host.daemon().pid, "Name").is_some());
 
+    fs::remove_file(bridge.directory.join("net.d/00-other.conf")).expect("removed");
     host.create("last", &[]);
     assert!(!bridge.traces(&host).is_empty());
     host.kill();
