@@ -1,5 +1,6 @@
 //! Tenants that follow each other in one process.
 
+use refunction_tests::eventually;
 use refunction_tests::growth::{Sizes, print_times};
 use refunction_tests::supervisor::Supervisor;
 use serde_json::{Value, json};
@@ -45,6 +46,10 @@ fn a_thousand_alternations(language: &Language) {
         }
     };
     some(&mut supervisor, 200);
+    if ["node", "java"].contains(&language.name) {
+        // It boots meanwhile, and the supervisor has descriptors of it.
+        eventually("a spare stands by", || supervisor.status()["spares"] == 1);
+    }
     let early = Sizes::most(&mut supervisor, |it| some(it, 7));
     some(&mut supervisor, 600);
     let late = Sizes::least(&mut supervisor, |it| some(it, 7));
