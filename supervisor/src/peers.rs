@@ -18,6 +18,9 @@ pub(crate) type PeerId = u64;
 /// log lines are no longer kept for it.
 const MAX_UNREAD: usize = 8 * 1024 * 1024;
 
+/// Bytes that a peer took and that are kept before they are dropped.
+const TAKEN: usize = 1024 * 1024;
+
 /// Bytes written at a time to a descriptor that may block: poll(2) promises no
 /// more.
 const PIPE_BUF: usize = 4096;
@@ -110,6 +113,11 @@ impl Peer {
     pub(crate) fn tell(&mut self, report: &Report) {
         if self.gone || (matches!(report, Report::Log(_)) && self.unread() > MAX_UNREAD) {
             return;
+        }
+        if self.sent >= TAKEN {
+            // A peer that is always a little behind would keep all that it ever took.
+            self.outgoing.drain(..self.sent);
+            self.sent = 0;
         }
         self.outgoing.extend_from_slice(&report.to_line());
         if matches!(self.stream, Stream::Socket(_)) {

@@ -322,8 +322,12 @@ async fn make(
                     "containerd.io/gc.root".to_owned(),
                     prost_types::Timestamp::from(std::time::SystemTime::now()).to_string(),
                 ),
-                // So that one without a record is known for ours.
+                // So that one without a record is known for ours, and for this daemon's.
                 (label::MANAGED.to_owned(), "1".to_owned()),
+                (
+                    label::DIRECTORY.to_owned(),
+                    container.directory().display().to_string(),
+                ),
             ]),
         })
         .await

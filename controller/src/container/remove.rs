@@ -128,11 +128,20 @@ pub(crate) async fn snapshot(containerd: &Containerd, id: &str) -> Result<(), Co
 /// The root filesystems that were made for containers, also those without a record: the
 /// daemon was killed between the two.
 pub(crate) async fn snapshots(containerd: &Containerd) -> Result<Vec<String>, ContainerdError> {
+    snapshots_with(containerd, label::MANAGED, "1").await
+}
+
+/// Those whose label says so.
+pub(crate) async fn snapshots_with(
+    containerd: &Containerd,
+    label: &str,
+    value: &str,
+) -> Result<Vec<String>, ContainerdError> {
     let mut listed = containerd
         .snapshots()
         .list(ListSnapshotsRequest {
             snapshotter: SNAPSHOTTER.into(),
-            filters: vec![format!("labels.\"{}\"==1", label::MANAGED)],
+            filters: vec![format!("labels.\"{label}\"=={value:?}")],
         })
         .await
         .doing(|| "listing root filesystems".into())?;

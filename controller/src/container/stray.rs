@@ -77,7 +77,9 @@ async fn record(registry: &Registry, id: &str) -> Result<Option<Record>, Contain
         ..Record::default()
     };
     if found.is_none() {
-        let snapshots = remove::snapshots(containerd).await?;
+        // Another daemon may be about to record its own.
+        let directory = registry.directory_of(id).display().to_string();
+        let snapshots = remove::snapshots_with(containerd, label::DIRECTORY, &directory).await?;
         return Ok(snapshots.iter().any(|it| it == id).then_some(record));
     }
     // In a containerd that others use too, a task that is not in our group is theirs.
