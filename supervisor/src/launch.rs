@@ -11,10 +11,6 @@ use crate::sandbox::Sandbox;
 use crate::settings::Settings;
 use crate::template::Description;
 
-/// Tells a runtime that tenants have its user, and could change the files that it makes while
-/// it boots beside one.
-const SHARED_FILES: &str = "FUNCTION_SHARED_FILES";
-
 pub(crate) fn run(settings: &Settings, program: Program) -> ExitCode {
     let launch = match Launch::adopt() {
         Ok(launch) => launch,
@@ -53,9 +49,6 @@ fn become_runtime(settings: &Settings, program: Program, launch: &Launch) -> Str
     // Not before: what it opens is not to be where the worker's descriptors belong.
     match program(&settings.libraries(), settings.handler.as_deref()) {
         Ok(mut program) => {
-            if !settings.files_in.is_empty() {
-                program.env(SHARED_FILES, "1");
-            }
             let error = program.exec();
             format!("starting {}: {error}", program.get_program().display())
         }

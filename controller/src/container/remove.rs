@@ -15,7 +15,7 @@ use crate::containerd::api::containerd::services::snapshots::v1::{
 use crate::containerd::api::containerd::services::tasks::v1::{
     DeleteTaskRequest, KillRequest, WaitRequest,
 };
-use crate::containerd::client::{Containerd, Doing, unless};
+use crate::containerd::client::{Containerd, Doing, quoted, unless};
 use crate::containerd::{ContainerdError, SNAPSHOTTER};
 use crate::network::NetworkError;
 use crate::registry::Registry;
@@ -141,7 +141,7 @@ pub(crate) async fn snapshots_with(
         .snapshots()
         .list(ListSnapshotsRequest {
             snapshotter: SNAPSHOTTER.into(),
-            filters: vec![format!("labels.\"{label}\"=={value:?}")],
+            filters: vec![format!("labels.{}=={}", quoted(label), quoted(value))],
         })
         .await
         .doing(|| "listing root filesystems".into())?;

@@ -112,6 +112,12 @@ pub(crate) fn unless(
     }
 }
 
+/// A name in a filter, whatever is in it (containerd's filters/quote.go reads a Go string,
+/// which one of JSON is, too).
+pub(crate) fn quoted(text: &str) -> serde_json::Value {
+    text.into()
+}
+
 /// Puts the namespace, and perhaps a lease, on every call.
 #[derive(Debug, Clone)]
 pub struct Headers {
@@ -249,7 +255,8 @@ impl Containerd {
 
     /// A container's record, if there is one.
     pub(crate) async fn record(&self, id: &str) -> Result<Option<Record>, ContainerdError> {
-        Ok(self.records_that(vec![format!("id=={id}")]).await?.pop())
+        let filter = format!("id=={}", quoted(id));
+        Ok(self.records_that(vec![filter]).await?.pop())
     }
 
     async fn records_that(&self, filters: Vec<String>) -> Result<Vec<Record>, ContainerdError> {

@@ -11,7 +11,7 @@ use super::api::containerd::events::{
 };
 use super::api::containerd::services::events::v1::{PublishRequest, SubscribeRequest};
 use super::api::containerd::types::Envelope;
-use super::client::{Containerd, ContainerdError, Doing};
+use super::client::{Containerd, ContainerdError, Doing, quoted};
 
 /// How long to wait before asking again after containerd went away.
 const RETRY: Duration = Duration::from_millis(500);
@@ -98,7 +98,7 @@ pub async fn watch(
 async fn subscribe(containerd: &Containerd) -> Result<tonic::Streaming<Envelope>, ContainerdError> {
     let mut events = containerd.events();
     let subscription = events.subscribe(SubscribeRequest {
-        filters: vec![format!("namespace==\"{}\"", containerd.namespace())],
+        filters: vec![format!("namespace=={}", quoted(containerd.namespace()))],
     });
     tokio::pin!(subscription);
     loop {

@@ -285,9 +285,12 @@ async fn private(config: &Config, [state, root]: [&Path; 2], tally: &mut Tally) 
         };
         let connected = Containerd::connect(private.address(), namespace).await;
         let is_there = connected.is_ok();
-        if let Ok(containerd) = connected {
-            let registry = registry(config, [state, root], containerd, true);
-            containerd::everything(&registry, tally).await;
+        match connected {
+            Ok(containerd) => {
+                let registry = registry(config, [state, root], containerd, true);
+                containerd::everything(&registry, tally).await;
+            }
+            Err(error) => eprintln!("refunctiond: {error}"),
         }
         private.stop().await;
         if is_there || attempt > 0 {

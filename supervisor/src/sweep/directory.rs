@@ -43,6 +43,18 @@ pub(super) struct WritableDirectory {
 /// container, as if it had been replaced.
 const MOST_HELD: usize = 64;
 
+/// How often a listing may be begun again because something in it changed meanwhile.
+const MOST_IN_VAIN: u32 = 64;
+
+/// True of what is said where something was made or removed after it was looked at: while a
+/// spare boots, which a function's import may have it do.
+fn is_of_a_change(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty
+    )
+}
+
 /// Opened for nothing but to be there; nothing if it cannot be.
 fn hold(path: &Path) -> Option<File> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
@@ -98,8 +110,15 @@ impl WritableDirectory {
                 .map_err(at(path))?;
         }
         let mut swept = Swept::default();
+        let mut in_vain = 0;
         loop {
-            let once = self.empty(&handle, budget)?;
+            let once = match self.empty(&handle, budget) {
+                Err(error) if is_of_a_change(&error.cause) && in_vain < MOST_IN_VAIN => {
+                    in_vain += 1;
+                    continue;
+                }
+                other => other?,
+            };
             swept.removed += once.removed;
             if !once.is_complete {
                 return Ok(swept);

@@ -237,6 +237,34 @@ fn a_sweep_whose_time_is_over_goes_on_with_the_next() {
     assert_eq!(root.names("open"), [""; 0]);
 }
 
+/// As where a function makes files when it is imported, in a spare that boots.
+#[test]
+fn what_is_made_and_removed_meanwhile_is_no_failure() {
+    let root = Root::new("meanwhile");
+    root.directory("open", 0o777);
+    let mut sweep = root.sweep();
+    std::thread::scope(|scope| {
+        let maker = scope.spawn(|| {
+            for round in 0..2_000 {
+                let made = root.at(&format!("open/made-{round}"));
+                // Each may be gone by then.
+                let _ = fs::create_dir(&made);
+                let _ = fs::write(made.join("file"), "x");
+                let _ = fs::create_dir(made.join("below"));
+                let _ = fs::write(made.join("below/file"), "x");
+                if round % 2 == 0 {
+                    let _ = fs::remove_dir_all(&made);
+                }
+            }
+        });
+        while !maker.is_finished() {
+            sweep.run(Uid::from_raw(WORKER), None).unwrap();
+        }
+    });
+    sweep.run(Uid::from_raw(WORKER), None).unwrap();
+    assert_eq!(root.names("open"), [""; 0]);
+}
+
 #[test]
 fn another_file_under_a_known_name_is_told_from_it() {
     type Trick = fn(&Root);

@@ -26,11 +26,6 @@ final class Environment {
         variables = (Map<String, String>) behind.get(shown);
     }
 
-    /** A variable that is no function's to see; null where there is none. */
-    String take(String name) {
-        return variables.remove(name);
-    }
-
     /** Takes back the variables of the call before, and sets these. */
     void setForCall(Map<String, String> more) {
         for (Map.Entry<String, String> it : beforeCall.entrySet()) {

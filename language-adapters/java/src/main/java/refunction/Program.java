@@ -86,21 +86,25 @@ final class Program {
     private static Program ofArchive(byte[] bytes, ClassLoader parent) throws IOException {
         Path directory = Files.createTempDirectory("function-");
         Path archive = Files.write(directory.resolve("function.jar"), bytes);
-        List<URL> places = new ArrayList<>(List.of(archive.toUri().toURL()));
-        // It stays open: the loader, which opens it too, then shares what was read of it.
-        JarFile jar;
-        String usual;
         try {
-            jar = new JarFile(archive.toFile(), false);
-            unpackLibraries(jar, directory, places);
-            Manifest manifest = jar.getManifest();
-            String main = manifest == null ? null : manifest.getMainAttributes().getValue(Attributes.Name.MAIN_CLASS);
-            usual = main == null ? "Main" : main.strip();
+            return ofJar(archive, directory, parent);
         } catch (ZipException error) {
             remove(directory.toFile());
             throw new Refusal("BadArchive", "the code is not a usable archive: " + error.getMessage());
         }
-        return new Program(new FunctionLoader(places.toArray(URL[]::new), parent), usual, directory.toFile());
+    }
+
+    /** From a jar, and what is unpacked of it in this directory, which goes with the program. */
+    static Program ofJar(Path archive, Path directory, ClassLoader parent) throws IOException {
+        List<URL> places = new ArrayList<>(List.of(archive.toUri().toURL()));
+        // It stays open: the loader, which opens it too, then shares what was read of it.
+        JarFile jar = new JarFile(archive.toFile(), false);
+        unpackLibraries(jar, directory, places);
+        Manifest manifest = jar.getManifest();
+        String main = manifest == null ? null : manifest.getMainAttributes().getValue(Attributes.Name.MAIN_CLASS);
+        String usual = main == null ? "Main" : main.strip();
+        File made = directory == null ? null : directory.toFile();
+        return new Program(new FunctionLoader(places.toArray(URL[]::new), parent), usual, made);
     }
 
     /** Jars in a jar, as Lambda's archives have them. */

@@ -1,20 +1,16 @@
 package refunction;
 
-import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.io.InputStream;
-import java.nio.charset.StandardCharsets;
-import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Base64;
 import java.util.List;
 import java.util.Map;
-import java.util.jar.JarEntry;
-import java.util.jar.JarOutputStream;
 
 /**
  * Goes the way of every load and call with a function of our own: what the JVM loads,
- * links and compiles on the way is in the snapshot, and later calls write less.
+ * links and compiles on the way is in the snapshot, and later calls write less. It makes no
+ * files: a spare boots beside a tenant, and restores remove what is new.
  */
 final class WarmUp {
     /** Twice what a method is called before it is compiled. */
@@ -23,49 +19,32 @@ final class WarmUp {
     private static final int CALLS = 10;
     private static final String FUNCTION = "refunction.warm.Function";
     private static final String HANDLER = "refunction.warm.Handler";
-    private static final List<String> CLASSES =
-            List.of(FUNCTION, HANDLER, HANDLER + "$Context", HANDLER + "$Bean", HANDLER + "$Answer");
-
-    /** Set where a tenant could put another jar in the place of one of these. */
-    private static final String SHARED_FILES = "FUNCTION_SHARED_FILES";
+    private static final List<String> ENTRIES =
+            List.of(FUNCTION + "::main", HANDLER, HANDLER + "::bean", HANDLER + "::streams");
 
     private WarmUp() {}
 
-    static void of(Worker worker, Environment environment) throws IOException {
-        // Nor where there is no place for one, and no jar can be loaded.
-        boolean isShared = environment.take(SHARED_FILES) != null;
-        boolean makesNoFiles = isShared || !Files.isWritable(Path.of(System.getProperty("java.io.tmpdir")));
-        Base64.Encoder encoder = Base64.getEncoder();
-        String single = encoder.encodeToString(file(FUNCTION));
-        ByteArrayOutputStream archive = new ByteArrayOutputStream();
-        try (JarOutputStream jar = new JarOutputStream(archive)) {
-            for (String name : CLASSES) {
-                jar.putNextEntry(new JarEntry(path(name)));
-                jar.write(file(name));
-            }
-        }
-        String several = encoder.encodeToString(archive.toByteArray());
+    static void of(Worker worker) throws Throwable {
+        String single = Base64.getEncoder().encodeToString(file(FUNCTION));
+        String message = JsonWriter.write(Map.of("code", single, "binary", true, "env", Map.of()));
+        // Ours, where the functions are in the same way as in anybody's.
+        Path jar = Path.of(WarmUp.class.getProtectionDomain().getCodeSource().getLocation().toURI());
         for (int load = 0; load < LOADS; load++) {
-            if (load % 2 == 0 || makesNoFiles) {
-                run(worker, Map.of("code", single, "binary", true, "env", Map.of()), true);
+            if (load % 2 == 0) {
+                String failure = worker.load(message);
+                if (failure != null) throw new IllegalStateException(failure);
+                call(worker, true);
             } else {
-                String entry = List.of(FUNCTION + "::main", HANDLER, HANDLER + "::bean", HANDLER + "::streams").get(load / 2 % 4);
-                run(worker, Map.of("code", several, "binary", true, "handler", entry), entry.startsWith(FUNCTION));
+                String entry = ENTRIES.get(load / 2 % ENTRIES.size());
+                worker.load(jar, entry);
+                call(worker, entry.startsWith(FUNCTION));
             }
         }
-        // The ways of those that are refused.
+        // The way of one that is refused.
         worker.load("{\"code\":\"class\"}");
-        if (!makesNoFiles) worker.load("{\"code\":\"UEs=\",\"binary\":true}");
     }
 
-    private static void run(Worker worker, Map<String, Object> function, boolean mayFail) {
-        // A spare boots beside a worker, and a restore of that one removes what is new in
-        // the directory for temporary files: what is loaded may be gone in between.
-        String failure = worker.load(JsonWriter.write(function));
-        for (int again = 0; failure != null && again < 5; again++) {
-            failure = worker.load(JsonWriter.write(function));
-        }
-        if (failure != null) throw new IllegalStateException(failure);
+    private static void call(Worker worker, boolean mayFail) {
         for (int call = 1; call <= CALLS; call++) {
             boolean fails = mayFail && call % 5 == 0;
             Worker.Outcome outcome = worker.invoke("{\"id\":\"warm\",\"deadline_unix_ms\":1,"
@@ -74,12 +53,9 @@ final class WarmUp {
         }
     }
 
-    private static String path(String name) {
-        return name.replace('.', '/') + ".class";
-    }
-
     private static byte[] file(String name) throws IOException {
-        try (InputStream source = WarmUp.class.getClassLoader().getResourceAsStream(path(name))) {
+        String path = name.replace('.', '/') + ".class";
+        try (InputStream source = WarmUp.class.getClassLoader().getResourceAsStream(path)) {
             return source.readAllBytes();
         }
     }

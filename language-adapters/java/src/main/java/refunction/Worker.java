@@ -30,8 +30,8 @@ final class Worker {
         environment = new Environment();
     }
 
-    void warmUp() throws IOException {
-        WarmUp.of(this, environment);
+    void warmUp() throws Throwable {
+        WarmUp.of(this);
     }
 
     /** Does what it is asked until the supervisor is gone. */
@@ -96,6 +96,17 @@ final class Worker {
         } else {
             throw new Refusal("EntryNotFound", "there is no code to load");
         }
+        enter(handler, main);
+    }
+
+    /** Loads a function of a jar that nobody sent. */
+    void load(Path jar, String handler) throws Throwable {
+        unload();
+        program = Program.ofJar(jar, null, parent);
+        enter(handler, null);
+    }
+
+    private void enter(String handler, String main) throws Throwable {
         Thread.currentThread().setContextClassLoader(program.loader());
         entry = program.entry(handler, main);
     }
