@@ -26,7 +26,7 @@ const STOP: Duration = Duration::from_secs(10);
 const PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(10)];
 
 /// How often one is looked for that is not this process's child.
-const LOOK: Duration = Duration::from_millis(200);
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Why there is no private containerd.
 #[derive(Debug, thiserror::Error)]
@@ -208,10 +208,7 @@ impl Process {
                 Err(error) => error.to_string(),
             },
             Self::Adopted(pid) => {
-                // Not a child of this process, so there is no wait for it.
-                while is_alive(*pid) {
-                    sleep(LOOK).await;
-                }
+                gone(*pid).await;
                 "nobody knows how".into()
             }
         }
@@ -229,17 +226,24 @@ impl Process {
                 }
             }
             Self::Adopted(pid) => {
-                let _ = kill(pid, Signal::SIGTERM);
-                let end = Instant::now() + STOP;
-                while is_alive(pid) {
-                    if Instant::now() > end {
-                        let _ = kill(pid, Signal::SIGKILL);
-                        break;
+                // A killed one, too, is waited for: its socket takes connections until it is
+                // gone, and whoever connected would wait for its answer.
+                for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+                    let _ = kill(pid, signal);
+                    if timeout(STOP, gone(pid)).await.is_ok() {
+                        return;
                     }
-                    sleep(Duration::from_millis(10)).await;
+                    warn!(%pid, %signal, "the private containerd did not end in time");
                 }
             }
         }
+    }
+}
+
+/// Waits for the end of one that is not a child of this process, so that nobody tells.
+async fn gone(pid: Pid) {
+    while is_alive(pid) {
+        sleep(LOOK).await;
     }
 }
 
