@@ -36,7 +36,6 @@ public final class Main {
         ClassLoader parent = preload(preloaded);
         Worker worker = new Worker(channel, output, new Fresh(), parent, root());
         worker.warmUp();
-        worker.unload();
         if (!handler.isEmpty()) worker.importFunction(handler);
         output.flush();
         // What is collected now need not be in the snapshot.

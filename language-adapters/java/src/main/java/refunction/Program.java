@@ -23,6 +23,9 @@ final class Program {
     private static final int ARCHIVE_ENTRIES = 50_000;
     private static final String LIBRARIES = "lib/";
 
+    /** Of the names of directories that programs have. */
+    static final String PREFIX = "function-";
+
     private final FunctionLoader loader;
     /** The class to be taken where none is named. */
     private final String usual;
@@ -71,7 +74,7 @@ final class Program {
             return new Program(loader, loader.define(bytes).getName(), null);
         }
         if (startsWith(bytes, 'P', 'K')) {
-            return ofArchive(bytes, parent);
+            return ofArchive(bytes, Files.createTempDirectory(PREFIX), parent);
         }
         throw new Refusal("BadArchive", "the code is neither a jar (or zip) nor a class file");
     }
@@ -83,8 +86,8 @@ final class Program {
         return true;
     }
 
-    private static Program ofArchive(byte[] bytes, ClassLoader parent) throws IOException {
-        Path directory = Files.createTempDirectory("function-");
+    /** From a jar, and what is unpacked of it, in this directory, which goes with the program. */
+    static Program ofArchive(byte[] bytes, Path directory, ClassLoader parent) throws IOException {
         Path archive = Files.write(directory.resolve("function.jar"), bytes);
         try {
             return ofJar(archive, directory, parent);
@@ -94,7 +97,7 @@ final class Program {
         }
     }
 
-    /** From a jar, and what is unpacked of it in this directory, which goes with the program. */
+    /** From a jar that is there, without jars in it where there is no directory. */
     static Program ofJar(Path archive, Path directory, ClassLoader parent) throws IOException {
         List<URL> places = new ArrayList<>(List.of(archive.toUri().toURL()));
         // It stays open: the loader, which opens it too, then shares what was read of it.

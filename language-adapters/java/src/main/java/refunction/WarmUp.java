@@ -1,51 +1,122 @@
 package refunction;
 
+import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.io.InputStream;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Base64;
 import java.util.List;
 import java.util.Map;
+import java.util.jar.JarEntry;
+import java.util.jar.JarOutputStream;
 
 /**
- * Goes the way of every load and call with a function of our own: what the JVM loads,
- * links and compiles on the way is in the snapshot, and later calls write less. It makes no
- * files: a spare boots beside a tenant, and restores remove what is new.
+ * Goes the way of every load and call with functions of our own: what the JVM loads, links
+ * and compiles on the way is in the snapshot, and later calls write less.
  */
 final class WarmUp {
-    /** Twice what a method is called before it is compiled. */
-    private static final int LOADS = 40;
+    /**
+     * What each of them calls once is compiled by the last, as the JVM looks at every 128th call
+     * whether there were 200 (Tier0InvokeNotifyFreqLog, Tier3InvocationThreshold): what became
+     * hot later would be compiled again after every restore, beside the first call.
+     */
+    private static final int LOADS = 260;
 
-    private static final int CALLS = 10;
+    /** Of so many one is followed by jars, and by functions that do something. */
+    private static final int LOADS_FOR_WORK = 13;
+
+    private static final int CALLS = 5;
+    private static final String PLAIN = "refunction.warm.Plain";
     private static final String FUNCTION = "refunction.warm.Function";
     private static final String HANDLER = "refunction.warm.Handler";
     private static final List<String> ENTRIES =
             List.of(FUNCTION + "::main", HANDLER, HANDLER + "::bean", HANDLER + "::streams");
+    private static final List<String> CLASSES =
+            List.of(PLAIN, FUNCTION, HANDLER, HANDLER + "$Context", HANDLER + "$Bean", HANDLER + "$Answer");
 
-    private WarmUp() {}
+    private final Worker worker;
+    private final ClassLoader parent;
+    /** Our own jar, where the functions are, too. */
+    private final Path own;
+    /**
+     * Where jars are written, beside our own: a spare boots beside a tenant, and what is new
+     * where that one can make files is removed. Null where nothing can be written, and the
+     * functions come from our own jar.
+     */
+    private final Path written;
 
-    static void of(Worker worker) throws Throwable {
-        String single = Base64.getEncoder().encodeToString(file(FUNCTION));
-        String message = JsonWriter.write(Map.of("code", single, "binary", true, "env", Map.of()));
-        // Ours, where the functions are in the same way as in anybody's.
-        Path jar = Path.of(WarmUp.class.getProtectionDomain().getCodeSource().getLocation().toURI());
-        for (int load = 0; load < LOADS; load++) {
-            if (load % 2 == 0) {
-                String failure = worker.load(message);
-                if (failure != null) throw new IllegalStateException(failure);
-                call(worker, true);
-            } else {
-                String entry = ENTRIES.get(load / 2 % ENTRIES.size());
-                worker.load(jar, entry);
-                call(worker, entry.startsWith(FUNCTION));
-            }
+    private WarmUp(Worker worker, ClassLoader parent) throws Exception {
+        this.worker = worker;
+        this.parent = parent;
+        own = Path.of(WarmUp.class.getProtectionDomain().getCodeSource().getLocation().toURI());
+        Path made = null;
+        try {
+            made = Files.createTempDirectory(own.getParent(), "warm-up-");
+        } catch (IOException notWritable) {
+            // Without it.
         }
-        // The way of one that is refused.
-        worker.load("{\"code\":\"class\"}");
+        written = made;
     }
 
-    private static void call(Worker worker, boolean mayFail) {
-        for (int call = 1; call <= CALLS; call++) {
+    static void of(Worker worker, ClassLoader parent) throws Throwable {
+        WarmUp warmUp = new WarmUp(worker, parent);
+        warmUp.run();
+        worker.unload();
+        if (warmUp.written != null) Files.delete(warmUp.written);
+    }
+
+    private void run() throws Throwable {
+        String plain = message(PLAIN);
+        String working = message(FUNCTION);
+        byte[] archive = archive();
+        for (int load = 0; load < LOADS; load++) {
+            load(plain);
+            call(1, false);
+            if (load % LOADS_FOR_WORK == 0) {
+                worker.load(program(archive), PLAIN + "::main");
+                call(1, false);
+                load(working);
+                call(CALLS, true);
+                String entry = ENTRIES.get(load / LOADS_FOR_WORK % ENTRIES.size());
+                worker.load(program(archive), entry);
+                call(CALLS, entry.startsWith(FUNCTION));
+            }
+        }
+        // The ways of those that are refused.
+        worker.load("{\"code\":\"class\"}");
+        worker.load("{\"code\":\"Y2xhc3M=\",\"binary\":true}");
+    }
+
+    private Program program(byte[] archive) throws IOException {
+        if (written == null) return Program.ofJar(own, null, parent);
+        return Program.ofArchive(archive, Files.createTempDirectory(written, Program.PREFIX), parent);
+    }
+
+    private static byte[] archive() throws IOException {
+        ByteArrayOutputStream archive = new ByteArrayOutputStream();
+        try (JarOutputStream jar = new JarOutputStream(archive)) {
+            for (String name : CLASSES) {
+                jar.putNextEntry(new JarEntry(path(name)));
+                jar.write(file(name));
+            }
+        }
+        return archive.toByteArray();
+    }
+
+    private static String message(String name) throws IOException {
+        String code = Base64.getEncoder().encodeToString(file(name));
+        return JsonWriter.write(Map.of("code", code, "binary", true, "env", Map.of()));
+    }
+
+    private void load(String message) {
+        String failure = worker.load(message);
+        if (failure != null) throw new IllegalStateException(failure);
+    }
+
+    /** Every fifth is refused, where the function can do that. */
+    private void call(int calls, boolean mayFail) {
+        for (int call = 1; call <= calls; call++) {
             boolean fails = mayFail && call % 5 == 0;
             Worker.Outcome outcome = worker.invoke("{\"id\":\"warm\",\"deadline_unix_ms\":1,"
                     + "\"data\":{\"name\":\"\\u00fc\",\"number\":1.5,\"fail\":" + fails + "}}");
@@ -53,9 +124,12 @@ final class WarmUp {
         }
     }
 
+    private static String path(String name) {
+        return name.replace('.', '/') + ".class";
+    }
+
     private static byte[] file(String name) throws IOException {
-        String path = name.replace('.', '/') + ".class";
-        try (InputStream source = WarmUp.class.getClassLoader().getResourceAsStream(path)) {
+        try (InputStream source = WarmUp.class.getClassLoader().getResourceAsStream(path(name))) {
             return source.readAllBytes();
         }
     }
