@@ -324,20 +324,23 @@ impl Shared {
         self.started.send_replace(Link::Closed);
     }
 
-    async fn take(&self, report: Report) {
+    /// Takes a message; what in it cannot be read, if anything.
+    async fn take(&self, report: Report) -> Result<(), String> {
         match report {
             Report::Started(started) => {
                 self.started.send_replace(Link::Started(started));
             }
             Report::Response { id, data } => self.answer(id.as_deref(), Ok(data)),
-            Report::Head { id, data } => match Head::parse(data.get().as_bytes()) {
-                Some(head) => self.pass(id.as_deref(), Part::Head(head)).await,
-                None => warn!(?id, "an answer begins with no head"),
-            },
-            Report::Piece { id, data } => match STANDARD.decode(data) {
-                Ok(piece) => self.pass(id.as_deref(), Part::Piece(piece)).await,
-                Err(error) => warn!(?id, %error, "a piece of an answer is none"),
-            },
+            Report::Head { id, data } => {
+                let head = Head::parse(data.get().as_bytes());
+                let head = head.ok_or("an answer's head is none")?;
+                self.pass(id.as_deref(), Part::Head(head)).await;
+            }
+            Report::Piece { id, data } => {
+                let piece = STANDARD.decode(data);
+                let piece = piece.map_err(|error| format!("a piece of an answer: {error}"))?;
+                self.pass(id.as_deref(), Part::Piece(piece)).await;
+            }
             Report::Error {
                 id: Some(id),
                 failure,
@@ -361,6 +364,7 @@ impl Shared {
                 self.logs.push(source, request, log.line, log.truncated);
             }
         }
+        Ok(())
     }
 
     /// Waits until there is room for it.
@@ -413,13 +417,14 @@ async fn read(from: Reader, shared: &Shared) {
             let parsed = line
                 .map_err(|error| error.to_string())
                 .and_then(|line| Report::parse(&line).map_err(|error| error.to_string()));
-            match parsed {
+            let taken = match parsed {
                 Ok(report) => shared.take(report).await,
-                Err(cause) => {
-                    // An answer may have been in it; waiting for it would be for ever.
-                    warn!(cause, "a supervisor's message cannot be read; hanging up");
-                    return;
-                }
+                Err(cause) => Err(cause),
+            };
+            if let Err(cause) = taken {
+                // An answer may have been in it; waiting for it would be for ever.
+                warn!(cause, "a supervisor's message cannot be read; hanging up");
+                return;
             }
         }
     }
@@ -527,6 +532,21 @@ mod tests {
         }
         assert_eq!(asking.await.unwrap().unwrap().unwrap().get(), "null");
         assert!(taken.recv().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_part_that_is_none_ends_the_connection() {
+        for said in [
+            "{\"type\":\"head\",\"id\":\"a\",\"data\":{\"status\":7,\"headers\":[]}}\n",
+            "{\"type\":\"piece\",\"id\":\"a\",\"data\":\"?\"}\n",
+        ] {
+            let (channel, mut peer, _) = pair();
+            let (parts, mut taken) = mpsc::channel(1);
+            peer.write_all(said.as_bytes()).await.unwrap();
+            let outcome = channel.request("a", raw("1"), None, Some(parts)).await;
+            assert!(matches!(outcome, Err(ChannelError::Closed)), "{outcome:?}");
+            assert!(taken.recv().await.is_none());
+        }
     }
 
     #[tokio::test]

@@ -116,7 +116,7 @@ final class Worker {
     }
 
     /** Answers with what it was given. */
-    static Object echo(Object argument) {
+    static Map<String, Object> echo(Map<String, Object> argument) {
         return argument;
     }
 
