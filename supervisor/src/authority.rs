@@ -1,6 +1,7 @@
 //! What this process may do, as far as it decides how workers can be kept apart.
 
 use std::path::Path;
+use std::sync::OnceLock;
 
 use nix::unistd::{geteuid, getpid, getppid};
 
@@ -33,8 +34,13 @@ pub(crate) enum Authority {
 }
 
 impl Authority {
-    /// This process's.
-    pub(crate) fn own() -> Self {
+    /// This process's, which it has for good: what it is asked for at every turn is read once.
+    pub(crate) fn own() -> &'static Self {
+        static OWN: OnceLock<Authority> = OnceLock::new();
+        OWN.get_or_init(Self::of_this_process)
+    }
+
+    fn of_this_process() -> Self {
         if !geteuid().is_root() {
             return Self::None("not started as root".into());
         }

@@ -216,7 +216,7 @@ impl Container {
         let owner = slots[0].owner;
         let mut engine = Engine::new(settings.scan.into())?.verifying(settings.verify);
         if let Authority::Partial(missing) = Authority::own() {
-            return Err(ContainerError::Authority(missing));
+            return Err(ContainerError::Authority(missing.clone()));
         }
         let place = Place::own(settings.own_container).ok_or(ContainerError::NoContainer)?;
         let has_our_user = owner.0 == geteuid();
