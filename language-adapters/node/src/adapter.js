@@ -894,6 +894,10 @@ const WARM = [
   { code: 'function main( {' },
 ];
 
+// Until V8 has optimized what it will: what was left would be optimized again after every
+// restore, beside a call (node --trace-opt shows it).
+const WARM_ROUNDS = 30;
+
 // Goes the way of every load and call with functions of our own, so that what V8
 // compiles and caches on the way is in the snapshot, and no tenant pays for it again.
 async function warm() {
@@ -902,7 +906,7 @@ async function warm() {
     next = go;
     handle({ kind, value });
   });
-  for (let round = 0; round < 20; round++) {
+  for (let round = 0; round < WARM_ROUNDS; round++) {
     for (const given of WARM) {
       await turn('L', given);
       for (const data of [{ a: [1, 2.5, 'x'], b: null }, { raise: true }]) {
