@@ -122,15 +122,12 @@ final class Worker {
 
     /**
      * Calls a function of ours in the way of all calls: a load leaves little of that in the
-     * processor's caches, and the first call would have to wait for it. Twice, as the nearest
-     * caches do not take it at once.
+     * processor's caches, and the first call would have to wait for it.
      */
     private void rehearse() {
         Entry loaded = entry;
         entry = rehearsed;
-        for (int call = 0; call < 2; call++) {
-            invoke("{\"id\":\"\",\"deadline_unix_ms\":1,\"data\":{\"name\":[\"value\",1]}}");
-        }
+        invoke("{\"id\":\"\",\"deadline_unix_ms\":1,\"data\":{\"name\":[\"value\",1]}}");
         entry = loaded;
     }
 
