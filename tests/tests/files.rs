@@ -377,7 +377,9 @@ answer = [
     fails(lambda: os.rmdir(tempfile.gettempdir())),
 ]
 for pid in filter(str.isdigit, os.listdir('/proc')):
-    if int(pid) != os.getpid() and os.stat('/proc/' + pid).st_uid == os.getuid():
+    try: owner = os.stat('/proc/' + pid).st_uid
+    except OSError: continue
+    if int(pid) != os.getpid() and owner == os.getuid():
         answer.append(fails(lambda: os.kill(int(pid), 0)))
 open('/dev/null', 'w').close()
 os.makedirs(tempfile.gettempdir() + '/a/b/c')

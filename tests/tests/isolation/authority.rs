@@ -18,7 +18,7 @@ macro_rules! on_others {
             "
 supervisor = os.getppid()
 template = next(int(pid) for pid in os.listdir('/proc') if pid.isdigit() and int(pid) != os.getpid()
-    and f'\\nPPid:\\t{supervisor}\\n' in open(f'/proc/{pid}/status').read())
+    and f'\\nPPid:\\t{supervisor}\\n' in status_of(pid))
 for pid in (supervisor, template):
 ",
             $what,

@@ -68,14 +68,18 @@ def descriptors():
                       'lock' in info, fcntl.fcntl(number, fcntl.F_GETOWN), fcntl.fcntl(number, fcntl.F_GETSIG)])
     return found
 
+def status_of(pid):
+    """What the kernel says of a process; nothing of one that is gone by now."""
+    try: return open(f'/proc/{pid}/status').read()
+    except OSError: return ''
+
 def processes():
     mine = str(os.getuid())
     found = []
     for pid in filter(str.isdigit, os.listdir('/proc')):
-        try: text = open(f'/proc/{pid}/status').read()
-        except OSError: continue
+        text = status_of(pid)
         # One that is dead and waits to be reaped, which takes a moment, holds nothing.
-        if 'State:\tZ' not in text and text.split('\nUid:\t')[1].split()[0] == mine:
+        if text and 'State:\tZ' not in text and text.split('\nUid:\t')[1].split()[0] == mine:
             found.append(text.split()[1])
     found.sort()
     # WNOWAIT: a look that reaps would change what the next look sees.
