@@ -46,8 +46,8 @@ const MOST_HELD: usize = 64;
 /// How often a listing may be begun again because something in it changed meanwhile.
 const MOST_IN_VAIN: u32 = 64;
 
-/// True of what is said where something was made or removed after it was looked at: while a
-/// spare boots, which a function's import may have it do.
+/// True of what is said where something was made or removed after it was looked at: a spare
+/// that boots imports the command's function, which may make files.
 fn is_of_a_change(error: &io::Error) -> bool {
     matches!(
         error.kind(),

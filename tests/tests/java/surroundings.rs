@@ -116,7 +116,7 @@ fn what_an_image_has_installed_and_preloaded() {
 
 /// A restore beside a spare that boots removes what is new: neither may meet the other's.
 #[test]
-fn a_boot_makes_no_files() {
+fn a_boot_makes_no_files_where_tenants_do() {
     let directory = std::env::temp_dir().join(format!("warm-up-{}", std::process::id()));
     fs::create_dir(&directory).expect("a directory");
     fs::set_permissions(&directory, Permissions::from_mode(0o1777)).expect("open to workers");

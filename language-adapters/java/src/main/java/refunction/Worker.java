@@ -13,6 +13,7 @@ final class Worker {
     private final ClassLoader parent;
     private final Path root;
 
+    /** What a load ends with. */
     private final Entry rehearsed;
 
     private Program program;
