@@ -69,6 +69,8 @@ pub(crate) struct Known {
     aging: u64,
     /// How many there were when that was last done.
     aged: usize,
+    /// Those that came with many others since, ascending.
+    flood: Vec<u64>,
 }
 
 impl Known {
@@ -256,10 +258,13 @@ impl Worker {
     /// that are known.
     pub(crate) fn get_to_know(&mut self, plan: PagePlan, look: Look, image: &Image, counts: bool) {
         let mut known = std::mem::take(&mut self.known);
-        let were_known = |it: &Copied| known.pages.binary_search(it).is_ok();
+        let were_known = |it: &&Copied| known.pages.binary_search(it).is_ok();
+        let new: Vec<u64> = (plan.copied.iter().filter(|it| !were_known(it)))
+            .map(|(page, _)| *page)
+            .collect();
         if look == Look::Others {
             known.misses += 1;
-        } else if plan.copied.iter().all(were_known) {
+        } else if new.is_empty() {
             known.misses = 0;
         }
         if look == Look::Others {
@@ -273,8 +278,13 @@ impl Worker {
             Look::Aging => {
                 known.aged = known.pages.len();
                 known.aging = self.rewinds + AGING_PERIOD;
+                known.flood.clear();
             }
-            _ if known.pages.len() > many => known.aging = known.aging.min(self.rewinds + SOON),
+            _ if known.pages.len() > many => {
+                known.aging = known.aging.min(self.rewinds + SOON);
+                known.flood.extend(new);
+                known.flood.sort_unstable();
+            }
             _ => {}
         }
         known.program.clear();
@@ -321,6 +331,11 @@ impl Worker {
             // Beyond those that were compared there are no marks.
             if marks.next() != Some(0) || leaves_out("pages:aging") {
                 return true;
+            }
+            if self.known.flood.binary_search(page).is_ok() {
+                // A heavy function's: if it comes again, it pays for them again.
+                push_page(&mut drops, *page);
+                return false;
             }
             let period = match self.spared.get(page) {
                 Some(spared) if spared.until > self.rewinds => return true,

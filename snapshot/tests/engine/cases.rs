@@ -52,6 +52,10 @@ pub fn all() -> Vec<Case> {
         case("a_hold_meets_an_exec", a_hold_meets_an_exec),
         case("cold_pages_are_dropped", cold_pages_are_dropped),
         case(
+            "a_heavy_function_that_comes_again_is_dropped_as_soon",
+            a_heavy_function_that_comes_again_is_dropped_as_soon,
+        ),
+        case(
             "a_worker_that_ends_is_replaced",
             a_worker_that_ends_is_replaced,
         ),
@@ -418,6 +422,31 @@ fn cold_pages_are_dropped() {
         host.rewind().expect("rewound");
     }
     assert!(host.rewind().expect("rewound").dirty_pages <= usual + 8);
+}
+
+/// A page that comes back to what it was is kept for longer each time that it comes; what a
+/// heavy function wrote is not.
+fn a_heavy_function_that_comes_again_is_dropped_as_soon() {
+    let mut host = Host::start(Scan::Auto);
+    let mut usual = 0;
+    for _ in 0..20 {
+        host.ask("look");
+        usual = host.rewind().expect("rewound").dirty_pages;
+    }
+    for time in 1..=5 {
+        host.ask("scribble_on_heap");
+        assert!(host.rewind().expect("rewound").dirty_pages > usual + 200);
+        let mut seen = Vec::new();
+        for _ in 0..20 {
+            host.ask("look");
+            seen.push(host.rewind().expect("rewound").dirty_pages);
+        }
+        let after = seen[3];
+        assert!(
+            after <= usual + 8,
+            "{after} pages the {time}. time: {seen:?}"
+        );
+    }
 }
 
 fn a_worker_that_ends_is_replaced() {
