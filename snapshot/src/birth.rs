@@ -8,6 +8,7 @@ use std::os::unix::fs::FileExt;
 
 use nix::unistd::{Gid, Pid, Uid};
 
+use crate::deadline::Deadline;
 use crate::descriptors::Descriptors;
 use crate::image::{Image, reopen_to_read};
 use crate::kernel_state::{self, KernelState, SEATS, ThreadState};
@@ -128,7 +129,14 @@ impl Worker {
             .iter()
             .enumerate()
             .map(|(number, tid)| {
-                let registers = ReadyRegisters::of(*tid)?;
+                let mut registers = ReadyRegisters::of(*tid)?;
+                let deadline = Deadline::of(
+                    &process,
+                    &mut registers.general,
+                    &image.annex,
+                    &mut constants,
+                )
+                .map_err(io_error("reading until when a thread waits"))?;
                 let rseq = ptrace::rseq_configuration(*tid);
                 let mut runner = Runner {
                     tracer: &mut *tracer,
@@ -152,6 +160,7 @@ impl Worker {
                 Ok(ReadyThread {
                     tid: *tid,
                     registers,
+                    deadline,
                     rseq,
                     state,
                 })

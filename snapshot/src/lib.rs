@@ -14,6 +14,7 @@
 
 mod arch;
 mod birth;
+mod deadline;
 mod descriptors;
 mod diff;
 mod engine;

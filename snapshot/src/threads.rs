@@ -11,6 +11,7 @@ use std::os::unix::fs::FileExt;
 use nix::unistd::Pid;
 
 use crate::arch::Registers;
+use crate::deadline::Deadline;
 use crate::image::Image;
 use crate::kernel_state::{SEATS, ThreadState};
 use crate::ptrace::{self, ExtendedState, PtraceError, RseqConfiguration};
@@ -93,6 +94,8 @@ impl ReadyRegisters {
 pub(crate) struct ReadyThread {
     pub(crate) tid: Pid,
     pub(crate) registers: ReadyRegisters,
+    /// Of the wait that it makes again.
+    pub(crate) deadline: Option<Deadline>,
     pub(crate) rseq: Option<RseqConfiguration>,
     pub(crate) state: ThreadState,
 }
@@ -111,6 +114,11 @@ pub(crate) fn put_back(
         .iter()
         .filter(|thread| !tracer.is_asleep(thread.tid))
         .collect();
+    for deadline in awake.iter().filter_map(|thread| thread.deadline.as_ref()) {
+        deadline.renew(table).map_err(|error| {
+            Taint::new(Row::Threads, format!("renewing the end of a wait: {error}"))
+        })?;
+    }
     awake
         .chunks(SEATS)
         .try_for_each(|some| put_some_back(pid, (some, noted), table, image, tracer, bytes))

@@ -70,6 +70,13 @@ impl Registers {
         (r.rax.cast_signed(), arguments)
     }
 
+    /// The same thread, with the end of its wait in futex(2) to be read at this address.
+    pub(crate) fn waiting_until(&self, moment: u64) -> Self {
+        let mut regs = self.0;
+        regs.r10 = moment;
+        Self(regs)
+    }
+
     /// The same without what a single step into a system call leaves: that instruction
     /// copies the flags, the one that asks for the stop among them.
     pub(crate) fn as_if_not_stepped(&self) -> Self {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use refunction_snapshot::{Row, Scan};
 
 use crate::host::Host;
-use crate::threads::{SLEEPS_ON, pin_to_the_first_processor, sleeper};
+use crate::threads::{PATIENCE, SLEEPS_ON, pin_to_the_first_processor, sleeper};
 
 /// Each case's name, and what it does.
 pub const ALL: &[(&str, fn())] = &[
@@ -40,6 +40,10 @@ pub const ALL: &[(&str, fn())] = &[
             host.rewind().expect("rewound, whenever its time was over");
         }
     }),
+    (
+        "a_wait_goes_on_after_its_moment",
+        a_wait_goes_on_after_its_moment,
+    ),
 ];
 
 /// What a worker does when asked, if it is one of these; runs in the worker.
@@ -112,6 +116,35 @@ fn they_sleep_through_many_rewinds() {
         host.rewind().expect("rewound");
     }
     assert_eq!(host.ask("marks"), "8 true");
+}
+
+/// The moment until which a thread waited at the snapshot is over some time. It waits all the
+/// same when it is put back after that, but not for ever: one that is left asleep comes to its
+/// end in some turn.
+fn a_wait_goes_on_after_its_moment() {
+    let mut host = Host::start_runtime(Scan::Auto, "patient").unverified();
+    let over = Instant::now() + PATIENCE;
+    let (mut turns, mut ended) = (0, 0);
+    while turns < 50 {
+        host.rewind().expect("rewound");
+        // One that wakes stops, and goes on when the host takes notice.
+        host.ask("ended_waits");
+        std::thread::sleep(Duration::from_millis(10));
+        let has_ended = host.ask("ended_waits") != "0";
+        if Instant::now() > over {
+            turns += 1;
+            ended += i32::from(has_ended);
+        }
+    }
+    assert!(ended < turns / 2, "{ended} times in {turns} turns");
+    host.rewind().expect("rewound");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while host.ask("ended_waits") == "0" {
+        assert!(Instant::now() < deadline, "it waits for ever");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    host.rewind().expect("rewound");
+    assert_eq!(host.ask("ended_waits"), "0");
 }
 
 fn is_refused(act: &str, row: Row) {

@@ -191,6 +191,12 @@ pub fn runtime(how: &str) -> ! {
         "ends" => std::process::exit(0),
         "sluggish" => let_the_sleeper_run_last(),
         "ticking" => drop(std::thread::spawn(tick)),
+        "patient" => drop(std::thread::spawn(|| {
+            loop {
+                std::thread::park_timeout(PATIENCE);
+                ENDED_WAITS.fetch_add(1, Ordering::Relaxed);
+            }
+        })),
         "short-of-time" => unseen::limit_its_time(),
         "faults" => fault(|page| {
             // SAFETY: the page is there; its handler makes it writable.
@@ -322,6 +328,11 @@ pub fn sleeper() -> i32 {
     SLEEPER.load(Ordering::Relaxed)
 }
 
+/// How long a thread waits each time, that waits until a moment.
+pub const PATIENCE: Duration = Duration::from_secs(2);
+/// How often it came back from that.
+static ENDED_WAITS: AtomicU64 = AtomicU64::new(0);
+
 /// Waits for two milliseconds, again and again.
 fn tick() {
     static NOBODY: AtomicI32 = AtomicI32::new(0);
@@ -396,6 +407,7 @@ pub fn act(what: &str) -> Option<String> {
     Some(match what {
         "wake_all" => wake_all(),
         "wake_the_sleeper" => futex(libc::FUTEX_WAKE, 1).to_string(),
+        "ended_waits" => ENDED_WAITS.load(Ordering::Relaxed).to_string(),
         "wakes" => WAKES.load(Ordering::Relaxed).to_string(),
         "pend" => {
             // SAFETY: an empty set is filled; the signals are for this thread alone.
