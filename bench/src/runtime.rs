@@ -162,7 +162,10 @@ fn java_classes() -> Result<PathBuf, Failure> {
     Ok(java::classes_of(JAVA_NO_OP).ok_or("javac refuses the function")?)
 }
 
-/// One call of the function.
+/// A time that no call lives to see: the beginning of the year 2100.
+const DEADLINE_UNIX_MS: u64 = 4_102_444_800_000;
+
+/// One call of the function, as a supervisor sends it that has a time limit.
 ///
 /// # Panics
 /// Never: the argument is JSON.
@@ -170,7 +173,7 @@ fn java_classes() -> Result<PathBuf, Failure> {
 pub fn call() -> Invocation {
     Invocation {
         id: "1".into(),
-        deadline_unix_ms: None,
+        deadline_unix_ms: Some(DEADLINE_UNIX_MS),
         data: RawValue::from_string(r#"{"name":"x"}"#.into()).expect("the argument is JSON"),
         ..Invocation::default()
     }

@@ -1,5 +1,6 @@
 package refunction;
 
+import java.io.Closeable;
 import java.io.FileDescriptor;
 import java.io.FileInputStream;
 import java.io.FileOutputStream;
@@ -11,7 +12,7 @@ import java.util.Arrays;
  * The two pipes to the supervisor: frames of a little-endian length, a kind, and that
  * many bytes of JSON.
  */
-final class Channel {
+final class Channel implements Closeable {
     private static final int REQUESTS = 3;
     private static final int ANSWERS = 4;
     private static final int HEADER_BYTES = 5;
@@ -24,9 +25,24 @@ final class Channel {
 
     record Frame(char kind, String text) {}
 
-    Channel() throws ReflectiveOperationException {
-        requests = new FileInputStream(descriptor(REQUESTS));
-        answers = new FileOutputStream(descriptor(ANSWERS));
+    private Channel(FileInputStream requests, FileOutputStream answers) {
+        this.requests = requests;
+        this.answers = answers;
+    }
+
+    static Channel toSupervisor() throws ReflectiveOperationException {
+        return new Channel(new FileInputStream(descriptor(REQUESTS)), new FileOutputStream(descriptor(ANSWERS)));
+    }
+
+    /** From which empty frames come without end, and where nobody hears the answers. */
+    static Channel toNobody() throws IOException {
+        return new Channel(new FileInputStream("/dev/zero"), new FileOutputStream("/dev/null"));
+    }
+
+    @Override
+    public void close() throws IOException {
+        requests.close();
+        answers.close();
     }
 
     /** Java has no way to open a number; its file in /proc may not be written to. */

@@ -16,7 +16,7 @@ public final class Main {
      * is to be loaded before: jars, and classes by name.
      */
     public static void main(String[] arguments) throws Exception {
-        Channel channel = new Channel();
+        Channel channel = Channel.toSupervisor();
         Worker worker;
         try {
             String[] preloaded = Arrays.copyOfRange(arguments, 1, arguments.length);

@@ -36,6 +36,7 @@ final class WarmUp {
             List.of(PLAIN, FUNCTION, HANDLER, HANDLER + "$Context", HANDLER + "$Bean", HANDLER + "$Answer");
 
     private final Worker worker;
+    private final Channel nobody;
     private final ClassLoader parent;
     /** Our own jar, where the functions are, too. */
     private final Path own;
@@ -46,8 +47,9 @@ final class WarmUp {
      */
     private final Path written;
 
-    private WarmUp(Worker worker, ClassLoader parent) throws Exception {
+    private WarmUp(Worker worker, Channel nobody, ClassLoader parent) throws Exception {
         this.worker = worker;
+        this.nobody = nobody;
         this.parent = parent;
         own = Path.of(WarmUp.class.getProtectionDomain().getCodeSource().getLocation().toURI());
         Path made = null;
@@ -59,8 +61,8 @@ final class WarmUp {
         written = made;
     }
 
-    static void of(Worker worker, ClassLoader parent) throws Throwable {
-        WarmUp warmUp = new WarmUp(worker, parent);
+    static void of(Worker worker, Channel nobody, ClassLoader parent) throws Throwable {
+        WarmUp warmUp = new WarmUp(worker, nobody, parent);
         warmUp.run();
         worker.unload();
         if (warmUp.written != null) Files.delete(warmUp.written);
@@ -84,8 +86,8 @@ final class WarmUp {
             }
         }
         // The ways of those that are refused.
-        worker.load("{\"code\":\"class\"}");
-        worker.load("{\"code\":\"Y2xhc3M=\",\"binary\":true}");
+        ask('L', "{\"code\":\"class\"}");
+        ask('L', "{\"code\":\"Y2xhc3M=\",\"binary\":true}");
     }
 
     private Program program(byte[] archive) throws IOException {
@@ -109,19 +111,33 @@ final class WarmUp {
         return JsonWriter.write(Map.of("code", code, "binary", true, "env", Map.of()));
     }
 
-    private void load(String message) {
-        String failure = worker.load(message);
-        if (failure != null) throw new IllegalStateException(failure);
+    private Worker.Outcome ask(char kind, String text) throws IOException, ReflectiveOperationException {
+        nobody.next();
+        return worker.answer(new Channel.Frame(kind, text), nobody);
+    }
+
+    private void load(String message) throws IOException, ReflectiveOperationException {
+        String outcome = ask('L', message).text();
+        if (!outcome.equals("null")) throw new IllegalStateException(outcome);
     }
 
     /** Every fifth is refused, where the function can do that. */
-    private void call(int calls, boolean mayFail) {
+    private void call(int calls, boolean mayFail) throws IOException, ReflectiveOperationException {
         for (int call = 1; call <= calls; call++) {
             boolean fails = mayFail && call % 5 == 0;
-            Worker.Outcome outcome = worker.invoke("{\"id\":\"warm\",\"deadline_unix_ms\":1,"
-                    + "\"data\":{\"name\":\"\\u00fc\",\"number\":1.5,\"fail\":" + fails + "}}");
+            String data = "{\"name\":\"\\u00fc\",\"number\":1.5,\"fail\":" + fails + "}";
+            Worker.Outcome outcome = ask('I', invocation(data));
             if (outcome.kind() != (fails ? 'x' : 'v')) throw new IllegalStateException(outcome.text());
         }
+    }
+
+    /**
+     * A call as the supervisor sends it, down to the width of its numbers: where another class
+     * comes to a call site than all those before, the JVM has it linked anew.
+     */
+    static String invocation(String data) {
+        return "{\"id\":\"00000000-0000-4000-8000-000000000000\",\"deadline_unix_ms\":4102444800000,"
+                + "\"data\":" + data + "}";
     }
 
     private static String path(String name) {

@@ -35,36 +35,41 @@ final class Worker {
     }
 
     void warmUp() throws Throwable {
-        WarmUp.of(this, parent);
+        try (Channel nobody = Channel.toNobody()) {
+            WarmUp.of(this, nobody, parent);
+        }
     }
 
     /** Does what it is asked until the supervisor is gone. */
     void serve() throws IOException, ReflectiveOperationException {
         for (Channel.Frame frame = channel.next(); frame != null; frame = channel.next()) {
-            // Of a call before, whose interruption nobody took notice of.
-            Thread.interrupted();
-            switch (frame.kind()) {
-                case 'L' -> {
-                    fresh.afterRestore();
-                    String failure = load(frame.text());
-                    rehearse();
-                    output.flush();
-                    channel.answer('l', failure == null ? "null" : failure);
-                }
-                case 'I' -> {
-                    Outcome outcome = invoke(frame.text());
-                    output.flush();
-                    channel.answer(outcome.kind, outcome.text);
-                }
-                default -> throw new IOException("a frame of kind " + frame.kind());
-            }
+            answer(frame, channel);
         }
     }
 
     record Outcome(char kind, String text) {}
 
+    /** Does what is asked, and says there what came of it. */
+    Outcome answer(Channel.Frame frame, Channel channel) throws IOException, ReflectiveOperationException {
+        // Of a call before, whose interruption nobody took notice of.
+        Thread.interrupted();
+        Outcome outcome = switch (frame.kind()) {
+            case 'L' -> {
+                fresh.afterRestore();
+                String failure = load(frame.text());
+                rehearse();
+                yield new Outcome('l', failure == null ? "null" : failure);
+            }
+            case 'I' -> invoke(frame.text());
+            default -> throw new IOException("a frame of kind " + frame.kind());
+        };
+        output.flush();
+        channel.answer(outcome.kind, outcome.text);
+        return outcome;
+    }
+
     /** Null, or why it was not loaded. */
-    String load(String text) {
+    private String load(String text) {
         try {
             unload();
             load((Map<?, ?>) JsonReader.read(text));
@@ -128,7 +133,7 @@ final class Worker {
     private void rehearse() {
         Entry loaded = entry;
         entry = rehearsed;
-        invoke("{\"id\":\"\",\"deadline_unix_ms\":1,\"data\":{\"name\":[\"value\",1]}}");
+        invoke(WarmUp.invocation("{\"name\":[\"value\",1]}"));
         entry = loaded;
     }
 
@@ -149,7 +154,7 @@ final class Worker {
         if (before != null) before.discard();
     }
 
-    Outcome invoke(String text) {
+    private Outcome invoke(String text) {
         try {
             if (entry == null) throw new Refusal("NotLoaded", "no function is loaded");
             Map<?, ?> invocation = (Map<?, ?>) JsonReader.read(text);
