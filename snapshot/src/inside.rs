@@ -144,6 +144,7 @@ impl Template {
         if description.len() + 5 > MAX_MESSAGE {
             return Err(io::ErrorKind::InvalidInput.into());
         }
+        quiet::make_room();
         quiet::forget_dead_frames()?;
         let image = self.image.as_raw_fd().to_le_bytes();
         send(self.socket.as_fd(), &[&[READY], &image, description], &[])?;

@@ -50,6 +50,10 @@ pub fn all() -> Vec<Case> {
             )
         },
         case("a_hold_meets_an_exec", a_hold_meets_an_exec),
+        case(
+            "a_heap_has_room_without_new_mappings",
+            a_heap_has_room_without_new_mappings,
+        ),
         case("cold_pages_are_dropped", cold_pages_are_dropped),
         case(
             "a_heavy_function_that_comes_again_is_dropped_as_soon",
@@ -108,8 +112,14 @@ fn case(name: &str, run: fn()) -> Case {
 
 /// What a worker does when asked; runs in the worker.
 pub fn act(what: &str) -> String {
-    if what == "look" {
-        return mutations::look();
+    match what {
+        "look" => return mutations::look(),
+        "use_the_heap" => {
+            // Each too small to be mapped by itself.
+            let pieces: Vec<_> = (0..100).map(|_| vec![1u8; 16 << 10]).collect();
+            return pieces.len().to_string();
+        }
+        _ => {}
     }
     let others = [unseen::act, threads::act, sleepers::act];
     if let Some(answer) = others.iter().find_map(|act| act(what)) {
@@ -406,6 +416,15 @@ fn sigchld_is_pending() -> bool {
         .and_then(|pending| pending.read_signal())
         .expect("signalfd")
         .is_some()
+}
+
+/// To grow the heap is to change a mapping, which a rewind then has to find and to mend.
+fn a_heap_has_room_without_new_mappings() {
+    let mut host = Host::start(Scan::Auto);
+    for _ in 0..3 {
+        assert_eq!(host.ask("use_the_heap"), "100");
+        assert_eq!(host.rewind().expect("rewound").mappings_mended, 0);
+    }
 }
 
 /// One heavy run must not make every later rewind heavy.
