@@ -24,6 +24,7 @@ pub mod inside;
 mod kernel_state;
 mod maps;
 mod mend;
+mod own_pages;
 mod pagemap;
 mod pages;
 mod pipe;

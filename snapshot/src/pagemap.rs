@@ -16,7 +16,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 
-use crate::process::counts_pages_exactly;
+use crate::own_pages::PageCounter;
 use crate::span::{PAGE, Span};
 
 /// How to find a worker's own pages.
@@ -77,7 +77,7 @@ const REGIONS: usize = 1024;
 pub struct PageScanner {
     by_ioctl: bool,
     /// Own pages need not be looked for where as many are there as are known.
-    pub(crate) counts: bool,
+    pub(crate) counter: Option<PageCounter>,
     regions: Vec<Region>,
     words: Vec<u8>,
 }
@@ -107,7 +107,7 @@ impl PageScanner {
         };
         Ok(Self {
             by_ioctl,
-            counts: counts_pages_exactly(),
+            counter: PageCounter::new(),
             regions: vec![Region::default(); REGIONS],
             words: Vec::new(),
         })

@@ -120,14 +120,18 @@ impl Worker {
     }
 
     /// True if the worker, whose known pages were copied back, has no others.
-    pub(crate) fn has_no_others(&mut self) -> bool {
+    pub(crate) fn has_no_others(&mut self, scanner: &PageScanner) -> bool {
         let expected = self.known.count;
-        let has_none = expected.is_some() && self.process.count_own_pages() == expected
+        let has_none = expected.is_some() && self.count_own_pages(scanner) == expected
             || leaves_out("pages:counted");
         if has_none {
             self.known.misses = 0;
         }
         has_none
+    }
+
+    fn count_own_pages(&self, scanner: &PageScanner) -> Option<u64> {
+        scanner.counter.as_ref()?.count(&self.process)
     }
 
     /// What this rewind has to look at, if not all of that is known.
@@ -256,7 +260,13 @@ impl Worker {
 
     /// Takes note of the pages that a rewind left, which are these and, of others, those
     /// that are known.
-    pub(crate) fn get_to_know(&mut self, plan: PagePlan, look: Look, image: &Image, counts: bool) {
+    pub(crate) fn get_to_know(
+        &mut self,
+        plan: PagePlan,
+        look: Look,
+        image: &Image,
+        scanner: &PageScanner,
+    ) {
         let mut known = std::mem::take(&mut self.known);
         let were_known = |it: &&Copied| known.pages.binary_search(it).is_ok();
         let new: Vec<u64> = (plan.copied.iter().filter(|it| !were_known(it)))
@@ -289,7 +299,7 @@ impl Worker {
         }
         known.program.clear();
         known.count = None;
-        if counts {
+        if scanner.counter.is_some() {
             for (page, from) in &known.pages {
                 known.program.copy(Row::Pages, *page, *from, PAGE);
             }
@@ -303,7 +313,7 @@ impl Worker {
             }
             let all = (known.pages.len() + self.ready.overlay.len()) as u64;
             let expected = all + SCRATCH_RESULTS / PAGE;
-            known.count = (self.process.count_own_pages() == Some(expected)).then_some(expected);
+            known.count = (self.count_own_pages(scanner) == Some(expected)).then_some(expected);
         }
         self.known = known;
     }

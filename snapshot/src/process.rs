@@ -6,12 +6,13 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 use nix::unistd::Pid;
 
 use crate::maps::{Backing, Mapping};
+use crate::own_pages::Counts;
 use crate::sabotage::leaves_out;
-use crate::span::PAGE;
 
 /// One process's `/proc` files.
 pub(crate) struct Process {
@@ -20,7 +21,7 @@ pub(crate) struct Process {
     pub(crate) pagemap: File,
     maps: File,
     descriptors: File,
-    status: File,
+    pub(crate) counts: Counts,
     /// Takes the word that resets the peak of its memory; some kernels are built
     /// without it.
     clear_refs: Option<File>,
@@ -35,7 +36,7 @@ impl Process {
             pagemap: File::open(path("pagemap"))?,
             maps: File::open(path("maps"))?,
             descriptors: File::open(path("fd"))?,
-            status: File::open(path("status"))?,
+            counts: Counts::open(Path::new(&format!("/proc/{pid}")))?,
             clear_refs: File::options().write(true).open(path("clear_refs")).ok(),
         })
     }
@@ -47,12 +48,6 @@ impl Process {
             Some(file) => file.write_all_at(b"5", 0),
             None => Ok(()),
         }
-    }
-
-    /// How many pages are its own, as the kernel counts them; none are in swap, or there is
-    /// no answer. True only where [`counts_pages_exactly`].
-    pub(crate) fn count_own_pages(&self) -> Option<u64> {
-        count_own_pages(&self.status)
     }
 
     /// Replaces `text` by the mapping list.
@@ -157,80 +152,6 @@ impl Process {
     }
 }
 
-/// proc_pid_status(5), `RssAnon` and `VmSwap`.
-fn count_own_pages(status: &File) -> Option<u64> {
-    let mut text = [0; 4096];
-    let length = status.read_at(&mut text, 0).ok()?;
-    let kibibytes = |name: &str| {
-        let after = find(&text[..length], name.as_bytes())?;
-        let digits = text[after..length].trim_ascii_start();
-        let end = digits.iter().position(|byte| !byte.is_ascii_digit())?;
-        std::str::from_utf8(&digits[..end])
-            .ok()?
-            .parse::<u64>()
-            .ok()
-    };
-    (kibibytes("\nVmSwap:")? == 0).then_some(())?;
-    Some(kibibytes("\nRssAnon:")? * 1024 / PAGE)
-}
-
-/// Where in the text the first of these ends.
-fn find(text: &[u8], what: &[u8]) -> Option<usize> {
-    // SAFETY: reads within the two slices.
-    let found = unsafe {
-        libc::memmem(
-            text.as_ptr().cast(),
-            text.len(),
-            what.as_ptr().cast(),
-            what.len(),
-        )
-    };
-    (!found.is_null()).then(|| found as usize - text.as_ptr() as usize + what.len())
-}
-
-/// True if the kernel adds up what each processor counts when it is asked how many pages
-/// are a process's own (since 6.16). Others say what they last added up, some dozens of
-/// pages ago: found out with pages of this process, one after the other.
-pub(crate) fn counts_pages_exactly() -> bool {
-    const PAGES: usize = 16;
-    let Ok(status) = File::open("/proc/self/status") else {
-        return false;
-    };
-    let length = PAGES * PAGE as usize;
-    // SAFETY: new memory, which is unmapped below.
-    let room = unsafe {
-        libc::mmap(
-            std::ptr::null_mut(),
-            length,
-            libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-            -1,
-            0,
-        )
-    };
-    if room == libc::MAP_FAILED {
-        return false;
-    }
-    // SAFETY: as above. A huge page would be counted at once.
-    unsafe { libc::madvise(room, length, libc::MADV_NOHUGEPAGE) };
-    // Has what the counting itself needs be there.
-    let mut counted = count_own_pages(&status);
-    let is_exact = (0..PAGES).all(|page| {
-        // SAFETY: within the mapping.
-        unsafe {
-            room.cast::<u8>()
-                .add(page * PAGE as usize)
-                .write_volatile(1)
-        };
-        let before = counted;
-        counted = count_own_pages(&status);
-        counted.is_some() && counted == before.map(|it| it + 1)
-    });
-    // SAFETY: nobody else knows of it.
-    unsafe { libc::munmap(room, length) };
-    is_exact
-}
-
 /// The end of what a process may map.
 const USER_END: u64 = 1 << 63;
 
@@ -313,15 +234,4 @@ pub fn unread_bytes(descriptor: BorrowedFd<'_>) -> io::Result<usize> {
         return Err(io::Error::last_os_error());
     }
     Ok(usize::try_from(unread).unwrap_or(0))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_are_found_where_they_end() {
-        assert_eq!(find(b"a\nVmSwap:\t0 kB", b"\nVmSwap:"), Some(9));
-        assert_eq!(find(b"VmSwap:", b"\nVmSwap:"), None);
-    }
 }

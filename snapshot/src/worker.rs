@@ -242,7 +242,7 @@ impl Worker {
             .run(&program)
             .map_err(|taint| vec![taint])?;
         watch.lap("copy");
-        let has_others = are_known.is_some() && !self.has_no_others();
+        let has_others = are_known.is_some() && !self.has_no_others(scanner);
         if are_known.is_some() {
             watch.lap("count");
         }
@@ -275,7 +275,7 @@ impl Worker {
                 .map_err(|taint| vec![taint])?;
         }
         if are_known.is_none() || has_others {
-            self.get_to_know(plan, look, image, scanner.counts);
+            self.get_to_know(plan, look, image, scanner);
             watch.lap("known");
         }
         self.descriptors
