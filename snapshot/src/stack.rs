@@ -7,18 +7,17 @@ use crate::row::Row;
 use crate::span::PAGE;
 use crate::stub::Program;
 
-/// Has the kernel write below the stack, which grows it (mmap(2), `MAP_GROWSDOWN`) or
-/// fails, and takes the growth away again.
+/// Gives the stack the rights that it has, from where it grows on: what does not grow has no
+/// such place (mprotect(2), `PROT_GROWSDOWN`).
 pub(crate) fn growing(mappings: &[Mapping]) -> Program {
     let mut program = Program::default();
     let stack = mappings
         .iter()
         .find(|mapping| mapping.backing == Backing::Stack);
     if let Some(stack) = stack {
-        let start = stack.span.start;
-        let row = Row::Mappings;
-        program.checked_call(row, libc::SYS_getcpu, &[start - 8, 0, 0], 0);
-        program.checked_call(row, libc::SYS_munmap, &[start - PAGE, PAGE], 0);
+        let rights = (stack.protection | libc::PROT_GROWSDOWN) as u64;
+        let arguments = [stack.span.start, PAGE, rights];
+        program.checked_call(Row::Mappings, libc::SYS_mprotect, &arguments, 0);
     }
     program
 }

@@ -65,7 +65,7 @@ fn compared(before: c_long, offset: u64) -> Option<&'static [&'static str]> {
 }
 
 fn called(row: Row, number: c_long, step: &Step) -> Option<&'static [&'static str]> {
-    let [first, second, _, fourth, ..] = step.args;
+    let [first, second, third, fourth, ..] = step.args;
     Some(match (row, number) {
         // What is read for a comparison goes with the comparison.
         (Row::Limits, libc::SYS_prlimit64)
@@ -91,8 +91,10 @@ fn called(row: Row, number: c_long, step: &Step) -> Option<&'static [&'static st
         (Row::Children, libc::SYS_wait4) => &["children:reap"],
         (Row::Break, libc::SYS_brk) if step.is_checked => &["break"],
         (Row::Break, libc::SYS_brk) => &["break:first"],
-        (Row::Mappings, libc::SYS_getcpu) => &["mappings:stack-grows"],
         (Row::Mappings, libc::SYS_munmap) => &["mappings:unmap"],
+        (Row::Mappings, libc::SYS_mprotect) if third & libc::PROT_GROWSDOWN as u64 != 0 => {
+            &["mappings:stack-grows"]
+        }
         (Row::Mappings, libc::SYS_mprotect) => &["mappings:protect"],
         (Row::Mappings, libc::SYS_mmap) if fourth & libc::MAP_ANONYMOUS as u64 != 0 => {
             &["mappings:map-anonymous"]
