@@ -17,7 +17,7 @@ use crate::pagemap::PageScanner;
 use crate::pages::{Known, scan};
 use crate::process::Process;
 use crate::ptrace;
-use crate::row::Taint;
+use crate::row::{Row, Taint};
 use crate::runner::Runner;
 use crate::sabotage::leaves_out;
 use crate::span::{PAGE, Span};
@@ -121,8 +121,11 @@ impl Worker {
             .run(&kernel_state::capturing(&image.annex))
             .map_err(BirthError::State)?;
         let mut constants = Constants::default();
-        let kernel = KernelState::read(&process, &image.annex, &mut constants, rseq)
+        let mut kernel = KernelState::read(&process, &image.annex, &mut constants, rseq)
             .map_err(io_error("reading the worker's kernel state"))?;
+        let extended = registers.extended.as_bytes();
+        let extended = constants.add_extended(&image.annex, extended);
+        kernel.after_pages.set_extended(Row::Registers, extended);
         let descriptors = Descriptors::capture(&process, owner, &image.annex, &mut constants)
             .map_err(io_error("reading the worker's descriptors"))?;
         let threads = threads

@@ -176,10 +176,15 @@ pub(crate) fn set_registers(tid: Pid, registers: &Registers) -> Result<()> {
 }
 
 /// Everything XSAVE keeps: x87, SSE, AVX, AVX-512, PKRU.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub(crate) struct ExtendedState(Vec<u8>);
 
 impl ExtendedState {
+    /// In the standard format (Intel SDM volume 1, 13.4).
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// Where they first differ, if that is in contents: the header says which parts the
     /// processor had in use, and it may find that out anew each time that it saves them
     /// (Intel SDM volume 1, 13.6). The kernel hands out the others as they are initially.

@@ -37,6 +37,7 @@ const COPY: u32 = 2;
 const ZERO: u32 = 3;
 const EQUAL: u32 = 4;
 const REFRESH: u32 = 5;
+const EXTENDED: u32 = 6;
 
 const EXPECT: u32 = 1;
 const STORE: u32 = 2;
@@ -194,6 +195,20 @@ impl Program {
         );
     }
 
+    /// Gives the thread these extended registers, which stand at `from` in the standard format
+    /// (Intel SDM volume 1, 13.4), aligned as XRSTOR wants it.
+    pub(crate) fn set_extended(&mut self, row: Row, from: u64) {
+        debug_assert!(from.is_multiple_of(EXTENDED_ALIGNMENT as u64));
+        self.push(
+            row,
+            Op {
+                code: EXTENDED,
+                args: [from, 0, 0, 0, 0, 0],
+                ..Op::default()
+            },
+        );
+    }
+
     /// Leaves out what the chosen handler is.
     #[cfg(feature = "sabotage")]
     pub(crate) fn retain(&mut self, mut stays: impl FnMut(Row, Step) -> bool) {
@@ -303,6 +318,7 @@ pub(crate) enum Kind {
     Zero,
     Equal,
     Refresh,
+    Extended,
 }
 
 #[cfg(feature = "sabotage")]
@@ -314,6 +330,7 @@ impl Step {
                 ZERO => Kind::Zero,
                 EQUAL => Kind::Equal,
                 REFRESH => Kind::Refresh,
+                EXTENDED => Kind::Extended,
                 _ => Kind::Call(op.number.cast_signed()),
             },
             args: op.args,
@@ -322,6 +339,9 @@ impl Step {
     }
 }
 
+/// Of an area that XRSTOR reads.
+const EXTENDED_ALIGNMENT: usize = 64;
+
 /// Bytes that operations point at, laid out in the table behind them.
 #[derive(Default)]
 pub(crate) struct Constants(Vec<u8>);
@@ -329,7 +349,16 @@ pub(crate) struct Constants(Vec<u8>);
 impl Constants {
     /// Where in the tracee `bytes` will stand.
     pub(crate) fn add(&mut self, annex: &Annex, bytes: &[u8]) -> u64 {
-        self.0.resize(self.0.len().next_multiple_of(8), 0);
+        self.add_aligned(annex, bytes, 8)
+    }
+
+    /// The same, for an area that XRSTOR is to read.
+    pub(crate) fn add_extended(&mut self, annex: &Annex, bytes: &[u8]) -> u64 {
+        self.add_aligned(annex, bytes, EXTENDED_ALIGNMENT)
+    }
+
+    fn add_aligned(&mut self, annex: &Annex, bytes: &[u8], to: usize) -> u64 {
+        self.0.resize(self.0.len().next_multiple_of(to), 0);
         let at = annex.table.start + OPS_BYTES as u64 + self.0.len() as u64;
         self.0.extend_from_slice(bytes);
         at

@@ -17,6 +17,7 @@ use crate::kernel_state::{SEATS, ThreadState};
 use crate::ptrace::{self, ExtendedState, PtraceError, RseqConfiguration};
 use crate::row::{Row, Taint};
 use crate::runner::{ALL_BUT_TRAP, PENDING_TRAPS};
+use crate::sabotage::leaves_out;
 use crate::tracer::{Noted, Tracer};
 
 /// Everything of one thread that ptrace itself can set.
@@ -53,13 +54,16 @@ impl ReadyRegisters {
     }
 
     pub(crate) fn set(&self, tid: Pid) -> Result<(), PtraceError> {
-        use crate::sabotage::leaves_out;
-
-        if !leaves_out("registers:general") {
-            ptrace::set_registers(tid, &self.general)?;
-        }
         if !leaves_out("registers:extended") {
             ptrace::set_extended_state(tid, &self.extended)?;
+        }
+        self.set_but_extended(tid)
+    }
+
+    /// The same of a thread that the stub gave its extended registers.
+    pub(crate) fn set_but_extended(&self, tid: Pid) -> Result<(), PtraceError> {
+        if !leaves_out("registers:general") {
+            ptrace::set_registers(tid, &self.general)?;
         }
         if !leaves_out("signals:mask") {
             ptrace::set_signal_mask(tid, self.signal_mask)?;
@@ -76,7 +80,8 @@ impl ReadyRegisters {
         if !ptrace::registers(tid)?.is_same(&self.general) {
             differ(Row::Registers, "general registers");
         }
-        if ptrace::extended_state(tid)? != self.extended {
+        let extended = ptrace::extended_state(tid)?;
+        if extended.differs_from(&self.extended).is_some() {
             differ(Row::Registers, "extended registers");
         }
         if ptrace::signal_mask(tid)? != self.signal_mask {

@@ -292,7 +292,7 @@ impl Worker {
             watch.lap("mappings again");
         }
 
-        self.set_registers(|tid| !tracer.is_asleep(tid))
+        self.put_registers_back(|tid| !tracer.is_asleep(tid))
             .map_err(|error| one(Row::Registers, &error))?;
         if !leaves_out("pages:peak") {
             self.process
@@ -365,6 +365,16 @@ impl Worker {
     /// that are `stopped`.
     pub(crate) fn set_registers(&self, stopped: impl Fn(Pid) -> bool) -> Result<(), TraceError> {
         self.ready.registers.set(self.process.pid)?;
+        self.set_registers_of_others(stopped)
+    }
+
+    /// The same after a program that gave the main thread its extended registers.
+    fn put_registers_back(&self, stopped: impl Fn(Pid) -> bool) -> Result<(), TraceError> {
+        self.ready.registers.set_but_extended(self.process.pid)?;
+        self.set_registers_of_others(stopped)
+    }
+
+    fn set_registers_of_others(&self, stopped: impl Fn(Pid) -> bool) -> Result<(), TraceError> {
         for thread in self.ready.threads.iter().filter(|it| stopped(it.tid)) {
             thread.registers.set(thread.tid)?;
         }

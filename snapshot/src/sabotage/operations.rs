@@ -43,6 +43,7 @@ fn names(row: Row, step: &Step, before: c_long, annex: &Annex) -> Option<&'stati
         Kind::Copy if step.args[1] == annex.view.start + crate::span::PAGE => &["pages:copy-zeros"],
         Kind::Copy => &["pages:copy-from-the-image"],
         Kind::Refresh => &["pages:refresh"],
+        Kind::Extended => &["registers:extended"],
         Kind::Zero => &["pages:scratch"],
         Kind::Equal => compared(before, step.args[0] - annex.scratch.start)?,
         Kind::Call(number) => called(row, number, step)?,
