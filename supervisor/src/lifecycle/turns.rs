@@ -14,6 +14,10 @@ use crate::settings::Isolation;
 /// there that could have it: a client that has its answer sends the next about then.
 const AFTER_YOU: Duration = Duration::from_micros(300);
 
+/// How long what nobody waits for waits for an answer that is still to be written. Who does not
+/// read for longer has nothing left to be quick for.
+const AFTER_AN_ANSWER: Duration = Duration::from_millis(10);
+
 impl Supervisor {
     /// True if each call gets the function as it was loaded first.
     pub(super) fn restores_each(&self) -> bool {
@@ -46,10 +50,11 @@ impl Supervisor {
     /// Does what nobody should wait for, once nobody asked for anything for a while; or when
     /// there was no such moment, while a function is loaded, which takes as long.
     fn do_chores(&mut self) -> Result<(), Fatal> {
-        if self.draining.is_some() || !self.container.has_chores() {
+        let is_wanted = self.draining.is_none() && self.container.has_chores();
+        if !is_wanted || self.touched.elapsed() < self.until_chores() {
             return Ok(());
         }
-        // What was asked of them is answered, by now.
+        // What was asked of them is answered.
         self.container.see_off();
         let is_quiet = self.touched.elapsed() >= AFTER_YOU && self.container.growing().is_none();
         let is_loading = |duty: &Duty| {
@@ -65,7 +70,16 @@ impl Supervisor {
     /// When there is time for what nobody waits for.
     pub(super) fn next_chores(&self) -> Option<Instant> {
         let is_wanted = self.container.has_chores() && self.container.growing().is_none();
-        is_wanted.then_some(self.touched + AFTER_YOU)
+        is_wanted.then(|| self.touched + self.until_chores().max(AFTER_YOU))
+    }
+
+    /// How long nothing is to be done that nobody waits for: to have a process end and to fork
+    /// another takes longer than an answer that waits for its turn to be written.
+    fn until_chores(&self) -> Duration {
+        match self.peers.iter().any(|(_, peer)| peer.wants_writing()) {
+            true => AFTER_AN_ANSWER,
+            false => Duration::ZERO,
+        }
     }
 
     /// Has workers of a template that retired go while nobody asks for them, so that it can
