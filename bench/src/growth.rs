@@ -98,7 +98,10 @@ fn memory(asked: &Asked, report: &mut Report) -> Result<(), Failure> {
     }
     stage.strike()?;
     let places: Vec<_> = sizes.iter().map(|it| (name(it), *it as f64)).collect();
-    let rows = on_lines(samples, "12", "Python", &places);
+    let without = name(&MEGABYTES[0]);
+    let rows = on_lines_against(samples, "12", "Python", &places, |row| {
+        (!row.starts_with(FLOOR)).then(|| without.clone().into())
+    });
     let of = |size: &u64| rows.iter().find(|row| row.name == name(size));
     let furthest = |value: fn(&Row) -> Option<f64>| {
         let values: Vec<f64> = (sizes.iter().filter_map(of)).filter_map(value).collect();
@@ -196,12 +199,23 @@ fn floor_of(name: &str) -> String {
 
 /// Rows of these names, each in its place on a line, and their floors on another.
 fn on_lines(
-    mut samples: Samples,
+    samples: Samples,
     figure: &'static str,
     series: &'static str,
     places: &[(String, f64)],
 ) -> Vec<Row> {
-    let mut rows = samples.rows(|_| None);
+    on_lines_against(samples, figure, series, places, |_| None)
+}
+
+/// The same, with ratios.
+fn on_lines_against(
+    mut samples: Samples,
+    figure: &'static str,
+    series: &'static str,
+    places: &[(String, f64)],
+    against: impl Fn(&str) -> Option<Name>,
+) -> Vec<Row> {
+    let mut rows = samples.rows(against);
     table::in_floors(&mut rows, |name| floor_of(name).into());
     let placed = rows.into_iter().map(|row| {
         let found = places.iter().find_map(|(name, x)| {
