@@ -342,13 +342,10 @@ impl Worker {
             if marks.next() != Some(0) || leaves_out("pages:aging") {
                 return true;
             }
-            if self.known.flood.binary_search(page).is_ok() {
-                // A heavy function's: if it comes again, it pays for them again.
-                push_page(&mut drops, *page);
-                return false;
-            }
             let period = match self.spared.get(page) {
                 Some(spared) if spared.until > self.rewinds => return true,
+                // A heavy function's, which may come again: then it pays for them again.
+                _ if self.known.flood.binary_search(page).is_ok() => AGING_PERIOD,
                 Some(spared) => (spared.period * 2).min(LONGEST_SPARED),
                 None => AGING_PERIOD,
             };

@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use refunction_snapshot::{Refused, Scan};
 
+use crate::guest::BALLAST;
 use crate::host::Host;
 use crate::mutations::{self, Expect, Mutation};
 use crate::{sleepers, threads, unseen};
@@ -55,6 +56,10 @@ pub fn all() -> Vec<Case> {
             a_heap_has_room_without_new_mappings,
         ),
         case("cold_pages_are_dropped", cold_pages_are_dropped),
+        case(
+            "pages_that_come_back_to_what_they_were_are_kept",
+            pages_that_come_back_to_what_they_were_are_kept,
+        ),
         case(
             "a_heavy_function_that_comes_again_is_dropped_as_soon",
             a_heavy_function_that_comes_again_is_dropped_as_soon,
@@ -114,6 +119,18 @@ fn case(name: &str, run: fn()) -> Case {
 pub fn act(what: &str) -> String {
     match what {
         "look" => return mutations::look(),
+        "write_and_put_back" => {
+            // As a reference count goes up, and down again.
+            for page in BALLAST.lock().expect("ballast").chunks_mut(4096) {
+                let at = &raw mut page[0];
+                // SAFETY: a byte of the page, which is locked.
+                unsafe {
+                    at.write_volatile(!at.read_volatile());
+                    at.write_volatile(!at.read_volatile());
+                }
+            }
+            return "0".to_owned();
+        }
         "use_the_heap" => {
             // Each too small to be mapped by itself.
             let pieces: Vec<_> = (0..100).map(|_| vec![1u8; 16 << 10]).collect();
@@ -441,6 +458,20 @@ fn cold_pages_are_dropped() {
         host.rewind().expect("rewound");
     }
     assert!(host.rewind().expect("rewound").dirty_pages <= usual + 8);
+}
+
+/// Each time that they are dropped they come again, and all at once: that is not to be taken
+/// for a heavy function each time, and not to be looked for in every other turn.
+fn pages_that_come_back_to_what_they_were_are_kept() {
+    let mut host = Host::start(Scan::Auto).unverified();
+    let mut looks = 0;
+    for _ in 0..80 {
+        host.ask("write_and_put_back");
+        let rewound = host.rewind().expect("rewound");
+        let is_look = |name: &str| ["scan", "others"].contains(&name);
+        looks += u32::from(rewound.phases.iter().any(|(name, _)| is_look(name)));
+    }
+    assert!(looks < 20, "{looks} of 80 rewinds looked for pages");
 }
 
 /// A page that comes back to what it was is kept for longer each time that it comes; what a
