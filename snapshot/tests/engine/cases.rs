@@ -57,10 +57,6 @@ pub fn all() -> Vec<Case> {
         ),
         case("cold_pages_are_dropped", cold_pages_are_dropped),
         case(
-            "pages_that_come_back_to_what_they_were_are_kept",
-            pages_that_come_back_to_what_they_were_are_kept,
-        ),
-        case(
             "a_heavy_function_that_comes_again_is_dropped_as_soon",
             a_heavy_function_that_comes_again_is_dropped_as_soon,
         ),
@@ -458,20 +454,6 @@ fn cold_pages_are_dropped() {
         host.rewind().expect("rewound");
     }
     assert!(host.rewind().expect("rewound").dirty_pages <= usual + 8);
-}
-
-/// Each time that they are dropped they come again, and all at once: that is not to be taken
-/// for a heavy function each time, and not to be looked for in every other turn.
-fn pages_that_come_back_to_what_they_were_are_kept() {
-    let mut host = Host::start(Scan::Auto).unverified();
-    let mut looks = 0;
-    for _ in 0..80 {
-        host.ask("write_and_put_back");
-        let rewound = host.rewind().expect("rewound");
-        let is_look = |name: &str| ["scan", "others"].contains(&name);
-        looks += u32::from(rewound.phases.iter().any(|(name, _)| is_look(name)));
-    }
-    assert!(looks < 20, "{looks} of 80 rewinds looked for pages");
 }
 
 /// A page that comes back to what it was is kept for longer each time that it comes; what a

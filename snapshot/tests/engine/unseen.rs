@@ -73,6 +73,10 @@ pub const ALL: &[(&str, fn())] = &[
         "a_rewind_of_little_looks_for_nothing",
         a_rewind_of_little_looks_for_nothing,
     ),
+    (
+        "pages_that_come_back_are_kept",
+        pages_that_come_back_are_kept,
+    ),
     ("a_rewind_keeps_to_its_budget", a_rewind_keeps_to_its_budget),
     ("a_wait_that_a_rewind_ended", a_wait_that_a_rewind_ended),
     (
@@ -284,6 +288,25 @@ fn a_rewind_of_little_looks_for_nothing() {
         return;
     }
     assert!(looks <= 8, "{looks} of 32 rewinds looked for pages");
+}
+
+/// Pages that come back to what they were come again each time that they are dropped, and all at
+/// once: that is not to be taken for a heavy function, and not to be looked for in every other turn.
+fn pages_that_come_back_are_kept() {
+    let mut host = Host::start(Scan::Auto).unverified();
+    let mut looks = 0;
+    let mut counts = 0;
+    for _ in 0..80 {
+        host.ask("write_and_put_back");
+        let rewound = host.rewind().expect("rewound");
+        looks += u32::from(was_looked_for_pages(&rewound));
+        counts += u32::from(rewound.phases.iter().any(|(name, _)| name == "count"));
+    }
+    if counts == 0 {
+        eprintln!("not run: this kernel does not count a process's pages exactly (6.16)");
+        return;
+    }
+    assert!(looks < 20, "{looks} of 80 rewinds looked for pages");
 }
 
 /// See the file for what is in it, and how it is renewed.
