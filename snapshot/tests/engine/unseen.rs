@@ -275,10 +275,15 @@ fn settle(host: &mut Host) {
 fn a_rewind_of_little_looks_for_nothing() {
     let mut host = Host::start(Scan::Auto);
     settle(&mut host);
+    looks_seldom(&mut host, "look", 32, 8);
+}
+
+/// Of so many turns in which this is done at most so many look for pages.
+fn looks_seldom(host: &mut Host, what: &str, turns: u32, at_most: u32) {
     let mut looks = 0;
     let mut counts = 0;
-    for _ in 0..32 {
-        host.ask("look");
+    for _ in 0..turns {
+        host.ask(what);
         let rewound = host.rewind().expect("rewound");
         looks += u32::from(was_looked_for_pages(&rewound));
         counts += u32::from(rewound.phases.iter().any(|(name, _)| name == "count"));
@@ -287,26 +292,17 @@ fn a_rewind_of_little_looks_for_nothing() {
         eprintln!("not run: this kernel does not count a process's pages exactly (6.16)");
         return;
     }
-    assert!(looks <= 8, "{looks} of 32 rewinds looked for pages");
+    assert!(
+        looks <= at_most,
+        "{looks} of {turns} rewinds looked for pages"
+    );
 }
 
 /// Pages that come back to what they were come again each time that they are dropped, and all at
 /// once: that is not to be taken for a heavy function, and not to be looked for in every other turn.
 fn pages_that_come_back_are_kept() {
     let mut host = Host::start(Scan::Auto).unverified();
-    let mut looks = 0;
-    let mut counts = 0;
-    for _ in 0..80 {
-        host.ask("write_and_put_back");
-        let rewound = host.rewind().expect("rewound");
-        looks += u32::from(was_looked_for_pages(&rewound));
-        counts += u32::from(rewound.phases.iter().any(|(name, _)| name == "count"));
-    }
-    if counts == 0 {
-        eprintln!("not run: this kernel does not count a process's pages exactly (6.16)");
-        return;
-    }
-    assert!(looks < 20, "{looks} of 80 rewinds looked for pages");
+    looks_seldom(&mut host, "write_and_put_back", 80, 19);
 }
 
 /// See the file for what is in it, and how it is renewed.
