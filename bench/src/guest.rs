@@ -40,6 +40,7 @@ fn template(boot: fn() -> Result<Box<dyn Adapter>, BootError>) -> Result<(), Fai
     let template = inside::Template::adopt()?;
     let booted = boot().map_err(Into::into).and_then(|adapter| {
         give_up_rights()?;
+        settle_down()?;
         Ok(adapter)
     });
     let mut adapter = match booted {
@@ -105,7 +106,7 @@ fn become_somebody() -> Result<(), Failure> {
     setgroups(&[])?;
     setresgid(Gid::from_raw(ID), Gid::from_raw(ID), Gid::from_raw(ID))?;
     setresuid(Uid::from_raw(ID), Uid::from_raw(ID), Uid::from_raw(ID))?;
-    settle_down()
+    Ok(())
 }
 
 fn settle_down() -> Result<(), Failure> {

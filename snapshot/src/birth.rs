@@ -13,6 +13,7 @@ use crate::descriptors::Descriptors;
 use crate::image::{Image, reopen_to_read};
 use crate::kernel_state::{self, KernelState, SEATS, ThreadState};
 use crate::maps::{self, Mapping};
+use crate::open;
 use crate::pagemap::PageScanner;
 use crate::pages::{Known, scan};
 use crate::process::Process;
@@ -20,6 +21,7 @@ use crate::ptrace;
 use crate::row::{Row, Taint};
 use crate::runner::Runner;
 use crate::sabotage::leaves_out;
+use crate::sibling::{self, Memory, Sibling};
 use crate::span::{PAGE, Span};
 use crate::stack;
 use crate::stub::{Constants, OVERLAY_BYTES, OVERLAY_OFFSET, Program, TABLE_BYTES};
@@ -87,6 +89,7 @@ impl Worker {
     pub(crate) fn at_ready_point(
         candidate: Candidate,
         image: &Image,
+        sibling: &Sibling,
         tracer: &mut Tracer,
         scanner: &mut PageScanner,
     ) -> Result<Self, BirthError> {
@@ -117,17 +120,23 @@ impl Worker {
             image,
             bytes: &mut bytes,
         };
-        runner
-            .run(&kernel_state::capturing(&image.annex))
-            .map_err(BirthError::State)?;
+        let mut capturing = kernel_state::capturing(&image.annex);
+        open::asking(0..=image_number, &image.annex, &mut capturing);
+        runner.run(&capturing).map_err(BirthError::State)?;
         let mut constants = Constants::default();
         let mut kernel = KernelState::read(&process, &image.annex, &mut constants, rseq)
             .map_err(io_error("reading the worker's kernel state"))?;
         let extended = registers.extended.as_bytes();
         let extended = constants.add_extended(&image.annex, extended);
         kernel.after_pages.set_extended(Row::Registers, extended);
-        let descriptors = Descriptors::capture(&process, owner, &image.annex, &mut constants)
-            .map_err(io_error("reading the worker's descriptors"))?;
+        let descriptors = Descriptors::capture(
+            &process,
+            0..=image_number,
+            owner,
+            &image.annex,
+            &mut constants,
+        )
+        .map_err(io_error("reading the worker's descriptors"))?;
         let threads = threads
             .iter()
             .enumerate()
@@ -173,12 +182,6 @@ impl Worker {
             .write(&table)
             .map_err(io_error("writing the worker's table"))?;
 
-        let mut maps_text = Vec::new();
-        process
-            .read_maps(&mut maps_text)
-            .map_err(io_error("reading the worker's mappings"))?;
-        let mappings = maps::parse(&maps_text)?;
-        let mut stack = stack::growing(&mappings);
         let mut runner = Runner {
             tracer,
             pid,
@@ -190,13 +193,46 @@ impl Worker {
         if let Some(masking) = kernel.masking() {
             runner.run(&masking).map_err(BirthError::State)?;
         }
-        if runner.run(&stack).is_err() {
+        let mut maps_text = Vec::new();
+        let expected = sibling
+            .expected(&table, &image.annex)
+            .map_err(io_error("looking at the worker's table"))?
+            .filter(|it| {
+                process.has_mappings(&it.mappings).unwrap_or(false)
+                    || leaves_out("sibling:mappings")
+            });
+        let (mappings, expected_pages) = match expected {
+            Some(Memory {
+                mappings,
+                own_pages,
+            }) => (mappings, Some(own_pages)),
+            None => {
+                process
+                    .read_maps(&mut maps_text)
+                    .map_err(io_error("reading the worker's mappings"))?;
+                (maps::parse(&maps_text)?, None)
+            }
+        };
+        let mut stack = stack::growing(&mappings);
+        let mut program = Program::default();
+        sibling::touch(expected_pages.as_deref().unwrap_or_default(), &mut program);
+        program.append(&stack);
+        if runner.run(&program).is_err() {
             // It did not grow before any tenant came, and is not asked again.
             stack.clear();
         }
-        let mut own_pages = Vec::new();
-        scan(&process, scanner, &mappings, &mut own_pages)
-            .map_err(io_error("scanning the worker's pages"))?;
+        let expected_pages =
+            expected_pages.filter(|pages| sibling::are_all(pages, &process, scanner));
+        let own_pages = match expected_pages {
+            Some(pages) => pages,
+            None => {
+                let mut own_pages = Vec::new();
+                scan(&process, scanner, &mappings, &mut own_pages)
+                    .map_err(io_error("scanning the worker's pages"))?;
+                sibling.was(&mappings, &own_pages, &process, scanner);
+                own_pages
+            }
+        };
         let overlay = take_overlay(&process, &table, image, &mappings, &own_pages)?;
 
         let worker = Self {
@@ -229,6 +265,7 @@ impl Worker {
     }
 }
 
+/// The pages that are to be put back from the worker's table, where they stand from here on.
 fn take_overlay(
     process: &Process,
     table: &File,
@@ -236,26 +273,25 @@ fn take_overlay(
     mappings: &[Mapping],
     own_pages: &[Span],
 ) -> Result<Vec<u64>, BirthError> {
-    let mut overlay = Vec::new();
-    let mut contents = vec![0; PAGE as usize];
-    for page in own_pages.iter().flat_map(|span| span.page_addresses()) {
-        let ours = mappings
-            .iter()
-            .any(|mapping| mapping.span.contains(page) && !mapping.shared);
-        let is_wiped = image.is_wiped(page) && !leaves_out("wiped:not-in-the-overlay");
-        if !ours || is_wiped || image.annex.scratch.contains(page) {
-            continue;
-        }
-        let to = OVERLAY_OFFSET + overlay.len() as u64 * PAGE;
-        if to + PAGE > OVERLAY_OFFSET + OVERLAY_BYTES {
-            let pages: u64 = own_pages.iter().map(|span| span.pages()).sum();
-            return Err(BirthError::Overlay((pages * PAGE) >> 20));
-        }
-        process
-            .read_memory(page, &mut contents)
-            .and_then(|()| table.write_all_at(&contents, to))
-            .map_err(io_error("taking the worker's overlay"))?;
-        overlay.push(page);
+    let mut mappings = mappings.iter().peekable();
+    let mut overlay: Vec<u64> = own_pages
+        .iter()
+        .flat_map(|span| span.page_addresses())
+        .collect();
+    overlay.retain(|page| {
+        while mappings.next_if(|it| it.span.end <= *page).is_some() {}
+        let mapping = mappings.peek().filter(|it| it.span.contains(*page));
+        let is_wiped = image.is_wiped(*page) && !leaves_out("wiped:not-in-the-overlay");
+        mapping.is_some_and(|it| !it.shared) && !is_wiped && !image.annex.scratch.contains(*page)
+    });
+    let bytes = overlay.len() as u64 * PAGE;
+    if bytes > OVERLAY_BYTES {
+        return Err(BirthError::Overlay(bytes >> 20));
     }
+    let mut contents = vec![0; bytes as usize];
+    process
+        .read_pages(&overlay, &mut contents)
+        .and_then(|()| table.write_all_at(&contents, OVERLAY_OFFSET))
+        .map_err(io_error("taking the worker's overlay"))?;
     Ok(overlay)
 }

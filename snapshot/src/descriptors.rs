@@ -10,12 +10,15 @@
 //! function's own descriptors are closed, and its registrations gone with them.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::mem::offset_of;
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
+use std::ops::RangeInclusive;
+use std::os::fd::RawFd;
+use std::os::unix::fs::FileExt;
 
 use nix::unistd::{Gid, Pid, Uid, setfsgid, setfsuid};
 
+use crate::open::{self, Info, O_CLOEXEC, Open, direction, read_info};
 use crate::pipe;
 use crate::process::Process;
 use crate::row::{Row, Taint};
@@ -30,7 +33,7 @@ pub(crate) struct Descriptors {
     numbers: Vec<i32>,
     /// Those that are compared by their `fdinfo`.
     by_text: Vec<ByText>,
-    /// The `fdinfo` of all, to verify with.
+    /// The `fdinfo` of all, to verify with, if that is to be done.
     infos: Vec<Vec<u8>>,
     /// Sets offsets and times of all others, and empties pipes.
     always: Program,
@@ -141,21 +144,25 @@ fn events(text: &[u8]) -> Option<(u64, String)> {
     Some((count, text.replace(line, "")))
 }
 
-/// Shown among a description's flags, and is the descriptor's.
-const O_CLOEXEC: i64 = libc::O_CLOEXEC as i64;
-
 impl Descriptors {
+    /// Reads what there is; if these are all descriptors, what [`asking`](open::asking) asked
+    /// of them.
     pub(crate) fn capture(
         process: &Process,
+        given: RangeInclusive<RawFd>,
         owner: (Uid, Gid),
         annex: &Annex,
         constants: &mut Constants,
     ) -> io::Result<Self> {
-        let mut numbers = Vec::new();
-        process.read_descriptors(&mut numbers)?;
-        numbers.sort_unstable();
+        let open = match Open::answered(process, given, annex)? {
+            Some(open) => open,
+            None => {
+                let _as_owner = AsOwner::switch(owner);
+                Open::listed(process)?
+            }
+        };
+        let numbers: Vec<RawFd> = open.iter().map(|it| it.number).collect();
         let mut by_text = Vec::new();
-        let mut infos = Vec::new();
         let mut always = Program::default();
         let mut identity = Program::default();
         let mut beyond = Program::default();
@@ -167,35 +174,29 @@ impl Descriptors {
         let unlock = constants.add(annex, &unlock);
         // struct linger: on, for no time.
         let reset = constants.add(annex, &[1, 0, 0, 0, 0, 0, 0, 0]);
-        for number in &numbers {
-            let as_owner = AsOwner::switch(owner);
-            let target = std::fs::metadata(format!("/proc/{}/fd/{number}", process.pid))?;
-            let kind = target.file_type();
-            let mut text = Vec::new();
-            read_info(process.pid, *number, &mut text)?;
-            infos.push(text.clone());
-            if !(kind.is_fifo() || kind.is_char_device() || kind.is_file()) {
+        for it in &open {
+            let number = it.number;
+            if !it.is_asked_inside() {
+                let _as_owner = AsOwner::switch(owner);
                 let path = format!("/proc/{}/fdinfo/{number}", process.pid);
+                let mut text = Vec::new();
+                read_info(process.pid, number, &mut text)?;
                 let kind = match events(&text) {
                     Some((count, _)) => {
                         Contents::Events(constants.add(annex, &count.to_ne_bytes()))
                     }
-                    None if is_epoll(process.pid, *number) => Contents::Epoll,
+                    None if is_epoll(process.pid, number) => Contents::Epoll,
                     None => Contents::Other,
                 };
                 by_text.push(ByText {
-                    number: *number,
+                    number,
                     info: File::open(path)?,
                     expected: text,
                     kind,
                 });
                 continue;
             }
-            drop(as_owner);
-            let info = Info::parse(&text).ok_or_else(|| {
-                io::Error::other(format!("the fdinfo of descriptor {number} cannot be read"))
-            })?;
-            let fd = *number as u64;
+            let fd = number as u64;
             let row = Row::Descriptors;
             let stat = annex.scratch.start;
             let mut same = Program::default();
@@ -204,30 +205,28 @@ impl Descriptors {
                 let expected = constants.add(annex, bytes);
                 same.must_equal(row, stat + offset as u64, expected, bytes.len() as u64);
             };
-            must_be(offset_of!(libc::stat, st_dev), &target.dev().to_ne_bytes());
-            must_be(offset_of!(libc::stat, st_ino), &target.ino().to_ne_bytes());
-            must_be(
-                offset_of!(libc::stat, st_mode),
-                &target.mode().to_ne_bytes(),
-            );
-            must_be(offset_of!(libc::stat, st_uid), &target.uid().to_ne_bytes());
-            must_be(offset_of!(libc::stat, st_gid), &target.gid().to_ne_bytes());
+            let target = &it.target;
+            must_be(offset_of!(libc::stat, st_dev), &target.device.to_ne_bytes());
+            must_be(offset_of!(libc::stat, st_ino), &target.inode.to_ne_bytes());
+            must_be(offset_of!(libc::stat, st_mode), &target.mode.to_ne_bytes());
+            must_be(offset_of!(libc::stat, st_uid), &target.uid.to_ne_bytes());
+            must_be(offset_of!(libc::stat, st_gid), &target.gid.to_ne_bytes());
             identity.append(&same);
             let its_flags = Flags {
-                number: *number,
-                expected: info.flags,
+                number,
+                expected: it.flags,
             };
-            if !is_noted(*number) {
+            if !is_noted(number) {
                 beyond.append(&same);
                 its_flags.compare(&mut beyond);
             }
             flags.push(its_flags);
-            if kind.is_file() {
+            if it.is(libc::S_IFREG) {
                 always.checked_call(
                     row,
                     libc::SYS_lseek,
-                    &[fd, info.position.cast_unsigned(), libc::SEEK_SET as u64],
-                    info.position,
+                    &[fd, it.position.cast_unsigned(), libc::SEEK_SET as u64],
+                    it.position,
                 );
             }
             // A lock is released whether there is one or not.
@@ -235,18 +234,15 @@ impl Descriptors {
             for command in [libc::F_SETLK, libc::F_OFD_SETLK] {
                 unlocking.call(row, libc::SYS_fcntl, &[fd, command as u64, unlock]);
             }
-            if kind.is_fifo() && direction(info.flags) != libc::O_WRONLY {
-                let unread = pipe::contents(process.pid, *number, owner)?;
-                let writer = {
-                    let _as_owner = AsOwner::switch(owner);
-                    writer_of(process.pid, &numbers, target.ino())
-                };
-                if unread.is_empty() && info.flags & i64::from(libc::O_NONBLOCK) != 0 {
-                    pipe::empty(*number, annex, &mut always);
+            if it.is(libc::S_IFIFO) && direction(it.flags) != libc::O_WRONLY {
+                let unread = pipe::contents(process.pid, number, owner)?;
+                let writer = open::writer_of(&open, target.inode);
+                if unread.is_empty() && it.flags & i64::from(libc::O_NONBLOCK) != 0 {
+                    pipe::empty(number, annex, &mut always);
                 }
-                pipe::refill(&unread, (*number, writer), annex, constants, &mut always)?;
+                pipe::refill(&unread, (number, writer), annex, constants, &mut always)?;
             }
-            if kind.is_fifo() {
+            if it.is(libc::S_IFIFO) {
                 // When it was last written to, or was said to be: now. The pipe may
                 // be somebody else's, which is as good.
                 always.call(row, libc::SYS_utimensat, &[fd, 0, 0, 0]);
@@ -255,7 +251,7 @@ impl Descriptors {
         Ok(Self {
             numbers,
             by_text,
-            infos,
+            infos: Vec::new(),
             always,
             identity,
             beyond,
@@ -267,6 +263,17 @@ impl Descriptors {
             open: Vec::new(),
             text: Vec::new(),
         })
+    }
+
+    /// Takes note of what [`differences`](Self::differences) compares with.
+    pub(crate) fn keep_infos(&mut self, process: &Process) -> io::Result<()> {
+        let _as_owner = AsOwner::switch(self.owner);
+        for number in &self.numbers {
+            let mut text = Vec::new();
+            read_info(process.pid, *number, &mut text)?;
+            self.infos.push(text);
+        }
+        Ok(())
     }
 
     /// What is otherwise than at the ready point.
@@ -444,51 +451,9 @@ fn is_noted(number: i32) -> bool {
     u32::try_from(number).is_ok_and(|number| number < NOTED_DESCRIPTORS)
 }
 
-fn direction(flags: i64) -> libc::c_int {
-    flags as libc::c_int & libc::O_ACCMODE
-}
-
-/// Where a process can write to the pipe of this inode.
-fn writer_of(pid: Pid, numbers: &[i32], inode: u64) -> Option<i32> {
-    numbers.iter().copied().find(|number| {
-        let mut text = Vec::new();
-        std::fs::metadata(format!("/proc/{pid}/fd/{number}")).is_ok_and(|it| it.ino() == inode)
-            && read_info(pid, *number, &mut text).is_ok()
-            && Info::parse(&text).is_some_and(|it| direction(it.flags) != libc::O_RDONLY)
-    })
-}
-
 fn is_epoll(pid: Pid, number: i32) -> bool {
     std::fs::read_link(format!("/proc/{pid}/fd/{number}"))
         .is_ok_and(|target| target.as_os_str() == "anon_inode:[eventpoll]")
-}
-
-/// The two lines of `fdinfo` that the stub's calls answer too.
-pub(crate) struct Info {
-    pub(crate) position: i64,
-    /// With `O_CLOEXEC`, which is the descriptor's, among those of the description.
-    pub(crate) flags: i64,
-}
-
-impl Info {
-    pub(crate) fn parse(text: &[u8]) -> Option<Self> {
-        let text = std::str::from_utf8(text).ok()?;
-        let field = |name: &str| {
-            text.lines()
-                .find_map(|line| line.strip_prefix(name))
-                .map(str::trim)
-        };
-        Some(Self {
-            position: field("pos:")?.parse().ok()?,
-            flags: i64::from_str_radix(field("flags:")?, 8).ok()?,
-        })
-    }
-}
-
-fn read_info(pid: Pid, number: i32, text: &mut Vec<u8>) -> io::Result<()> {
-    text.clear();
-    File::open(format!("/proc/{pid}/fdinfo/{number}"))?.read_to_end(text)?;
-    Ok(())
 }
 
 /// Looks as the worker's user: the kernel shows descriptors to who could trace the
@@ -507,17 +472,5 @@ impl Drop for AsOwner {
     fn drop(&mut self) {
         setfsuid(self.0);
         setfsgid(self.1);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn fdinfo_gives_offset_and_octal_flags() {
-        let info = Info::parse(b"pos:\t42\nflags:\t02104002\nmnt_id:\t9\nino:\t1\n").unwrap();
-        assert_eq!((info.position, info.flags), (42, 0o2_104_002));
-        assert!(Info::parse(b"pos:\tx\n").is_none());
     }
 }

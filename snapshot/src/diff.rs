@@ -114,7 +114,7 @@ mod tests {
             protection,
             shared: false,
             backing,
-            name: String::new(),
+            name: "".into(),
         }
     }
 

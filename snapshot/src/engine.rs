@@ -10,12 +10,14 @@ use nix::unistd::{Gid, Pid, Uid};
 use crate::birth::{BirthError, Candidate, create_table};
 use crate::image::{Image, ImageError, StoppedCalls};
 use crate::inside::{
-    self, FAILED, FORK, GROW, IMAGE, MAX_ASKED, MAX_DESCRIPTORS, MAX_MESSAGE, READY,
+    self, FAILED, FORK, GIVEN, GROW, IMAGE, MAX_ASKED, MAX_DESCRIPTORS, MAX_MESSAGE, READY,
+    STANDARD_STREAMS,
 };
 use crate::pagemap::{PageScanner, Scan};
 use crate::process::Process;
 use crate::report::{Refused, Rewound, Stopwatch};
 use crate::row::{Row, Taint};
+use crate::sibling::Sibling;
 use crate::span::{PAGE, Span};
 use crate::tracer::{News, TraceError, Tracer};
 use crate::worker::Worker;
@@ -70,16 +72,46 @@ pub struct Engine {
 pub struct Booting {
     pid: Pid,
     socket: OwnedFd,
+    gifts: Gifts,
     image: File,
     /// The engine's mappings in the template that it was forked from, if it was.
     outgrown: Vec<Span>,
+}
+
+/// Where the workers of a template find their descriptors. The template itself does not touch
+/// these: to have them, and to close them, would be calls that are noted, and memory written to.
+struct Gifts {
+    engine: OwnedFd,
+    workers: OwnedFd,
+}
+
+impl Gifts {
+    fn new() -> Result<Self, EngineError> {
+        let (engine, workers) = Engine::conversation()?;
+        Ok(Self { engine, workers })
+    }
+
+    /// Has the next worker find these, in messages of their own.
+    fn give(&self, descriptors: &[&[RawFd]]) -> Result<(), EngineError> {
+        (descriptors.iter())
+            .try_for_each(|it| inside::send(self.engine.as_fd(), &[&[GIVEN]], it))
+            .inspect_err(|_| self.take_back())
+            .map_err(io_error("giving a worker its descriptors"))
+    }
+
+    /// Has nobody find what one that did not come about left there.
+    fn take_back(&self) {
+        inside::take_back(self.workers.as_fd());
+    }
 }
 
 /// A frozen template.
 pub struct Template {
     pid: Pid,
     socket: OwnedFd,
+    gifts: Gifts,
     image: Image,
+    sibling: Sibling,
     /// What the process said of itself when it was ready.
     pub description: Vec<u8>,
 }
@@ -129,11 +161,14 @@ impl Engine {
             .adopt_template(pid)
             .map_err(|error| EngineError::Template(error.to_string()))?;
         let image = Image::create().map_err(io_error("creating the image"))?;
-        inside::send(socket.as_fd(), &[&[IMAGE]], &[image.as_raw_fd()])
+        let gifts = Gifts::new()?;
+        let numbers = [image.as_raw_fd(), gifts.workers.as_raw_fd()];
+        inside::send(socket.as_fd(), &[&[IMAGE]], &numbers)
             .map_err(io_error("handing the image to the template"))?;
         Ok(Booting {
             pid,
             socket,
+            gifts,
             image,
             outgrown: Vec::new(),
         })
@@ -155,9 +190,12 @@ impl Engine {
             return Err(failed(&most));
         }
         let (socket, theirs) = Self::conversation()?;
+        let gifts = Gifts::new()?;
         let image = Image::create().map_err(io_error("creating the image"))?;
-        let numbers = [theirs.as_raw_fd(), image.as_raw_fd()];
-        inside::send(template.socket.as_fd(), &[&[GROW], asked], &numbers)
+        let workers = gifts.workers.as_raw_fd();
+        let numbers = [theirs.as_raw_fd(), image.as_raw_fd(), workers];
+        inside::send(template.socket.as_fd(), &[&[GROW], asked], &[])
+            .and_then(|()| inside::send(template.socket.as_fd(), &[&[GIVEN]], &numbers))
             .map_err(io_error("telling the template to fork"))?;
         let pid = self
             .tracer
@@ -169,6 +207,7 @@ impl Engine {
         Ok(Booting {
             pid,
             socket,
+            gifts,
             image,
             outgrown: vec![code, annex.view, annex.table, annex.scratch],
         })
@@ -191,6 +230,7 @@ impl Engine {
         let Booting {
             pid,
             socket,
+            gifts,
             image,
             outgrown,
         } = booting;
@@ -230,7 +270,9 @@ impl Engine {
         Ok(Template {
             pid,
             socket,
+            gifts,
             image,
+            sibling: Sibling::default(),
             description,
         })
     }
@@ -254,31 +296,39 @@ impl Engine {
             )));
         }
         let (table, for_worker) = create_table().map_err(io_error("creating a worker's table"))?;
-        let mut numbers = vec![for_worker.as_raw_fd()];
-        numbers.extend(descriptors.iter().map(AsRawFd::as_raw_fd));
         let image = template
             .image
             .open_for_worker()
             .map_err(io_error("opening the image for a worker"))?;
-        numbers.push(image.as_raw_fd());
+        let numbers: Vec<RawFd> = (descriptors.iter().map(AsRawFd::as_raw_fd))
+            .chain([image.as_raw_fd(), for_worker.as_raw_fd()])
+            .collect();
+        let (streams, others) = numbers.split_at(descriptors.len().min(STANDARD_STREAMS));
+        (template.sibling.announce(&table, &template.image.annex))
+            .map_err(io_error("writing to a worker's table"))?;
         let address = template.image.annex.table.start.to_le_bytes();
         let (uid, gid) = (
             owner.0.as_raw().to_le_bytes(),
             owner.1.as_raw().to_le_bytes(),
         );
         let parts: [&[u8]; 4] = [&[FORK], &address, &uid, &gid];
-        inside::send(template.socket.as_fd(), &parts, &numbers)
-            .map_err(io_error("telling the template to fork"))?;
-        let pid = self
-            .tracer
-            .wait_for_birth(template.pid)
-            .map_err(|error| EngineError::Fork(error.to_string()))?;
         let image_number = descriptors.len() as RawFd;
-        self.raise(pid, template, table, image_number, owner)
-            .inspect_err(|_| {
-                // As above.
-                let _ = self.tracer.discard(pid);
+        template.gifts.give(&[streams, others])?;
+        inside::send(template.socket.as_fd(), &parts, &[])
+            .map_err(io_error("telling the template to fork"))
+            .and_then(|()| {
+                self.tracer
+                    .wait_for_birth(template.pid)
+                    .map_err(|error| EngineError::Fork(error.to_string()))
             })
+            .and_then(|pid| {
+                self.raise(pid, template, table, image_number, owner)
+                    .inspect_err(|_| {
+                        // As above.
+                        let _ = self.tracer.discard(pid);
+                    })
+            })
+            .inspect_err(|_| template.gifts.take_back())
     }
 
     fn raise(
@@ -302,15 +352,25 @@ impl Engine {
             image_number,
             threads: Vec::new(),
         };
-        let worker = Worker::at_ready_point(
+        let mut worker = Worker::at_ready_point(
             candidate,
             &template.image,
+            &template.sibling,
             &mut self.tracer,
             &mut self.scanner,
         )?;
+        self.prepare_to_verify(&mut worker)?;
         self.tracer.take_evidence(pid);
         self.tracer.release(pid).map_err(failed)?;
         Ok(worker)
+    }
+
+    pub(crate) fn prepare_to_verify(&self, worker: &mut Worker) -> Result<(), EngineError> {
+        if !self.verifies {
+            return Ok(());
+        }
+        (worker.descriptors.keep_infos(&worker.process))
+            .map_err(io_error("reading the worker's descriptors"))
     }
 
     /// True if this worker may have let others write to files that it owns, since its last

@@ -25,6 +25,7 @@ use crate::ptrace;
 use crate::report::{Refused, Rewound};
 use crate::row::{Row, Taint};
 use crate::runner::{ALL_BUT_TRAP, Runner};
+use crate::sibling::Sibling;
 use crate::sleeper::Sleeper;
 use crate::stub::Program;
 use crate::threads::ReadyRegisters;
@@ -217,8 +218,14 @@ impl Engine {
             image_number,
             threads,
         };
-        let worker =
-            Worker::at_ready_point(candidate, &image, &mut self.tracer, &mut self.scanner)?;
+        let mut worker = Worker::at_ready_point(
+            candidate,
+            &image,
+            &Sibling::default(),
+            &mut self.tracer,
+            &mut self.scanner,
+        )?;
+        self.prepare_to_verify(&mut worker)?;
         let mut sleepers = Vec::new();
         for thread in &worker.ready.threads {
             let sleeper = Sleeper::of(pid, thread.tid, &thread.registers)

@@ -5,30 +5,37 @@
 //! as quick: between two forks it touches a page or two of stack.
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ops::RangeInclusive;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
 use nix::cmsg_space;
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recv, recvmsg, sendmsg};
 use nix::unistd::{Gid, Uid};
 
 use crate::arch;
 use crate::quiet;
 use crate::sabotage::leaves_out;
+use crate::sibling;
 use crate::stub::TABLE_BYTES;
 
 /// Descriptors that a worker may be given.
 pub(crate) const MAX_DESCRIPTORS: usize = 8;
 
-/// First byte of a message from the engine: the image's memfd comes with it.
+/// First byte of a message from the engine: the image's memfd comes with it, and the socket
+/// through which workers are given their descriptors.
 pub(crate) const IMAGE: u8 = b'I';
-/// Fork: 8 bytes of table address; with it come the table, the worker's
-/// descriptors, and the image's memfd for the worker.
+/// Fork: 8 bytes of table address. The worker is given its standard streams, which stay open
+/// across an exec, and then its other descriptors, the image's memfd, and its table.
 pub(crate) const FORK: u8 = b'F';
-/// Fork a process that is to become a template itself: what is asked of it; with it come
-/// the other end of its conversation, and the memfd for its image.
+/// Fork a process that is to become a template itself: what is asked of it. In a message of
+/// their own come the other end of its conversation, the memfd for its image, and such a socket
+/// for its workers.
 pub(crate) const GROW: u8 = b'G';
+/// All that is said where descriptors come.
+pub(crate) const GIVEN: u8 = b'D';
 /// Take these descriptors, from 0 on, with the image's memfd and the table behind them,
 /// and become a runtime.
 pub(crate) const PLACE: u8 = b'P';
@@ -48,6 +55,9 @@ pub(crate) const MAX_ASKED: usize = 1024;
 /// Numbers from here on are out of the way of the descriptors that workers get.
 const OUT_OF_THE_WAY: RawFd = 64;
 
+/// The first descriptors of a worker: those that an exec leaves open.
+pub(crate) const STANDARD_STREAMS: usize = 3;
+
 /// Where a program that is to become a runtime finds the table, until it is mapped.
 pub(crate) const TABLE_NUMBER: RawFd = OUT_OF_THE_WAY - 1;
 
@@ -55,6 +65,8 @@ pub(crate) const TABLE_NUMBER: RawFd = OUT_OF_THE_WAY - 1;
 pub struct Template {
     socket: OwnedFd,
     image: OwnedFd,
+    /// Where its workers find what they are given: only they read from it.
+    given: OwnedFd,
 }
 
 /// What a worker was given.
@@ -112,10 +124,11 @@ impl Template {
         nix::unistd::dup2_stdin(&null)?;
         let mut message = [0; 1];
         let (length, mut descriptors) = receive(socket.as_fd(), &mut message)?;
-        match (length, descriptors.pop()) {
-            (1, Some(image)) if message[0] == IMAGE => Ok(Self {
+        match (length, descriptors.pop(), descriptors.pop()) {
+            (1, Some(given), Some(image)) if message[0] == IMAGE => Ok(Self {
                 socket,
                 image: duplicate_at(image.as_fd(), OUT_OF_THE_WAY)?,
+                given: duplicate_at(given.as_fd(), OUT_OF_THE_WAY)?,
             }),
             _ => Err(io::Error::other("descriptor 0 does not lead to an engine")),
         }
@@ -146,15 +159,17 @@ impl Template {
         }
         quiet::make_room();
         quiet::forget_dead_frames()?;
+        let streams = Streams::put_away()?;
         let image = self.image.as_raw_fd().to_le_bytes();
         send(self.socket.as_fd(), &[&[READY], &image, description], &[])?;
         arch::park();
         loop {
+            // On the stack: each page that is written to between two forks is copied by the next.
             let mut message = [0; 1 + MAX_ASKED];
-            let (length, descriptors) = receive(self.socket.as_fd(), &mut message)?;
+            let length = hear(self.socket.as_fd(), &mut message)?;
             match &message[..length] {
                 [] => return Err(io::ErrorKind::UnexpectedEof.into()),
-                [FORK, rest @ ..] if rest.len() == 16 && !descriptors.is_empty() => {
+                [FORK, rest @ ..] if rest.len() == 16 => {
                     let word = |at: usize| {
                         let bytes = [rest[at], rest[at + 1], rest[at + 2], rest[at + 3]];
                         u32::from_le_bytes(bytes)
@@ -162,12 +177,20 @@ impl Template {
                     let address = u64::from(word(0)) | u64::from(word(4)) << 32;
                     let owner = (Uid::from_raw(word(8)), Gid::from_raw(word(12)));
                     if areas.fork()? {
-                        return self.be_born(address, owner, descriptors).map(Born::Worker);
+                        let descriptors = self.be_born(address)?;
+                        // What the template has is closed by now.
+                        std::mem::forget((self, streams));
+                        return Ok(Born::Worker(Newborn { descriptors, owner }));
                     }
                 }
-                [GROW, asked @ ..] if descriptors.len() == 2 => {
+                [GROW, asked @ ..] => {
+                    let mut said = [0];
+                    let (_, coming) = receive(self.socket.as_fd(), &mut said)?;
+                    if said != [GIVEN] || coming.len() != 3 {
+                        return Err(io::Error::other("the engine broke the conversation"));
+                    }
                     if areas.fork()? {
-                        return Self::be_grown(asked, &descriptors).map(Born::Layer);
+                        return be_grown(asked, coming, &streams).map(Born::Layer);
                     }
                 }
                 _ => return Err(io::Error::other("the engine broke the conversation")),
@@ -175,63 +198,86 @@ impl Template {
         }
     }
 
-    fn be_grown(asked: &[u8], descriptors: &[OwnedFd]) -> io::Result<Layer> {
-        let up = |number: usize| duplicate_at(descriptors[number].as_fd(), OUT_OF_THE_WAY);
-        Ok(Layer {
-            template: Self {
-                socket: up(0)?,
-                image: up(1)?,
-            },
-            asked: asked.to_vec(),
-        })
+    /// Takes, in a fork, what belongs to a worker, and closes what does not; its descriptors.
+    fn be_born(&self, table_address: u64) -> io::Result<Vec<OwnedFd>> {
+        // What comes gets the lowest numbers, which the template left free.
+        let mut coming = Vec::with_capacity(MAX_DESCRIPTORS + 2);
+        for on_exec in [OnExec::Stay, OnExec::Close] {
+            receive_more(self.given.as_fd(), &mut [0], &mut coming, on_exec)?;
+        }
+        if !(coming.iter().zip(0..)).all(|(it, number)| it.as_raw_fd() == number) {
+            return Err(io::Error::other("its descriptors have other numbers"));
+        }
+        let table = coming.pop().ok_or(io::ErrorKind::InvalidData)?;
+        map_table(table.as_fd(), table_address)?;
+        sibling::fault_in(table_address);
+        close_all(table.into_raw_fd()..=RawFd::MAX)?;
+        // The image, which belongs to the mappings.
+        coming.pop().map(IntoRawFd::into_raw_fd);
+        widen_descriptor_table()?;
+        Ok(coming)
+    }
+}
+
+/// Arranges, in a fork, what belongs to a layer.
+fn be_grown(asked: &[u8], coming: Vec<OwnedFd>, streams: &Streams) -> io::Result<Layer> {
+    let out_of_the_way = (coming.iter())
+        .map(|it| duplicate_at(it.as_fd(), OUT_OF_THE_WAY))
+        .collect::<io::Result<Vec<_>>>()?;
+    let Ok([socket, image, given]) = <[OwnedFd; 3]>::try_from(out_of_the_way) else {
+        return Err(io::ErrorKind::InvalidData.into());
+    };
+    // Their numbers are those of the streams.
+    drop(coming);
+    streams.bring_back()?;
+    Ok(Layer {
+        template: Template {
+            socket,
+            image,
+            given,
+        },
+        asked: asked.to_vec(),
+    })
+}
+
+/// The template's own standard streams, as long as those of workers come where they were.
+struct Streams([Option<OwnedFd>; STANDARD_STREAMS]);
+
+impl Streams {
+    /// Closes all whose numbers are for what workers get: nothing of it would be open in a
+    /// worker.
+    fn put_away() -> io::Result<Self> {
+        let mut streams = [const { None }; STANDARD_STREAMS];
+        for (stream, number) in streams.iter_mut().zip(0..) {
+            // SAFETY: looked at for as long as this call.
+            let standard = unsafe { BorrowedFd::borrow_raw(number) };
+            *stream = duplicate_at(standard, OUT_OF_THE_WAY).ok();
+        }
+        close_all(0..=OUT_OF_THE_WAY - 1)?;
+        Ok(Self(streams))
     }
 
-    fn be_born(
-        self,
-        table_address: u64,
-        owner: (Uid, Gid),
-        descriptors: Vec<OwnedFd>,
-    ) -> io::Result<Newborn> {
-        let mut descriptors = descriptors.into_iter();
-        let table = descriptors.next().ok_or(io::ErrorKind::InvalidData)?;
-        map_table(table.as_fd(), table_address)?;
-        drop(table);
-        drop(self.image);
-        // Up first: a received number may be where another belongs.
-        let descriptors = descriptors
-            .map(|descriptor| duplicate_at(descriptor.as_fd(), OUT_OF_THE_WAY))
-            .collect::<io::Result<Vec<_>>>()?;
-        let count = descriptors.len();
-        for (number, descriptor) in descriptors.iter().enumerate() {
-            let (from, to) = (descriptor.as_raw_fd(), number as RawFd);
-            // SAFETY: the numbers below OUT_OF_THE_WAY belong to this function: the
-            // template's own are replaced on purpose, and no owner of them is left.
-            let placed = unsafe {
-                if number <= libc::STDERR_FILENO as usize {
-                    libc::dup2(from, to)
-                } else {
-                    libc::dup3(from, to, libc::O_CLOEXEC)
-                }
-            };
-            if placed < 0 {
+    fn bring_back(&self) -> io::Result<()> {
+        for (stream, number) in self.0.iter().zip(0..) {
+            let Some(stream) = stream else { continue };
+            // SAFETY: nothing has that number since they were put away.
+            if unsafe { libc::dup2(stream.as_raw_fd(), number) } < 0 {
                 return Err(io::Error::last_os_error());
             }
         }
-        drop(descriptors);
-        drop(self.socket);
-        // SAFETY: every descriptor of these numbers was closed above or was opened
-        // by the template's runtime, and belongs to no Rust owner that outlives this.
-        if unsafe { libc::syscall(libc::SYS_close_range, count, u32::MAX, 0) } < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        widen_descriptor_table()?;
-        // The last one is the image, which belongs to the mappings.
-        let descriptors = (0..count - 1)
-            // SAFETY: placed above, and owned by nobody else.
-            .map(|number| unsafe { OwnedFd::from_raw_fd(number as RawFd) })
-            .collect();
-        Ok(Newborn { descriptors, owner })
+        Ok(())
     }
+}
+
+/// Closes all descriptors of these numbers.
+fn close_all(numbers: RangeInclusive<RawFd>) -> io::Result<()> {
+    let (first, last) = numbers.into_inner();
+    // SAFETY: what is closed belongs to no Rust owner that outlives this: it was given to the
+    // workers to come, or opened by the runtime, of whose descriptors a worker has none.
+    if unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }
 
 /// A program that takes a runtime's place before it: it takes what the runtime is to
@@ -454,25 +500,59 @@ pub(crate) fn send(
     Ok(())
 }
 
+/// Receives one message that no descriptors come with; its length.
+fn hear(socket: BorrowedFd<'_>, message: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match recv(socket.as_raw_fd(), message, MsgFlags::empty()) {
+            Err(Errno::EINTR) => {}
+            other => return Ok(other?),
+        }
+    }
+}
+
+/// Receives whatever descriptors are still to be received, and closes them.
+pub(crate) fn take_back(socket: BorrowedFd<'_>) {
+    let mut room = [0; 1];
+    // Those that come with what is received like this are closed by the kernel.
+    while recv(socket.as_raw_fd(), &mut room, MsgFlags::MSG_DONTWAIT).is_ok_and(|it| it > 0) {}
+}
+
 /// Receives one message: its length, and the descriptors that came with it.
 pub(crate) fn receive(
     socket: BorrowedFd<'_>,
     message: &mut [u8],
 ) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut descriptors = Vec::new();
+    let length = receive_more(socket, message, &mut descriptors, OnExec::Close)?;
+    Ok((length, descriptors))
+}
+
+/// What becomes of a descriptor when its process runs another program.
+#[derive(Clone, Copy)]
+enum OnExec {
+    Stay,
+    Close,
+}
+
+/// Receives one message, and adds the descriptors that came with it; its length.
+fn receive_more(
+    socket: BorrowedFd<'_>,
+    message: &mut [u8],
+    descriptors: &mut Vec<OwnedFd>,
+    on_exec: OnExec,
+) -> io::Result<usize> {
     let mut room = cmsg_space!([RawFd; MAX_DESCRIPTORS + 2]);
     let mut parts = [IoSliceMut::new(message)];
+    let flags = match on_exec {
+        OnExec::Stay => MsgFlags::empty(),
+        OnExec::Close => MsgFlags::MSG_CMSG_CLOEXEC,
+    };
     let received = loop {
-        match recvmsg::<()>(
-            socket.as_raw_fd(),
-            &mut parts,
-            Some(&mut room),
-            MsgFlags::MSG_CMSG_CLOEXEC,
-        ) {
-            Err(nix::errno::Errno::EINTR) => {}
+        match recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut room), flags) {
+            Err(Errno::EINTR) => {}
             other => break other?,
         }
     };
-    let mut descriptors = Vec::new();
     for control in received.cmsgs()? {
         if let ControlMessageOwned::ScmRights(numbers) = control {
             // SAFETY: the kernel just made these descriptors for us.
@@ -483,5 +563,5 @@ pub(crate) fn receive(
             );
         }
     }
-    Ok((received.bytes, descriptors))
+    Ok(received.bytes)
 }

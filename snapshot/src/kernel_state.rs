@@ -6,6 +6,7 @@
 //! functions change: it is looked after when a noted call or a signal may have changed it.
 
 use std::io;
+use std::ops::Range;
 
 use nix::unistd::Pid;
 
@@ -44,10 +45,12 @@ const AFFINITY: u64 = SCHED_ATTR + SCHED_ATTR_BYTES;
 const COMM: u64 = AFFINITY + AFFINITY_BYTES;
 /// Results that come back as numbers, 8 bytes each.
 const NUMBERS: u64 = COMM + COMM_BYTES;
+/// Room that none of it uses.
+const ROOM: u64 = NUMBERS + 10 * 8;
 const CWD: u64 = 4096;
 const END: u64 = CWD + CWD_BYTES;
 
-const _: () = assert!(NUMBERS + 10 * 8 <= CWD);
+const _: () = assert!(ROOM <= CWD);
 const _: () = assert!(END <= crate::stub::SCRATCH_RESULTS);
 
 // Which number is which.
@@ -200,6 +203,11 @@ pub(crate) fn capturing(annex: &Annex) -> Program {
         0,
     );
     program
+}
+
+/// Where in the scratch area [`capturing`] leaves room for other answers.
+pub(crate) fn room_beside(annex: &Annex) -> Range<u64> {
+    annex.scratch.start + ROOM..annex.scratch.start + CWD
 }
 
 fn reading_limits(program: &mut Program, annex: &Annex) {

@@ -3,6 +3,8 @@
 //! The text is compared before it is parsed: a worker that mapped nothing shows
 //! the same bytes as at its ready point, and then there is nothing to look at.
 
+use std::sync::Arc;
+
 use crate::span::Span;
 
 /// Access rights, as `PROT_READ | PROT_WRITE | PROT_EXEC`.
@@ -51,7 +53,7 @@ pub(crate) struct Mapping {
     pub(crate) protection: Protection,
     pub(crate) shared: bool,
     pub(crate) backing: Backing,
-    pub(crate) name: String,
+    pub(crate) name: Arc<str>,
 }
 
 impl Mapping {
@@ -116,7 +118,7 @@ fn parse_line(line: &[u8]) -> Option<Mapping> {
             | right(2, b'x', libc::PROT_EXEC),
         shared: flags[3] == b's',
         backing,
-        name: String::from_utf8_lossy(name).into_owned(),
+        name: String::from_utf8_lossy(name).into(),
     })
 }
 
@@ -171,7 +173,7 @@ mod tests {
 ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsyscall]\n";
         let all = parse(text).unwrap();
         assert_eq!(all.len(), 6);
-        assert_eq!(all[0].name, "/usr/bin/with a space");
+        assert_eq!(&*all[0].name, "/usr/bin/with a space");
         assert_eq!(all[0].protection, libc::PROT_READ | libc::PROT_EXEC);
         assert_eq!(
             all[0].backing,

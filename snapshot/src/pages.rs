@@ -409,7 +409,7 @@ pub(crate) fn scan(
     for mapping in mappings {
         let next = match range {
             // The vdso can be written to once it is made writable; its data cannot.
-            _ if mapping.backing == Backing::Kernel && mapping.name != "[vdso]" => continue,
+            _ if mapping.backing == Backing::Kernel && *mapping.name != *"[vdso]" => continue,
             // Shared pages are walked for nothing, which is cheaper than another walk
             // as long as they are few.
             Some(_) if mapping.shared && mapping.span.len() <= WALKED_FOR_NOTHING => continue,

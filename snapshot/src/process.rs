@@ -3,16 +3,18 @@
 //! `CAP_SYS_PTRACE`, but what is open stays readable.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::Pid;
 
 use crate::maps::{Backing, Mapping};
 use crate::own_pages::Counts;
 use crate::sabotage::leaves_out;
+use crate::span::PAGE;
 
 /// One process's `/proc` files.
 pub(crate) struct Process {
@@ -144,6 +146,29 @@ impl Process {
             return Err(io::Error::last_os_error());
         }
         Ok(limit.rlim_cur)
+    }
+
+    /// Reads these pages, one behind the other.
+    pub(crate) fn read_pages(&self, pages: &[u64], into: &mut [u8]) -> io::Result<()> {
+        let page = PAGE as usize;
+        // At most so many at once (readv(2)).
+        for (pages, into) in pages.chunks(1024).zip(into.chunks_mut(1024 * page)) {
+            let at_once: Vec<RemoteIoVec> = (pages.iter())
+                .map(|base| RemoteIoVec {
+                    base: *base as usize,
+                    len: page,
+                })
+                .collect();
+            let read = process_vm_readv(self.pid, &mut [IoSliceMut::new(into)], &at_once);
+            if read == Ok(into.len()) {
+                continue;
+            }
+            // Some may only be read with force, and not everybody may make that call.
+            for (page, into) in pages.iter().zip(into.chunks_mut(page)) {
+                self.read_memory(*page, into)?;
+            }
+        }
+        Ok(())
     }
 
     /// Reads one memory range, whatever its protection.

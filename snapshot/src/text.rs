@@ -85,7 +85,7 @@ pub(crate) fn share(
         let Backing::File { offset, .. } = run.first.backing else {
             continue;
         };
-        let mut name = run.first.name.clone().into_bytes();
+        let mut name = run.first.name.as_bytes().to_vec();
         name.push(0);
         process
             .memory

@@ -6,7 +6,9 @@
 //! gets away: a new task starts stopped, and runs only when it is let go here.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -232,11 +234,14 @@ pub(crate) struct Tracer {
     /// It waited for some change since all were taken in: that used up signals of others.
     has_waited: bool,
     born: Vec<Pid>,
+    /// Lists this process's children, where the kernel does (proc_tid_children(5)).
+    children: Option<File>,
 }
 
 impl Tracer {
     pub(crate) fn new() -> io::Result<Self> {
         wait::block_sigchld()?;
+        let me = Pid::this();
         Ok(Self {
             tasks: HashMap::new(),
             subjects: HashMap::new(),
@@ -245,6 +250,7 @@ impl Tracer {
             taken_in: 0,
             has_waited: false,
             born: Vec::new(),
+            children: File::open(format!("/proc/{me}/task/{me}/children")).ok(),
         })
     }
 
@@ -670,6 +676,24 @@ impl Tracer {
         Ok(())
     }
 
+    /// This process's children, as the kernel lists them; none where it does not.
+    fn list_children(&self) -> String {
+        let mut text = Vec::new();
+        let Some(children) = &self.children else {
+            return String::new();
+        };
+        loop {
+            let filled = text.len();
+            text.resize(filled + 1024, 0);
+            let got = children.read_at(&mut text[filled..], filled as u64);
+            let got = got.unwrap_or_default();
+            text.truncate(filled + got);
+            if got == 0 {
+                return String::from_utf8(text).unwrap_or_default();
+            }
+        }
+    }
+
     /// Ends processes that nobody told of: one that is killed in the middle of a
     /// fork leaves a child that is traced and stopped, but never its news. By now
     /// whoever could tell has told, and such a child has become ours. Of another user it is
@@ -680,10 +704,8 @@ impl Tracer {
         if leaves_out("children:strays") {
             return Ok(());
         }
-        // Where the kernel lists no children, none can be told from the others.
-        let children = std::fs::read_to_string(format!("/proc/{me}/task/{me}/children"));
-        let strays: BTreeSet<Pid> = children
-            .unwrap_or_default()
+        let strays: BTreeSet<Pid> = self
+            .list_children()
             .split_whitespace()
             .filter_map(|pid| pid.parse().ok().map(Pid::from_raw))
             .filter(|pid| !self.tasks.contains_key(pid) && is_stray(*pid, me, user))

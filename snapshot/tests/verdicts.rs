@@ -193,7 +193,6 @@ const NOTED: [(&[&str], u32); 7] = [
         &[
             "chmod",
             "chown",
-            "close_range",
             "fchmod",
             "fchmodat",
             "fchmodat2",
@@ -206,7 +205,7 @@ const NOTED: [(&[&str], u32); 7] = [
 ];
 
 /// Noted of the descriptors that a worker is born with; here, of what functions open.
-const OF_ANY_BUT_THE_FIRST: [&str; 3] = ["close", "dup2", "dup3"];
+const OF_ANY_BUT_THE_FIRST: [&str; 4] = ["close", "close_range", "dup2", "dup3"];
 
 const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
 const RECORD: u32 = libc::SECCOMP_RET_TRACE;
@@ -444,7 +443,7 @@ fn arguments_decide() {
         let made = verdict("ioctl", &[(0, 9), (1, request)]);
         assert_eq!(made, RECORD | 9, "request {request:#x}");
     }
-    for (call, index) in [("close", 0), ("dup2", 1), ("dup3", 1)] {
+    for (call, index) in [("close", 0), ("close_range", 0), ("dup2", 1), ("dup3", 1)] {
         for descriptor in 0..6 {
             assert_eq!(verdict(call, &[(index, descriptor)]), RECORD | 9, "{call}");
         }

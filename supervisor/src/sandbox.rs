@@ -10,7 +10,9 @@ use landlock::{
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{Gid, Uid, chdir, getegid, geteuid, setgroups, setresgid, setresuid};
+use nix::unistd::{
+    AccessFlags, Gid, Uid, access, chdir, getegid, geteuid, setgroups, setresgid, setresuid,
+};
 use refunction_snapshot::syscalls;
 use rustix::thread::{CapabilitySet, capabilities, clear_ambient_capability_set, set_capabilities};
 
@@ -33,7 +35,6 @@ pub(crate) fn owner(worker_uid: u32, slot: usize) -> (Uid, Gid) {
 
 /// What is left for each worker to give up; the rest its template gave up for all.
 pub(crate) struct Sandbox {
-    directory: PathBuf,
     /// Requests are run beside others.
     is_concurrent: bool,
     /// True if no file of /proc can be written to from inside. What can be changed
@@ -100,6 +101,21 @@ fn limit_descriptors() -> nix::Result<()> {
     setrlimit(Resource::RLIMIT_NOFILE, soft.min(DESCRIPTORS), hard)
 }
 
+const IN_DIRECTORY: &str = "changing the working directory";
+
+/// What every fork has from its template: each of these calls is noted of a worker.
+fn set_up(directory: &Path, is_concurrent: bool) -> Result<(), SandboxError> {
+    if !leaves_out("sandbox:umask") {
+        let is_closed = is_concurrent && !leaves_out("beside:umask");
+        let closed = if is_closed { 0o077 } else { 0o022 };
+        umask(Mode::from_bits_truncate(closed));
+    }
+    if leaves_out("sandbox:directory") {
+        return Ok(());
+    }
+    chdir(directory).map_err(call(IN_DIRECTORY))
+}
+
 impl Sandbox {
     /// Gives up, in the template and so for all that it forks, any way to gain
     /// privileges, writing to /proc, and every system call that the filter refuses.
@@ -137,9 +153,9 @@ impl Sandbox {
             .filter_map(std::env::var_os)
             .map(PathBuf::from)
             .find(|path| path.is_dir());
+        set_up(&root.unwrap_or_else(|| "/".into()), is_concurrent)?;
         Ok(Self {
             is_concurrent,
-            directory: root.unwrap_or_else(|| "/".into()),
             closes_proc,
             leaves_open: if has_our_user {
                 leaves_open()
@@ -176,19 +192,8 @@ impl Sandbox {
             // A domain of its own, which the supervisor and the template are outside of.
             ruleset.create()?.restrict_self()?;
         }
-        self.set_up()
-    }
-
-    fn set_up(&self) -> Result<(), SandboxError> {
-        if !leaves_out("sandbox:umask") {
-            let is_closed = self.is_concurrent && !leaves_out("beside:umask");
-            let closed = if is_closed { 0o077 } else { 0o022 };
-            umask(Mode::from_bits_truncate(closed));
-        }
-        if leaves_out("sandbox:directory") {
-            return Ok(());
-        }
-        chdir(&self.directory).map_err(call("changing the working directory"))
+        // It is there already, wherever the supervisor may go.
+        access(".", AccessFlags::X_OK).map_err(call(IN_DIRECTORY))
     }
 
     /// Prepares a program that is to become a worker. It stays the supervisor's user as
@@ -204,8 +209,7 @@ impl Sandbox {
         // Runtimes raise the one limit to the other.
         let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(call("reading limits"))?;
         setrlimit(Resource::RLIMIT_NOFILE, soft, hard.min(MOST_DESCRIPTORS))
-            .map_err(call("limiting the number of descriptors"))?;
-        self.set_up()
+            .map_err(call("limiting the number of descriptors"))
     }
 }
 

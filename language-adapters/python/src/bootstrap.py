@@ -232,6 +232,7 @@ def _is_images(path):
 def grow(names):
     """Imports libraries into a fork of the template; answers None, or the one that failed
     and why. Nothing is looked for where a worker can write."""
+    _main_thread._set_native_id()
     has = installed()
     for name in names:
         if name not in has:
@@ -388,16 +389,14 @@ def _warm():
     asyncio.set_event_loop_policy(None)
 
 
-# --- after a fork, after a restore -------------------------------------------
-
-
-def after_fork():
-    """The one thing about a fork that shows in Python: the main thread's id."""
-    _main_thread._set_native_id()
+# --- after a restore ----------------------------------------------------------
 
 
 def after_restore():
-    """Makes everything random fresh; see `_find_reseeders`."""
+    """Makes everything random fresh; see `_find_reseeders`. And the one thing about a fork
+    that shows in Python is the main thread's id: to set it at once would be to have each
+    newborn run Python before it is one, and write to twice as many pages."""
+    _main_thread._set_native_id()
     for reseed in _reseeders:
         reseed()
 

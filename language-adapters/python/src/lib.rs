@@ -43,7 +43,6 @@ struct Booted {
     grow: Py<PyAny>,
     import: Py<PyAny>,
     settle: Py<PyAny>,
-    after_fork: Py<PyAny>,
     after_restore: Py<PyAny>,
     load: Py<PyAny>,
     invoke: Py<PyAny>,
@@ -139,19 +138,13 @@ impl Adapter for Python {
     }
 
     fn after_fork(&mut self) {
-        let Some(booted) = &self.booted else { return };
-        pyo3::Python::attach(|py| {
-            // What CPython mends is what another thread may have held or been: locks,
-            // the GIL, the list of threads. Nothing was: the template has one thread
-            // and is at rest. So only libraries that asked to be told are reason to
-            // write to the two hundred pages that the protocol touches.
-            if booted.fork_hooks {
-                embed::after_fork(py);
-            }
-            // Its only failure would be memory running out, which the first load
-            // reports better.
-            let _ = booted.after_fork.call0(py);
-        });
+        // What CPython mends is what another thread may have held or been: locks,
+        // the GIL, the list of threads. Nothing was: the template has one thread
+        // and is at rest. So only libraries that asked to be told are reason to
+        // write to the two hundred pages that the protocol touches.
+        if self.booted.as_ref().is_some_and(|it| it.fork_hooks) {
+            pyo3::Python::attach(embed::after_fork);
+        }
     }
 
     fn after_restore(&mut self) -> Result<(), BootError> {
@@ -282,7 +275,6 @@ fn bootstrap(py: pyo3::Python<'_>, root: Option<std::ffi::OsString>) -> PyResult
         grow: hook("grow")?,
         import: hook("import_function")?,
         settle: hook("settle")?,
-        after_fork: hook("after_fork")?,
         after_restore: hook("after_restore")?,
         load: hook("load")?,
         invoke: hook("invoke")?,

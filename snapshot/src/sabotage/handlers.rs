@@ -102,6 +102,7 @@ fn row_of(call: &str) -> &'static str {
 const CONVENTION: &str = "anything that a call by another convention changes";
 const MAPPINGS: &str = "mappings new, gone, resized, moved, with other rights";
 const PAGES: &str = "private pages";
+const OVERLAY: &str = "pages that the worker wrote before its ready point";
 const CHILDREN: &str = "child processes, orphans, daemons, session leaders";
 const OWN: &str = "the worker's own descriptors";
 const ATTRIBUTES: &str = "death signal, timer slack, subreaper";
@@ -124,14 +125,10 @@ const NAMED: &[(&str, &str)] = &[
     ("pages:refresh", PAGES),
     ("pages:drop", PAGES),
     ("pages:counted", PAGES),
-    (
-        "pages:overlay",
-        "pages that the worker wrote before its ready point",
-    ),
-    (
-        "pages:open-read-only-overlay",
-        "pages that the worker wrote before its ready point",
-    ),
+    ("sibling:mappings", MAPPINGS),
+    ("sibling:pages", OVERLAY),
+    ("pages:overlay", OVERLAY),
+    ("pages:open-read-only-overlay", OVERLAY),
     ("pages:scratch", "the engine's own scratch memory"),
     ("pages:scratch-behind", "the engine's own scratch memory"),
     (

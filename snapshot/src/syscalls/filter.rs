@@ -420,7 +420,7 @@ mod tests {
             for name in FREE {
                 // Of descriptors, those that a function may have opened.
                 let argument = match *name {
-                    "close" | "dup2" | "dup3" => NOTED_DESCRIPTORS.into(),
+                    "close" | "close_range" | "dup2" | "dup3" => NOTED_DESCRIPTORS.into(),
                     _ => 0,
                 };
                 let found = filter.verdict(name, [argument; 6]);
@@ -518,6 +518,8 @@ mod tests {
             let own = u64::from(NOTED_DESCRIPTORS) - 1;
             let noted = Verdict::Noted(Note::Descriptors);
             filter.assert("close", [own, 0, 0, 0, 0, 0], noted);
+            filter.assert("close_range", [own, own, 0, 0, 0, 0], noted);
+            filter.assert("close_range", [own + 1, own + 2, 0, 0, 0, 0], Verdict::Free);
             filter.assert("dup3", [own + 1, own, 0, 0, 0, 0], noted);
             filter.assert("dup3", [own, own + 1, 0, 0, 0, 0], Verdict::Free);
 

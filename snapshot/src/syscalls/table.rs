@@ -36,6 +36,7 @@ pub(super) const FREE: &[&str] = &[
     "openat2",
     "creat",
     "close",
+    "close_range",
     "stat",
     "fstat",
     "lstat",
@@ -271,7 +272,6 @@ pub(super) const NOTED: &[(Note, &[&str])] = &[
     (
         Note::Descriptors,
         &[
-            "close_range",
             "chmod",
             "fchmod",
             "fchmodat",
@@ -298,6 +298,11 @@ pub(super) const NOTED_WHEN: &[(&str, When, Note)] = &[
     ("fcntl", Is(1, SETTING_FCNTL), Note::Descriptors),
     ("ioctl", Is(1, SETTING_IOCTL), Note::Descriptors),
     ("close", Below(0, NOTED_DESCRIPTORS), Note::Descriptors),
+    (
+        "close_range",
+        Below(0, NOTED_DESCRIPTORS),
+        Note::Descriptors,
+    ),
     ("dup2", Below(1, NOTED_DESCRIPTORS), Note::Descriptors),
     ("dup3", Below(1, NOTED_DESCRIPTORS), Note::Descriptors),
     ("prctl", Is(0, SETTING_PRCTL), Note::Attributes),

@@ -14,7 +14,7 @@ use refunction_snapshot::{Refused, Scan};
 use crate::guest::BALLAST;
 use crate::host::Host;
 use crate::mutations::{self, Expect, Mutation};
-use crate::{sleepers, threads, unseen};
+use crate::{siblings, sleepers, threads, unseen};
 
 /// A case: its name, and what it does.
 pub struct Case {
@@ -70,7 +70,8 @@ pub fn all() -> Vec<Case> {
             workers_share_the_image,
         ),
     ];
-    cases.extend(unseen::ALL.iter().map(|(name, run)| case(name, *run)));
+    let of_forks = unseen::ALL.iter().chain(siblings::ALL);
+    cases.extend(of_forks.map(|(name, run)| case(name, *run)));
     for (how, scan) in [("ioctl", Scan::Auto), ("file", Scan::File)] {
         cases.extend(mutations::all().map(|mutation| Case {
             name: format!("{}_by_{how}", mutation.name),
@@ -134,7 +135,7 @@ pub fn act(what: &str) -> String {
         }
         _ => {}
     }
-    let others = [unseen::act, threads::act, sleepers::act];
+    let others = [unseen::act, siblings::act, threads::act, sleepers::act];
     if let Some(answer) = others.iter().find_map(|act| act(what)) {
         return answer;
     }

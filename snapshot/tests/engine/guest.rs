@@ -83,7 +83,8 @@ pub fn serve(input: File, mut output: File) -> ! {
     std::process::exit(0)
 }
 
-fn privileges() {
+/// Gives up what workers do.
+pub fn privileges() {
     // Workers are the host's children, as the template is.
     let id = id_under(Pid::parent());
     nix::unistd::setgroups(&[]).expect("setgroups");

@@ -39,11 +39,16 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 impl Host {
     pub fn start(scan: Scan) -> Self {
+        Self::of_template(scan, TEMPLATE)
+    }
+
+    /// With a worker of the template that this argument has this program become.
+    pub fn of_template(scan: Scan, which: &str) -> Self {
         let mut engine = Engine::new(scan).expect("engine").verifying(true);
         let (ours, theirs) = Engine::conversation().expect("conversation");
         #[expect(clippy::zombie_processes, reason = "the engine reaps it")]
         let child = Command::new(std::env::current_exe().expect("own path"))
-            .arg(TEMPLATE)
+            .arg(which)
             // Two pages of the stack's upper end hold nothing but this, wherever the
             // stack begins: a mutation drops the last one, and needs its frames.
             .env("PADDING", "x".repeat(8192))

@@ -13,6 +13,7 @@ mod cases;
 mod guest;
 mod host;
 mod mutations;
+mod siblings;
 mod sleepers;
 mod threads;
 mod unseen;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Some(TEMPLATE) => guest::main(),
         Some(LAUNCH) => threads::launch(&args.next().unwrap_or_default()),
         Some(RUNTIME) => threads::runtime(&args.next().unwrap_or_default()),
+        Some(siblings::TEMPLATE) => siblings::template(),
         Some(unseen::SHARING_TEMPLATE) => unseen::sharing_template(),
         Some(CASE) => return host::run_case(&args.next().unwrap_or_default()),
         _ => {}
