@@ -142,6 +142,7 @@ fn libraries_are_told_of_forks(python: &mut Python) {
     python.settle().expect("settle");
     let answer = in_child(0, || {
         python.after_fork();
+        python.after_restore().expect("reseed");
         let code = "
 import forking_library, os, threading, subprocess, concurrent.futures, logging
 def main():
