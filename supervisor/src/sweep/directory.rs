@@ -4,19 +4,19 @@ use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, OsStr};
 use std::fs::{File, Permissions};
 use std::io::{self, ErrorKind};
-use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
-use nix::sys::stat::{FileStat, SFlag, fstat, fstatat, lstat};
+use nix::sys::stat::{FileStat, SFlag, fstatat, lstat};
 use nix::unistd::geteuid;
 
 use super::attributes::{self, Extended, Times, extended};
 use super::known::{Known, is_file};
-use super::remove::{Budget, is_dot, list, remove};
+use super::listing::{Room, is_dot, list};
+use super::remove::{Budget, remove};
 use super::{SweepError, Swept, at};
 
 /// Bits of a mode that chmod(2) sets.
@@ -33,9 +33,10 @@ pub(super) struct WritableDirectory {
     extended: Option<Extended>,
     /// What was in it at boot.
     entries: BTreeMap<CString, Known>,
-    /// It, and directories in it, so that their numbers stay the same: where an overlay's
-    /// layers are of several file systems, a directory that the kernel forgets when memory
-    /// is short comes back with another (Documentation/filesystems/overlayfs.rst).
+    /// It stays open, as directories in it do, so that their numbers stay the same: where an
+    /// overlay's layers are of several file systems, a directory that the kernel forgets when
+    /// memory is short comes back with another (Documentation/filesystems/overlayfs.rst).
+    handle: File,
     _held: Vec<File>,
 }
 
@@ -72,20 +73,24 @@ impl WritableDirectory {
         entries: BTreeMap<CString, Known>,
     ) -> Result<Self, SweepError> {
         let known = Known::changing(status);
+        let handle = open(&path).map_err(at(&path))?;
         let has_attributes = is_workers_own || known.mode & STICKY == 0;
         let extended = has_attributes
-            .then(|| open(&path).and_then(|handle| extended(&handle)))
+            .then(|| extended(&handle))
             .transpose()
             .map_err(at(&path))?;
         let is_directory =
             |known: &Known| known.mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits();
         let directories = entries.iter().filter(|(_, known)| is_directory(known));
         let paths = directories.map(|(name, _)| path.join(OsStr::from_bytes(name.to_bytes())));
-        let held = std::iter::once(path.clone()).chain(paths.take(MOST_HELD));
         Ok(Self {
             times: Times::of(status),
             extended,
-            _held: held.filter_map(|path| hold(&path)).collect(),
+            _held: paths
+                .take(MOST_HELD)
+                .filter_map(|path| hold(&path))
+                .collect(),
+            handle,
             path,
             known,
             entries,
@@ -100,19 +105,19 @@ impl WritableDirectory {
     /// something is not what it was and cannot be made so.
     pub(super) fn put_back(&self, budget: &mut Budget) -> Result<Swept, SweepError> {
         let path = self.path.as_path();
-        let handle = self.reopen()?;
+        let handle = self.look()?;
         if let Some(before) = &self.extended
-            && extended(&handle).map_err(at(path))? != *before
+            && extended(handle).map_err(at(path))? != *before
         {
             // An access list is the group's rights, too.
-            attributes::put_back(&handle, before)
+            attributes::put_back(handle, before)
                 .and_then(|()| handle.set_permissions(self.rights()))
                 .map_err(at(path))?;
         }
         let mut swept = Swept::default();
         let mut in_vain = 0;
         loop {
-            let once = match self.empty(&handle, budget) {
+            let once = match self.empty(handle, budget) {
                 Err(error) if is_of_a_change(&error.cause) && in_vain < MOST_IN_VAIN => {
                     in_vain += 1;
                     continue;
@@ -129,7 +134,7 @@ impl WritableDirectory {
                 break;
             }
         }
-        self.times.put_back(&handle).map_err(at(path))?;
+        self.times.put_back(handle).map_err(at(path))?;
         swept.is_complete = true;
         Ok(swept)
     }
@@ -141,39 +146,25 @@ impl WritableDirectory {
         goes: &impl Fn(u32) -> bool,
         budget: &mut Budget,
     ) -> Result<Swept, SweepError> {
-        let handle = self.reopen()?;
+        let handle = self.look()?;
         let was_there = |name: &CStr| self.entries.contains_key(name);
-        clear(&handle, was_there, goes, budget).map_err(at(&self.path))
+        clear(handle, was_there, goes, budget).map_err(at(&self.path))
     }
 
-    /// The very directory, with the rights that it had.
-    fn reopen(&self) -> Result<File, SweepError> {
+    /// The directory, if it is still where it was, with the rights that it had.
+    fn look(&self) -> Result<&File, SweepError> {
         let path = self.path.as_path();
-        let handle = match open(path) {
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-                // No capability opens it for us: its owner's rights do.
-                let status = lstat(path).map_err(|errno| at(path)(errno.into()))?;
-                if !self.known.is_but_for_rights(&status) {
-                    return Err(self.differs("was replaced"));
-                }
-                std::fs::set_permissions(path, self.rights()).map_err(at(path))?;
-                open(path)
-            }
-            other => other,
+        let status = match lstat(path) {
+            Err(Errno::ENOENT | Errno::ENOTDIR) => return Err(self.differs("was replaced")),
+            other => other.map_err(|errno| at(path)(errno.into()))?,
         };
-        let replaced = [Errno::ENOTDIR, Errno::ELOOP, Errno::ENOENT].map(|it| it as i32);
-        let handle = handle.map_err(|error| match error.raw_os_error() {
-            Some(number) if replaced.contains(&number) => self.differs("was replaced"),
-            _ => at(path)(error),
-        })?;
-        let status = fstat(&handle).map_err(|errno| at(path)(errno.into()))?;
         if !self.known.is_but_for_rights(&status) {
             return Err(self.differs("was replaced"));
         }
         if !self.known.is(&status) {
-            handle.set_permissions(self.rights()).map_err(at(path))?;
+            (self.handle.set_permissions(self.rights())).map_err(at(path))?;
         }
-        Ok(handle)
+        Ok(&self.handle)
     }
 
     fn rights(&self) -> Permissions {
@@ -185,8 +176,10 @@ impl WritableDirectory {
         let failed = |errno: nix::Error| at(path)(errno.into());
         let mut swept = Swept::default();
         let mut known = 0;
-        for entry in list(handle).map_err(failed)?.iter() {
-            let entry = entry.map_err(failed)?;
+        let mut room = Room::new();
+        let mut entries = list(handle, &mut room).map_err(at(path))?;
+        while let Some(entry) = entries.next() {
+            let entry = entry.map_err(|errno| at(path)(errno.into()))?;
             let name = entry.file_name();
             if is_dot(name) {
                 continue;
@@ -243,7 +236,7 @@ impl WritableDirectory {
 /// Removes what was not there at boot and is of a user who `goes`, while others make and
 /// remove files in the same directory.
 pub(super) fn clear(
-    handle: impl AsFd,
+    handle: &File,
     was_there: impl Fn(&CStr) -> bool,
     goes: &impl Fn(u32) -> bool,
     budget: &mut Budget,
@@ -251,19 +244,21 @@ pub(super) fn clear(
     let mut swept = Swept::default();
     loop {
         let mut removed = 0;
-        for entry in list(&handle)?.iter() {
+        let mut room = Room::new();
+        let mut entries = list(handle, &mut room)?;
+        while let Some(entry) = entries.next() {
             let entry = entry?;
             let name = entry.file_name();
             if is_dot(name) || was_there(name) {
                 continue;
             }
-            match fstatat(&handle, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            match fstatat(handle, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
                 Ok(status) if goes(status.st_uid) => {}
                 // Somebody else's, who may have removed it by now.
                 Ok(_) | Err(Errno::ENOENT) => continue,
                 Err(errno) => return Err(errno.into()),
             }
-            if budget.is_spent() || !remove(&handle, name, entry.file_type(), budget)? {
+            if budget.is_spent() || !remove(handle, name, entry.file_type(), budget)? {
                 return Ok(swept);
             }
             removed += 1;
@@ -279,7 +274,8 @@ pub(super) fn clear(
     Ok(swept)
 }
 
-fn open(path: &Path) -> io::Result<File> {
+/// A directory that is no link to one.
+pub(super) fn open(path: &Path) -> io::Result<File> {
     let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
     File::options()
         .read(true)

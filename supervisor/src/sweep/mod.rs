@@ -8,6 +8,7 @@ mod file;
 mod find;
 mod handover;
 mod known;
+mod listing;
 mod owned;
 mod remove;
 mod shared;
@@ -22,6 +23,7 @@ use std::time::Instant;
 
 use nix::fcntl::AT_FDCWD;
 use nix::unistd::{Gid, Uid};
+use rustix::fs::FileType;
 
 pub(crate) use find::closed_on_the_way;
 pub(crate) use handover::Handover;
@@ -119,7 +121,7 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> SweepError + '_ {
 
 /// Removes a directory of ours with all that tenants made in it.
 pub(crate) fn remove_tree(path: &CStr) -> io::Result<()> {
-    remove::remove(AT_FDCWD, path, None, &mut Budget::until(None)).map(drop)
+    remove::remove(AT_FDCWD, path, FileType::Unknown, &mut Budget::until(None)).map(drop)
 }
 
 impl Sweep {

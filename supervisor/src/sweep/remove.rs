@@ -8,13 +8,14 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
-use nix::dir::{Dir, Type};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{FchmodatFlags, Mode, fchmod, fchmodat, fstatat};
 use nix::unistd::{UnlinkatFlags, fchown, geteuid, unlinkat};
+use rustix::fs::FileType;
 
 use super::known;
+use super::listing::{Room, is_dot, list};
 
 /// When to stop for now.
 #[derive(Debug)]
@@ -55,17 +56,8 @@ impl Budget {
     }
 }
 
-/// A stream of the directory's entries, apart from any that is open already.
-pub(super) fn list(directory: impl AsFd) -> nix::Result<Dir> {
-    Dir::openat(directory, c".", directory_flags(), Mode::empty())
-}
-
 fn directory_flags() -> OFlag {
     OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC
-}
-
-pub(super) fn is_dot(name: &CStr) -> bool {
-    matches!(name.to_bytes(), b"." | b"..")
 }
 
 /// Removes one entry with everything in it; false if the budget was spent before. What
@@ -73,7 +65,7 @@ pub(super) fn is_dot(name: &CStr) -> bool {
 pub(super) fn remove(
     parent: impl AsFd,
     name: &CStr,
-    kind: Option<Type>,
+    kind: FileType,
     budget: &mut Budget,
 ) -> io::Result<bool> {
     if budget.is_spent() {
@@ -85,7 +77,9 @@ pub(super) fn remove(
     }
     let root = open(&parent, name, budget)?;
     let mut lifted = Lifted::new(&root);
-    for entry in list(&root)?.iter() {
+    let mut room = Room::new();
+    let mut entries = list(&root, &mut room)?;
+    while let Some(entry) = entries.next() {
         let entry = entry?;
         let name = entry.file_name();
         if is_dot(name) {
@@ -115,10 +109,13 @@ pub(super) fn remove(
 }
 
 /// What the listing says, or, where its file system says nothing, what the inode does.
-fn is_directory(parent: impl AsFd, name: &CStr, kind: Option<Type>) -> io::Result<bool> {
+fn is_directory(parent: impl AsFd, name: &CStr, kind: FileType) -> io::Result<bool> {
     Ok(match kind {
-        Some(kind) => kind == Type::Directory,
-        None => known::is_directory(&fstatat(parent, name, AtFlags::AT_SYMLINK_NOFOLLOW)?),
+        FileType::Directory => true,
+        FileType::Unknown => {
+            known::is_directory(&fstatat(parent, name, AtFlags::AT_SYMLINK_NOFOLLOW)?)
+        }
+        _ => false,
     })
 }
 
@@ -175,7 +172,9 @@ impl<'a> Lifted<'a> {
     /// spent.
     fn remove(&mut self, name: &CStr, budget: &mut Budget) -> io::Result<bool> {
         let directory = open(self.root, name, budget)?;
-        for entry in list(&directory)?.iter() {
+        let mut room = Room::new();
+        let mut entries = list(&directory, &mut room)?;
+        while let Some(entry) = entries.next() {
             let entry = entry?;
             let name = entry.file_name();
             if is_dot(name) {

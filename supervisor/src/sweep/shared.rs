@@ -3,21 +3,23 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 
-use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag};
-use nix::sys::stat::{Mode, fstatat};
+use nix::fcntl::AtFlags;
+use nix::sys::stat::fstatat;
 
-use super::directory::clear;
-use super::remove::{Budget, is_dot, list, remove};
+use super::directory::{clear, open};
+use super::listing::{Room, is_dot, list};
+use super::remove::{Budget, remove};
 use super::{SweepError, Swept, at};
 
 pub(super) struct SharedDirectory {
     path: PathBuf,
-    handle: Dir,
+    handle: File,
     /// Whose files go.
     workers: Range<u32>,
     /// What was in it at boot.
@@ -26,14 +28,8 @@ pub(super) struct SharedDirectory {
 
 impl SharedDirectory {
     pub(super) fn remember(path: PathBuf, workers: Range<u32>) -> Result<Self, SweepError> {
-        let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let failed = |errno: nix::Error| at(&path)(errno.into());
-        let mut handle = Dir::open(&path, flags, Mode::empty()).map_err(failed)?;
-        let entries = handle
-            .iter()
-            .map(|entry| Ok(entry?.file_name().to_owned()))
-            .collect::<nix::Result<_>>()
-            .map_err(failed)?;
+        let handle = open(&path).map_err(at(&path))?;
+        let entries = names(&handle).map_err(at(&path))?;
         Ok(Self {
             path,
             handle,
@@ -55,8 +51,10 @@ impl SharedDirectory {
     pub(super) fn put_back(&self, budget: &mut Budget) -> Result<Swept, SweepError> {
         let failed = |errno: nix::Error| at(&self.path)(errno.into());
         let mut swept = Swept::default();
-        for entry in list(&self.handle).map_err(failed)?.iter() {
-            let entry = entry.map_err(failed)?;
+        let mut room = Room::new();
+        let mut entries = list(&self.handle, &mut room).map_err(at(&self.path))?;
+        while let Some(entry) = entries.next() {
+            let entry = entry.map_err(|errno| at(&self.path)(errno.into()))?;
             let name = entry.file_name();
             if is_dot(name) || self.entries.contains(name) {
                 continue;
@@ -77,4 +75,14 @@ impl SharedDirectory {
         swept.is_complete = true;
         Ok(swept)
     }
+}
+
+fn names(directory: &File) -> io::Result<BTreeSet<CString>> {
+    let mut names = BTreeSet::new();
+    let mut room = Room::new();
+    let mut entries = list(directory, &mut room)?;
+    while let Some(entry) = entries.next() {
+        names.insert(entry?.file_name().to_owned());
+    }
+    Ok(names)
 }
