@@ -447,7 +447,10 @@ def _numpy_reseeders(numpy_random):
         numpy_random.seed(frombuffer(urandom(32), "uint32"))
 
     if legacy is None or isinstance(legacy, numpy_random.MT19937):
+        # Also forgets the second of two normal draws.
         seed_legacy()
+        if legacy is not None:
+            seed_legacy = _twister(legacy) or seed_legacy
         yield seed_legacy
     others = {}
     for thing in gc.get_objects():

@@ -8,6 +8,7 @@
 mod embed;
 mod imports;
 pub mod sabotage;
+mod twister;
 
 pub use imports::imported;
 
@@ -256,6 +257,7 @@ fn bootstrap(py: pyo3::Python<'_>, root: Option<std::ffi::OsString>) -> PyResult
     // No module: whatever is registered under a name, a tenant could import.
     let globals = PyDict::new(py);
     globals.set_item("__name__", BOOTSTRAP_FILE)?;
+    globals.set_item("_twister", wrap_pyfunction!(twister::twister, py)?)?;
     let source = altered(BOOTSTRAP, sabotage::LINES);
     let code = builtins.call_method1("compile", (&*source, BOOTSTRAP_FILE, "exec"))?;
     builtins.call_method1("exec", (code, &globals))?;
