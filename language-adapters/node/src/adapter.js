@@ -748,7 +748,27 @@ function handle({ kind, value }) {
   const done = begin((failure) => {
     answer('l', stringify(failure ? describe(failure.thrown) : null));
   });
-  load(value).then(() => done(null), (thrown) => done({ thrown }));
+  const loaded = () => {
+    rehearse();
+    after(() => done(null));
+  };
+  load(value).then(loaded, (thrown) => done({ thrown }));
+}
+
+// Makes a call of a function of ours in the way of all calls: a load leaves little of that in
+// the processor's caches, and the first call would have to wait for it.
+const REHEARSAL = '{"id":"0","deadline_unix_ms":1,"data":{"name":["value",1]}}';
+
+function rehearse() {
+  const printing = [process.stdout, process.stderr].some((it) => it?.writableLength > 0);
+  if (printing) return;
+  const kept = { entry, takesContext, settle, next, isWarming };
+  entry = (argument) => argument;
+  takesContext = false;
+  isWarming = true;
+  next = () => {};
+  invoke(parse(REHEARSAL));
+  ({ entry, takesContext, settle, next, isWarming } = kept);
 }
 
 // Here the snapshot is taken.
