@@ -337,6 +337,10 @@ pub(crate) struct FunctionArguments {
     /// A variable of the function's.
     #[arg(short, long, value_name = "NAME=VALUE", value_parser = variable)]
     pub(crate) env: Vec<(String, String)>,
+    /// A library that it imports, to be there imported already when it is loaded; where none
+    /// is named, those that its source shows. Its variable REFUNCTION_LIBRARIES says the same.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) library: Vec<String>,
     /// What it is given is a zip archive; seen by itself if it is a file.
     #[arg(long)]
     pub(crate) binary: bool,

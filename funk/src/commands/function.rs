@@ -1,5 +1,6 @@
 //! Loading a function and calling it.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 
 use refunction_protocol::host::{self as api, send_request_reply::Outcome};
@@ -26,9 +27,9 @@ pub(super) async fn load(
             container,
             code: code.text,
             binary: code.binary,
+            env: variables(&given)?,
             main: given.main,
             handler: given.handler,
-            env: given.env.into_iter().collect(),
             deadline_ms: given.deadline_ms,
         },
     )
@@ -38,6 +39,26 @@ pub(super) async fn load(
         |out| writeln!(out, "loaded in {}", duration_us(reply)),
     )?;
     Ok(Exit::Ok)
+}
+
+/// Where a function's environment names its libraries (`docs/architecture.md`).
+const LIBRARIES: &str = "REFUNCTION_LIBRARIES";
+
+/// A function's variables, the one that names its libraries among them.
+///
+/// # Errors
+/// They are named twice.
+pub(super) fn variables(given: &FunctionArguments) -> Result<BTreeMap<String, String>, Error> {
+    let mut variables: BTreeMap<_, _> = given.env.iter().cloned().collect();
+    if given.library.is_empty() {
+        return Ok(variables);
+    }
+    match variables.insert(LIBRARIES.into(), given.library.join(",")) {
+        None => Ok(variables),
+        Some(_) => Err(Error::Usage(format!(
+            "its libraries are named by --library, and by its variable {LIBRARIES}"
+        ))),
+    }
 }
 
 /// Loads, and returns the microseconds that it took.
@@ -123,5 +144,46 @@ pub(super) async fn call(
         None => Err(Error::Here(
             "the answer has neither a result nor an error; funk and refunctiond are of different versions".into(),
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    /// A command line that takes a function.
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        function: FunctionArguments,
+    }
+
+    fn variables_of(arguments: &[&str]) -> Result<BTreeMap<String, String>, Error> {
+        let words = ["funk", "-f", "f.py"].iter().chain(arguments);
+        variables(&Line::parse_from(words).function)
+    }
+
+    #[test]
+    fn libraries_are_a_variable_of_the_function() {
+        let named = variables_of(&[
+            "--library",
+            "numpy,pandas",
+            "--library",
+            "scipy",
+            "-e",
+            "A=1",
+        ]);
+        let expected = [("A", "1"), (LIBRARIES, "numpy,pandas,scipy")];
+        let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(named.expect("named once"), BTreeMap::from(expected));
+        assert!(variables_of(&[]).expect("none are named").is_empty());
+        let twice = variables_of(&["--library", "numpy", "-e", "REFUNCTION_LIBRARIES=pandas"]);
+        let error = twice.expect_err("they are named twice").to_string();
+        assert!(
+            error.contains("--library") && error.contains(LIBRARIES),
+            "{error}"
+        );
     }
 }

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::Show;
 use super::containers::now_ms;
+use super::function::variables;
 use crate::cli::{Deploy, Format};
 use crate::client::Functions;
 use crate::display::{age, duration_us, table};
@@ -45,9 +46,9 @@ pub(super) fn described(given: Deploy) -> Result<api::PutFunctionRequest, Error>
         image,
         binary: code.binary,
         code: code.into_bytes()?,
+        env: variables(&function)?,
         main: function.main,
         handler: function.handler,
-        env: function.env.into_iter().collect(),
         deadline_ms: function.deadline_ms,
         memory_bytes: given.memory.map(|size| size.0),
         max_concurrency: given.max_concurrency,
