@@ -17,7 +17,7 @@ use refunction_bench::fork_server::{ForkServer, Request};
 use refunction_bench::runtime::Runtime;
 use refunction_bench::stage::Stage;
 use refunction_bench::table::{self, Promise, Report, Row, Samples};
-use refunction_bench::{Failure, libraries, outside};
+use refunction_bench::{Failure, criu, libraries, outside};
 use refunction_snapshot::Scan;
 
 /// Rounds of the table.
@@ -104,7 +104,7 @@ fn measure() -> Result<(), Failure> {
             RUNC_PYTHON,
             outside::runc(slow_runs, &["/usr/bin/python3", "-c", "pass"]),
         ),
-        (CRIU, outside::criu(slow_runs)),
+        (CRIU, criu::restore(env!("CARGO_TARGET_TMPDIR"), slow_runs)),
     ] {
         match outcome {
             Ok(times) => times.into_iter().for_each(|took| samples.add(name, took)),

@@ -59,12 +59,14 @@ for number in $(seq "$1"); do
 done
 "#;
 
-/// The times of restores of a Python that does nothing.
+/// The times of restores of a Python that does nothing. `temporary` is a directory in the
+/// target directory (`CARGO_TARGET_TMPDIR`), beside which the root file system is kept.
 ///
 /// # Errors
 /// There is no such root file system, or CRIU does not work there.
-pub fn restore(directory: &Path, times: usize) -> Outcome {
-    let root = root(directory)?;
+pub fn restore(temporary: &str, times: usize) -> Outcome {
+    let target = Path::new(temporary).parent().ok_or("no target directory")?;
+    let root = root(&target.join("criu"))?;
     let output = Command::new("unshare")
         .args(["--mount", "--pid", "--fork", "--kill-child"])
         .args(["bash", "-c", ENTER, "bash"])

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use refunction_tests::environment;
 use refunction_tests::eventually;
@@ -220,13 +220,4 @@ fn port_of(host: &Host) -> u16 {
 #[must_use]
 pub fn image(runtime: &str) -> PathBuf {
     environment::image(runtime)
-}
-
-/// A directory of the target directory that is kept between runs.
-///
-/// # Errors
-/// There is no target directory.
-pub fn kept(temporary: &str, name: &str) -> Result<PathBuf, Failure> {
-    let target = Path::new(temporary).parent().ok_or("no target directory")?;
-    Ok(target.join(name))
 }

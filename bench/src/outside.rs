@@ -2,7 +2,6 @@
 //! the times of some runs, or the reason why there are none.
 
 use std::fs;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -94,47 +93,6 @@ pub fn runc(times: usize, arguments: &[&str]) -> Outcome {
     })
 }
 
-/// `criu restore` of a Python that has the libraries imported.
-pub fn criu(times: usize) -> Outcome {
-    run(Command::new("criu").arg("--version"))?;
-    let scratch = Scratch::new("criu")?;
-    let script = crate::libraries()
-        .iter()
-        .map(|name| format!("import {name}\n"))
-        .chain(["import time\nopen('ready', 'w').close()\ntime.sleep(100000)\n".to_owned()])
-        .collect::<String>();
-    let mut command = Command::new("setsid");
-    let mut process = command
-        .args(["/usr/bin/python3", "-c", &script])
-        .current_dir(&scratch.0)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .process_group(0)
-        .spawn()
-        .map_err(|error| format!("setsid: {error}"))?;
-    let dumped = await_file(&scratch.0.join("ready")).and_then(|()| {
-        run(Command::new("criu")
-            .args(["dump", "--tree", &process.id().to_string(), "--images-dir"])
-            .arg(&scratch.0))
-    });
-    // Dumped, it is dead already.
-    let _ = process.kill();
-    process.wait().map_err(|error| error.to_string())?;
-    dumped?;
-    let pid = Pid::from_raw(process.id().cast_signed());
-    timed(times, |_| {
-        let began = Instant::now();
-        run(Command::new("criu")
-            .args(["restore", "--restore-detached", "--images-dir"])
-            .arg(&scratch.0))?;
-        let took = began.elapsed();
-        kill(pid, Signal::SIGKILL).map_err(|errno| errno.to_string())?;
-        await_end(pid)?;
-        Ok(took)
-    })
-}
-
 /// Half a minute for what takes less than one second.
 fn patiently(mut done: impl FnMut() -> bool) -> bool {
     (0..3000).any(|_| {
@@ -143,19 +101,6 @@ fn patiently(mut done: impl FnMut() -> bool) -> bool {
             false
         }
     })
-}
-
-fn await_file(path: &Path) -> Result<(), String> {
-    patiently(|| path.exists())
-        .then_some(())
-        .ok_or_else(|| "Python did not start".into())
-}
-
-/// The next restore needs the number; init must have reaped it.
-fn await_end(pid: Pid) -> Result<(), String> {
-    patiently(|| kill(pid, None).is_err())
-        .then_some(())
-        .ok_or_else(|| "nobody reaped what was restored".into())
 }
 
 /// Making a function container through refunctiond and containerd until it is

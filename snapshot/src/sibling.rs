@@ -17,7 +17,7 @@ use crate::stub::{Annex, Program};
 
 /// The worker that was last found to be otherwise than the one before it.
 #[derive(Default)]
-pub(crate) struct Sibling(RefCell<Option<Memory>>);
+pub(crate) struct Sibling(RefCell<Option<Box<Memory>>>);
 
 /// The memory of a worker at its ready point.
 #[derive(Clone)]
@@ -34,7 +34,7 @@ impl Sibling {
     /// # Errors
     /// The table cannot be looked at.
     pub(crate) fn expected(&self, table: &File, annex: &Annex) -> io::Result<Option<Memory>> {
-        let mut expected = self.0.borrow().clone();
+        let mut expected = self.0.borrow().as_deref().cloned();
         let mappings = expected.iter_mut().flat_map(|it| &mut it.mappings);
         for mapping in mappings.filter(|it| it.span == annex.table) {
             if let Backing::File { inode, .. } = &mut mapping.backing {
@@ -69,9 +69,11 @@ impl Sibling {
     ) {
         let can_be_asked =
             can_all_be_written(own_pages, mappings) && are_all(own_pages, process, scanner);
-        self.0.replace(can_be_asked.then(|| Memory {
-            mappings: mappings.to_vec(),
-            own_pages: own_pages.to_vec(),
+        self.0.replace(can_be_asked.then(|| {
+            Box::new(Memory {
+                mappings: mappings.to_vec(),
+                own_pages: own_pages.to_vec(),
+            })
         }));
     }
 }

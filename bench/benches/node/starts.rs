@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use refunction_bench::node::{ECHO, Node};
 use refunction_bench::table::{Name, Promise, Report, Samples};
-use refunction_bench::{Failure, criu, node, outside};
+use refunction_bench::{Failure, criu, outside};
 
 use crate::Extent;
 
@@ -62,8 +62,8 @@ pub fn measure(extent: Extent, report: &mut Report) -> Result<(), Failure> {
         Err(reason) => drop(report.not_run.insert(name.into(), reason)),
     };
     outside(RUNC, outside::runc(extent.of(30, 5), &["true"]));
-    let root = node::kept(env!("CARGO_TARGET_TMPDIR"), "criu")?;
-    outside(CRIU, criu::restore(&root, extent.of(30, 5)));
+    let temporary = env!("CARGO_TARGET_TMPDIR");
+    outside(CRIU, criu::restore(temporary, extent.of(30, 5)));
     if let Ok(version) = Command::new("containerd").arg("--version").output() {
         let version = String::from_utf8_lossy(&version.stdout).trim().to_owned();
         report.conditions.insert("containerd".into(), version);
