@@ -4,14 +4,14 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::{Gid, Pid, Uid};
 
 use crate::birth::{BirthError, Candidate, create_table};
+use crate::gifts::Gifts;
 use crate::image::{Image, ImageError, StoppedCalls};
-use crate::inside::{
+use crate::inside::STANDARD_STREAMS;
+use crate::message::{
     self, FAILED, FORK, GIVEN, GROW, IMAGE, MAX_ASKED, MAX_DESCRIPTORS, MAX_MESSAGE, READY,
-    STANDARD_STREAMS,
 };
 use crate::pagemap::{PageScanner, Scan};
 use crate::process::Process;
@@ -78,33 +78,6 @@ pub struct Booting {
     outgrown: Vec<Span>,
 }
 
-/// Where the workers of a template find their descriptors. The template itself does not touch
-/// these: to have them, and to close them, would be calls that are noted, and memory written to.
-struct Gifts {
-    engine: OwnedFd,
-    workers: OwnedFd,
-}
-
-impl Gifts {
-    fn new() -> Result<Self, EngineError> {
-        let (engine, workers) = Engine::conversation()?;
-        Ok(Self { engine, workers })
-    }
-
-    /// Has the next worker find these, in messages of their own.
-    fn give(&self, descriptors: &[&[RawFd]]) -> Result<(), EngineError> {
-        (descriptors.iter())
-            .try_for_each(|it| inside::send(self.engine.as_fd(), &[&[GIVEN]], it))
-            .inspect_err(|_| self.take_back())
-            .map_err(io_error("giving a worker its descriptors"))
-    }
-
-    /// Has nobody find what one that did not come about left there.
-    fn take_back(&self) {
-        inside::take_back(self.workers.as_fd());
-    }
-}
-
 /// A frozen template.
 pub struct Template {
     pid: Pid,
@@ -138,18 +111,12 @@ impl Engine {
     }
 
     /// A conversation: the engine's end, and the one that the process to come must
-    /// have as descriptor 0 (see [`inside::Template::adopt`]).
+    /// have as descriptor 0 (see [`Template::adopt`](crate::inside::Template::adopt)).
     ///
     /// # Errors
     /// No socket could be made.
     pub fn conversation() -> Result<(OwnedFd, OwnedFd), EngineError> {
-        socketpair(
-            AddressFamily::Unix,
-            SockType::SeqPacket,
-            None,
-            SockFlag::SOCK_CLOEXEC,
-        )
-        .map_err(|errno| io_error("opening a socket pair")(errno.into()))
+        message::conversation().map_err(io_error("opening a socket pair"))
     }
 
     /// Attaches to a child that was started with the other end of `socket`.
@@ -161,9 +128,9 @@ impl Engine {
             .adopt_template(pid)
             .map_err(|error| EngineError::Template(error.to_string()))?;
         let image = Image::create().map_err(io_error("creating the image"))?;
-        let gifts = Gifts::new()?;
+        let gifts = Gifts::new().map_err(io_error("opening a socket pair"))?;
         let numbers = [image.as_raw_fd(), gifts.workers.as_raw_fd()];
-        inside::send(socket.as_fd(), &[&[IMAGE]], &numbers)
+        message::send(socket.as_fd(), &[&[IMAGE]], &numbers)
             .map_err(io_error("handing the image to the template"))?;
         Ok(Booting {
             pid,
@@ -175,7 +142,7 @@ impl Engine {
     }
 
     /// Forks a process from a template that is to become one itself, once it has done what
-    /// is `asked` of it (see [`inside::Layer`]): to be [frozen](Self::freeze) when its socket
+    /// is `asked` of it (see [`Layer`](crate::inside::Layer)): to be [frozen](Self::freeze) when its socket
     /// is readable. It has an image of its own, and does not need its parent any more.
     ///
     /// # Errors
@@ -190,12 +157,12 @@ impl Engine {
             return Err(failed(&most));
         }
         let (socket, theirs) = Self::conversation()?;
-        let gifts = Gifts::new()?;
+        let gifts = Gifts::new().map_err(io_error("opening a socket pair"))?;
         let image = Image::create().map_err(io_error("creating the image"))?;
         let workers = gifts.workers.as_raw_fd();
         let numbers = [theirs.as_raw_fd(), image.as_raw_fd(), workers];
-        inside::send(template.socket.as_fd(), &[&[GROW], asked], &[])
-            .and_then(|()| inside::send(template.socket.as_fd(), &[&[GIVEN]], &numbers))
+        message::send(template.socket.as_fd(), &[&[GROW], asked], &[])
+            .and_then(|()| message::send(template.socket.as_fd(), &[&[GIVEN]], &numbers))
             .map_err(io_error("telling the template to fork"))?;
         let pid = self
             .tracer
@@ -235,7 +202,7 @@ impl Engine {
             outgrown,
         } = booting;
         let mut message = vec![0; MAX_MESSAGE];
-        let (length, _) = inside::receive(socket.as_fd(), &mut message)
+        let (length, _) = message::receive(socket.as_fd(), &mut message)
             .map_err(io_error("hearing from the template"))?;
         let (number, description) = match &message[..length] {
             [] => return Err(EngineError::Template("it ended".into())),
@@ -313,8 +280,9 @@ impl Engine {
         );
         let parts: [&[u8]; 4] = [&[FORK], &address, &uid, &gid];
         let image_number = descriptors.len() as RawFd;
-        template.gifts.give(&[streams, others])?;
-        inside::send(template.socket.as_fd(), &parts, &[])
+        (template.gifts.give(&[streams, others]))
+            .map_err(io_error("giving a worker its descriptors"))?;
+        message::send(template.socket.as_fd(), &parts, &[])
             .map_err(io_error("telling the template to fork"))
             .and_then(|()| {
                 self.tracer

@@ -1,6 +1,6 @@
 //! Workers that are not forked: a runtime with threads becomes one where it stands.
 //!
-//! Such a process is a program of its own, started by [`inside::Launch`]. When it says
+//! Such a process is a program of its own, started by [`Launch`](crate::inside::Launch). When it says
 //! (to its supervisor) that it is ready, every thread of it is stopped, looked at, and
 //! let go again until all of them wait in calls that can simply be made again. Then its
 //! memory is frozen like a template's, and it is its own only worker, still stopped: the
@@ -16,10 +16,9 @@ use nix::unistd::{Gid, Pid, Uid, geteuid};
 use crate::birth::{Candidate, create_table};
 use crate::engine::{Engine, EngineError, Holding, io_error};
 use crate::image::{Image, StoppedCalls, reopen_to_read};
-use crate::inside::{
-    self, FAILED, MAX_DESCRIPTORS, MAX_MESSAGE, PLACE, READY, TABLE_NUMBER, WIDEST_TABLE,
-};
+use crate::inside::{TABLE_NUMBER, WIDEST_TABLE};
 use crate::maps::{self, Backing};
+use crate::message::{self, FAILED, MAX_DESCRIPTORS, MAX_MESSAGE, PLACE, READY};
 use crate::process::Process;
 use crate::ptrace;
 use crate::report::{Refused, Rewound};
@@ -107,7 +106,7 @@ impl InPlace {
 
 impl Engine {
     /// Attaches to a child that was started with the other end of `socket` (see
-    /// [`conversation`](Self::conversation)) and is to [launch](inside::Launch) a
+    /// [`conversation`](Self::conversation)) and is to [launch](crate::inside::Launch) a
     /// runtime, which gets these descriptors from 0 on.
     ///
     /// # Errors
@@ -131,7 +130,7 @@ impl Engine {
             create_table().map_err(io_error("creating a worker's table"))?;
         let mut numbers: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
         numbers.extend([for_worker.as_raw_fd(), table_for_worker.as_raw_fd()]);
-        inside::send(socket.as_fd(), &[&[PLACE]], &numbers)
+        message::send(socket.as_fd(), &[&[PLACE]], &numbers)
             .map_err(io_error("handing descriptors to the launcher"))?;
         Ok(Starting {
             pid,
@@ -329,7 +328,7 @@ fn let_go_on(tracer: &mut Tracer, pid: Pid, others: &[Pid]) -> Result<(), TraceE
 /// What the launcher said before it became the runtime.
 fn hear(socket: &OwnedFd) -> Result<Vec<u8>, EngineError> {
     let mut message = vec![0; MAX_MESSAGE];
-    let (length, _) = inside::receive(socket.as_fd(), &mut message)
+    let (length, _) = message::receive(socket.as_fd(), &mut message)
         .map_err(io_error("hearing from the launcher"))?;
     let failed = |reason: String| Err(EngineError::Template(reason));
     let description = match &message[..length] {
@@ -339,7 +338,7 @@ fn hear(socket: &OwnedFd) -> Result<Vec<u8>, EngineError> {
         _ => return failed("it sent no known message".into()),
     };
     // What it says after that is why it is still there.
-    match inside::receive(socket.as_fd(), &mut message) {
+    match message::receive(socket.as_fd(), &mut message) {
         Ok((0, _)) => Ok(description),
         Ok((length, _)) => failed(String::from_utf8_lossy(&message[1..length]).into_owned()),
         Err(error) => Err(io_error("hearing from the launcher")(error)),

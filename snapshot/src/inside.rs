@@ -4,53 +4,24 @@
 //! The engine could inject all of this, but a cooperating template is simpler and
 //! as quick: between two forks it touches a page or two of stack.
 
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io;
 use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
-use nix::cmsg_space;
-use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recv, recvmsg, sendmsg};
 use nix::unistd::{Gid, Uid};
 
 use crate::arch;
+use crate::message::{
+    FAILED, FORK, GIVEN, GROW, IMAGE, MAX_ASKED, MAX_DESCRIPTORS, MAX_MESSAGE, OnExec, PLACE,
+    READY, hear, receive, receive_more, send,
+};
 use crate::quiet;
 use crate::sabotage::leaves_out;
 use crate::sibling;
 use crate::stub::TABLE_BYTES;
-
-/// Descriptors that a worker may be given.
-pub(crate) const MAX_DESCRIPTORS: usize = 8;
-
-/// First byte of a message from the engine: the image's memfd comes with it, and the socket
-/// through which workers are given their descriptors.
-pub(crate) const IMAGE: u8 = b'I';
-/// Fork: 8 bytes of table address. The worker is given its standard streams, which stay open
-/// across an exec, and then its other descriptors, the image's memfd, and its table.
-pub(crate) const FORK: u8 = b'F';
-/// Fork a process that is to become a template itself: what is asked of it. In a message of
-/// their own come the other end of its conversation, the memfd for its image, and such a socket
-/// for its workers.
-pub(crate) const GROW: u8 = b'G';
-/// All that is said where descriptors come.
-pub(crate) const GIVEN: u8 = b'D';
-/// Take these descriptors, from 0 on, with the image's memfd and the table behind them,
-/// and become a runtime.
-pub(crate) const PLACE: u8 = b'P';
-/// First byte of a message to the engine: ready. The image's number in this
-/// process follows (4 bytes), then what the caller says of itself.
-pub(crate) const READY: u8 = b'R';
-/// Not to be: why.
-pub(crate) const FAILED: u8 = b'E';
-
-/// Longest message either way.
-pub(crate) const MAX_MESSAGE: usize = 64 * 1024;
-
-/// Bytes that may be asked of a process that is to become a template: the template reads
-/// them to its stack, and every page that it writes to is copied by each fork.
-pub(crate) const MAX_ASKED: usize = 1024;
+use crate::thread_areas::ThreadAreas;
 
 /// Numbers from here on are out of the way of the descriptors that workers get.
 const OUT_OF_THE_WAY: RawFd = 64;
@@ -384,74 +355,6 @@ pub fn ready_point() {
     arch::park();
 }
 
-/// What glibc registered with the kernel for the calling thread, and expects to
-/// find registered in a fork.
-struct ThreadAreas {
-    tid_address: *mut libc::c_int,
-    robust_list: *mut libc::c_void,
-    robust_list_bytes: usize,
-}
-
-impl ThreadAreas {
-    fn of_this_thread() -> io::Result<Self> {
-        let mut areas = Self {
-            tid_address: std::ptr::null_mut(),
-            robust_list: std::ptr::null_mut(),
-            robust_list_bytes: 0,
-        };
-        // SAFETY: writes one pointer (prctl(2), PR_GET_TID_ADDRESS).
-        let asked = unsafe { libc::prctl(libc::PR_GET_TID_ADDRESS, &raw mut areas.tid_address) };
-        if asked != 0 || areas.tid_address.is_null() {
-            return Err(io::Error::other(
-                "the kernel does not tell a thread's tid address (CONFIG_CHECKPOINT_RESTORE)",
-            ));
-        }
-        // SAFETY: writes one pointer and one size (get_robust_list(2)).
-        let asked = unsafe {
-            libc::syscall(
-                libc::SYS_get_robust_list,
-                0,
-                &raw mut areas.robust_list,
-                &raw mut areas.robust_list_bytes,
-            )
-        };
-        if asked != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(areas)
-    }
-
-    /// Forks with the caller's parent as the child's; true in the child.
-    ///
-    /// glibc's fork cannot do that, so what it does beside the call is done here:
-    /// the thread id in the child's thread control block, and the robust list.
-    fn fork(&self) -> io::Result<bool> {
-        let flags = libc::CLONE_PARENT
-            | libc::CLONE_CHILD_SETTID
-            | libc::CLONE_CHILD_CLEARTID
-            | libc::SIGCHLD;
-        // SAFETY: a copy of this process on a copy of its stack, like fork(2); it
-        // is single-threaded (checked by `serve`), so no lock is held by anybody
-        // else, and the id is stored where glibc keeps it.
-        let child = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, self.tid_address, 0) };
-        match child {
-            0 => {
-                // SAFETY: the same list that glibc registered in the template.
-                unsafe {
-                    libc::syscall(
-                        libc::SYS_set_robust_list,
-                        self.robust_list,
-                        self.robust_list_bytes,
-                    );
-                }
-                Ok(true)
-            }
-            child if child > 0 => Ok(false),
-            _ => Err(io::Error::last_os_error()),
-        }
-    }
-}
-
 fn map_table(table: BorrowedFd<'_>, address: u64) -> io::Result<()> {
     // SAFETY: replaces the room that the engine reserved in the template for
     // nothing else.
@@ -475,93 +378,4 @@ fn duplicate_at(descriptor: BorrowedFd<'_>, lowest: RawFd) -> io::Result<OwnedFd
     let number = fcntl(descriptor, FcntlArg::F_DUPFD_CLOEXEC(lowest))?;
     // SAFETY: the kernel just made this descriptor for us.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
-}
-
-/// Sends one message with descriptors.
-pub(crate) fn send(
-    socket: BorrowedFd<'_>,
-    parts: &[&[u8]],
-    descriptors: &[RawFd],
-) -> io::Result<()> {
-    let parts: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
-    let rights = [ControlMessage::ScmRights(descriptors)];
-    let control = if descriptors.is_empty() {
-        &rights[..0]
-    } else {
-        &rights[..]
-    };
-    sendmsg::<()>(
-        socket.as_raw_fd(),
-        &parts,
-        control,
-        MsgFlags::MSG_NOSIGNAL,
-        None,
-    )?;
-    Ok(())
-}
-
-/// Receives one message that no descriptors come with; its length.
-fn hear(socket: BorrowedFd<'_>, message: &mut [u8]) -> io::Result<usize> {
-    loop {
-        match recv(socket.as_raw_fd(), message, MsgFlags::empty()) {
-            Err(Errno::EINTR) => {}
-            other => return Ok(other?),
-        }
-    }
-}
-
-/// Receives whatever descriptors are still to be received, and closes them.
-pub(crate) fn take_back(socket: BorrowedFd<'_>) {
-    let mut room = [0; 1];
-    // Those that come with what is received like this are closed by the kernel.
-    while recv(socket.as_raw_fd(), &mut room, MsgFlags::MSG_DONTWAIT).is_ok_and(|it| it > 0) {}
-}
-
-/// Receives one message: its length, and the descriptors that came with it.
-pub(crate) fn receive(
-    socket: BorrowedFd<'_>,
-    message: &mut [u8],
-) -> io::Result<(usize, Vec<OwnedFd>)> {
-    let mut descriptors = Vec::new();
-    let length = receive_more(socket, message, &mut descriptors, OnExec::Close)?;
-    Ok((length, descriptors))
-}
-
-/// What becomes of a descriptor when its process runs another program.
-#[derive(Clone, Copy)]
-enum OnExec {
-    Stay,
-    Close,
-}
-
-/// Receives one message, and adds the descriptors that came with it; its length.
-fn receive_more(
-    socket: BorrowedFd<'_>,
-    message: &mut [u8],
-    descriptors: &mut Vec<OwnedFd>,
-    on_exec: OnExec,
-) -> io::Result<usize> {
-    let mut room = cmsg_space!([RawFd; MAX_DESCRIPTORS + 2]);
-    let mut parts = [IoSliceMut::new(message)];
-    let flags = match on_exec {
-        OnExec::Stay => MsgFlags::empty(),
-        OnExec::Close => MsgFlags::MSG_CMSG_CLOEXEC,
-    };
-    let received = loop {
-        match recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut room), flags) {
-            Err(Errno::EINTR) => {}
-            other => break other?,
-        }
-    };
-    for control in received.cmsgs()? {
-        if let ControlMessageOwned::ScmRights(numbers) = control {
-            // SAFETY: the kernel just made these descriptors for us.
-            descriptors.extend(
-                numbers
-                    .into_iter()
-                    .map(|number| unsafe { OwnedFd::from_raw_fd(number) }),
-            );
-        }
-    }
-    Ok(received.bytes)
 }
