@@ -32,6 +32,7 @@ const REFORK: &str = "refork";
 const FORK_SERVER: &str = "fork server: fork, load, call, reap";
 const FIRST: &str = "load and first request of a no-op";
 const FIRST_OF_PANDAS: &str = "load and first request of a function that uses pandas";
+const WARM_OF_PANDAS: &str = "a further call of that function";
 const SNAPSHOT: &str = "snapshot";
 const ID: &str = "11";
 
@@ -83,8 +84,12 @@ fn measure() -> Result<(), Failure> {
             round(&asked, parts, &mut samples)?;
         }
         if let Some(player) = &mut with_pandas {
-            for turn in player.turns(asked.either(20, 2), 0)? {
+            for turn in player.turns(asked.either(20, 2), 1)? {
                 samples.add(&of(PANDAS, FIRST_OF_PANDAS), turn.load + turn.first);
+                // What of the first is its own work.
+                for call in turn.warm {
+                    samples.add(&of(PANDAS, WARM_OF_PANDAS), call);
+                }
             }
         }
     }
