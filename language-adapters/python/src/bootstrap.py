@@ -449,8 +449,11 @@ def _numpy_reseeders(numpy_random):
     if legacy is None or isinstance(legacy, numpy_random.MT19937):
         # Also forgets the second of two normal draws.
         seed_legacy()
-        if legacy is not None:
-            seed_legacy = _twister(legacy) or seed_legacy
+        twist = _twister(legacy) if legacy is not None else None
+        if twist is not None:
+            def seed_legacy(lock=legacy.lock):
+                with lock:
+                    twist()
         yield seed_legacy
     others = {}
     for thing in gc.get_objects():

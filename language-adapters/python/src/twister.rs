@@ -23,8 +23,9 @@ struct Generator {
     state: *mut State,
 }
 
-/// A callable that gives this generator another state, of the kernel's making. Nothing if its
-/// memory is not what numpy's header says, by what numpy itself reads from it.
+/// A callable that gives this generator another state, of the kernel's making; to be called with
+/// its lock. Nothing if its memory is not what numpy's header says, by what numpy itself reads
+/// from it.
 #[pyfunction]
 pub(crate) fn twister<'py>(
     generator: &Bound<'py, PyAny>,
@@ -72,9 +73,8 @@ fn refresh(state: *mut State) -> PyResult<()> {
             Err(_) => return Err(std::io::Error::last_os_error().into()),
         }
     }
-    // SAFETY: the generator's memory, found and tried when it was made; whoever calls has the
-    // GIL, and a draw in another thread's hands would have the generator's lock only if there
-    // was a function before, of which there is nothing left.
+    // SAFETY: the generator's memory, found and tried when it was made. Whoever calls has the
+    // generator's lock, under which alone others draw.
     unsafe {
         (*state).key = key;
         (*state).position = WORDS as i32;
