@@ -82,6 +82,11 @@ const HEAD: u64 = 2 * PAGE;
 /// Gaps between private pages of one mapping that are not worth a mapping more.
 const GAP: u64 = 256 * PAGE;
 
+/// Untouched pages at an end of a mapping that are not worth one: behind a library's data there
+/// are its zeros, and what lies side by side is one mapping. More of them are room that workers
+/// write to, and there a page of the image's would be made for each that they do.
+const EDGE: u64 = 4 * PAGE;
+
 impl Image {
     /// An empty memfd that will hold the image; the template must have it open
     /// before it is frozen.
@@ -284,6 +289,14 @@ fn worth_backing(mapping: &Mapping, own: &[Span]) -> Vec<Span> {
         }
     }
     debug_assert_eq!(pieces.last().map(|span| span.end), Some(last.end));
+    if first.start - mapping.span.start <= EDGE {
+        pieces[0].start = mapping.span.start;
+    }
+    if mapping.span.end - last.end <= EDGE
+        && let Some(piece) = pieces.last_mut()
+    {
+        piece.end = mapping.span.end;
+    }
     pieces
 }
 
