@@ -69,7 +69,7 @@ pub use worker::Worker;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing {
-    use crate::descriptors::Info;
+    use crate::open::Info;
     use crate::maps::{self, Backing};
 
     /// A mapping, in the words of proc_pid_maps(5).
@@ -101,7 +101,7 @@ pub mod fuzzing {
                 } => Some((device, inode, offset)),
                 _ => None,
             },
-            name: it.name,
+            name: it.name.to_string(),
         });
         Some(mappings.collect())
     }
