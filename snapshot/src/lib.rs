@@ -69,8 +69,8 @@ pub use worker::Worker;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing {
-    use crate::open::Info;
     use crate::maps::{self, Backing};
+    use crate::open::Info;
 
     /// A mapping, in the words of proc_pid_maps(5).
     #[derive(Debug, PartialEq, Eq)]
