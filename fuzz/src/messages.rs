@@ -2,8 +2,8 @@
 
 use arbitrary::{Arbitrary, Unstructured};
 use refunction_protocol::{
-    Command, Failure, FailureKind, Function, Limits, Loaded, Log, Method, Phase, Report, Request, Restored,
-    Stream, Taint,
+    Command, Failure, FailureKind, Function, Limits, Loaded, Log, Method, Phase, Report, Request,
+    Restored, Stream, Taint,
 };
 
 use crate::json::Json;
