@@ -25,6 +25,10 @@ pub enum Command {
     Shutdown,
 }
 
+/// The variable of a function's that says what its [`libraries`](Function::libraries) are,
+/// separated by commas.
+pub const LIBRARIES_VARIABLE: &str = "REFUNCTION_LIBRARIES";
+
 /// A tenant's function.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Function {

@@ -22,7 +22,7 @@ pub mod host {
     pub const MAX_MESSAGE_BYTES: usize = crate::MAX_LINE_BYTES + 64 * 1024;
 }
 
-pub use command::{BadCommand, Command, Function, Limits, Request, RequestId};
+pub use command::{BadCommand, Command, Function, LIBRARIES_VARIABLE, Limits, Request, RequestId};
 pub use framing::{LineTooLong, Lines, MAX_LINE_BYTES};
 #[cfg(feature = "http")]
 pub use head::{Head, drop_hop_by_hop};

@@ -132,6 +132,7 @@ impl Worker {
         let descriptors = Descriptors::capture(
             &process,
             0..=image_number,
+            kernel.descriptor_limit(),
             owner,
             &image.annex,
             &mut constants,

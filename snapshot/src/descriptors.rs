@@ -18,6 +18,7 @@ use std::os::unix::fs::FileExt;
 
 use nix::unistd::{Gid, Pid, Uid, setfsgid, setfsuid};
 
+use crate::inside::WIDEST_TABLE;
 use crate::open::{self, Info, O_CLOEXEC, Open, direction, read_info};
 use crate::pipe;
 use crate::process::Process;
@@ -43,6 +44,8 @@ pub(crate) struct Descriptors {
     beyond: Program,
     /// What is set again.
     flags: Vec<Flags>,
+    /// Has their table be as large as it was, which a noted call may have changed.
+    widening: Program,
     owner: (Uid, Gid),
     /// Releases locks, if any was taken.
     unlocking: Program,
@@ -145,11 +148,12 @@ fn events(text: &[u8]) -> Option<(u64, String)> {
 }
 
 impl Descriptors {
-    /// Reads what there is; if these are all descriptors, what [`asking`](open::asking) asked
+    /// Reads what there is, of a process that may have so many; if these are all, what [`asking`](open::asking) asked
     /// of them.
     pub(crate) fn capture(
         process: &Process,
         given: RangeInclusive<RawFd>,
+        limit: u64,
         owner: (Uid, Gid),
         annex: &Annex,
         constants: &mut Constants,
@@ -256,6 +260,7 @@ impl Descriptors {
             identity,
             beyond,
             flags,
+            widening: widening(limit),
             owner,
             unlocking,
             reset,
@@ -364,6 +369,8 @@ impl Descriptors {
                     .mend(process.pid, &mut self.text, program)
                     .map_err(|error| failed("reading flags", error))?;
             }
+            // Whatever had the highest number was closed above.
+            program.append(&self.widening);
         } else {
             program.append(&self.beyond);
         }
@@ -444,6 +451,19 @@ fn recount(
         program.checked_call(row, libc::SYS_write, &arguments, BYTES.cast_signed());
     }
     Some(())
+}
+
+/// What makes the table of descriptors as large as it can become with this limit of their number,
+/// as `inside::widen_descriptor_table` does in a newborn.
+pub(crate) fn widening(limit: u64) -> Program {
+    let mut program = Program::default();
+    let highest = limit.min(WIDEST_TABLE).saturating_sub(1);
+    let row = Row::Descriptors;
+    if !leaves_out("descriptors:table-size") {
+        program.checked_call(row, libc::SYS_dup2, &[0, highest], highest.cast_signed());
+        program.checked_call(row, libc::SYS_close, &[highest], 0);
+    }
+    program
 }
 
 /// Whether its closing would be noted.

@@ -282,21 +282,30 @@ impl Engine {
         let image_number = descriptors.len() as RawFd;
         (template.gifts.give(&[streams, others]))
             .map_err(io_error("giving a worker its descriptors"))?;
-        message::send(template.socket.as_fd(), &parts, &[])
-            .map_err(io_error("telling the template to fork"))
-            .and_then(|()| {
-                self.tracer
-                    .wait_for_birth(template.pid)
-                    .map_err(|error| EngineError::Fork(error.to_string()))
-            })
-            .and_then(|pid| {
-                self.raise(pid, template, table, image_number, owner)
-                    .inspect_err(|_| {
-                        // As above.
-                        let _ = self.tracer.discard(pid);
-                    })
-            })
+        self.bear(template, &parts, table, image_number, owner)
             .inspect_err(|_| template.gifts.take_back())
+    }
+
+    /// Has the template fork, and brings what comes of it to its ready point.
+    fn bear(
+        &mut self,
+        template: &Template,
+        told: &[&[u8]],
+        table: File,
+        image_number: RawFd,
+        owner: (Uid, Gid),
+    ) -> Result<Worker, EngineError> {
+        message::send(template.socket.as_fd(), told, &[])
+            .map_err(io_error("telling the template to fork"))?;
+        let pid = self
+            .tracer
+            .wait_for_birth(template.pid)
+            .map_err(|error| EngineError::Fork(error.to_string()))?;
+        self.raise(pid, template, table, image_number, owner)
+            .inspect_err(|_| {
+                // As above.
+                let _ = self.tracer.discard(pid);
+            })
     }
 
     fn raise(

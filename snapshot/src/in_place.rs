@@ -14,9 +14,10 @@ use std::time::{Duration, Instant};
 use nix::unistd::{Gid, Pid, Uid, geteuid};
 
 use crate::birth::{Candidate, create_table};
+use crate::descriptors;
 use crate::engine::{Engine, EngineError, Holding, io_error};
 use crate::image::{Image, StoppedCalls, reopen_to_read};
-use crate::inside::{TABLE_NUMBER, WIDEST_TABLE};
+use crate::inside::TABLE_NUMBER;
 use crate::maps::{self, Backing};
 use crate::message::{self, FAILED, MAX_DESCRIPTORS, MAX_MESSAGE, PLACE, READY};
 use crate::process::Process;
@@ -418,15 +419,7 @@ fn settling(
         let limit = process
             .descriptor_limit()
             .map_err(io_error("reading the limit of descriptors"))?;
-        let highest = limit.min(WIDEST_TABLE).saturating_sub(1);
-        // See `inside::widen_descriptor_table`.
-        program.checked_call(
-            Row::Descriptors,
-            libc::SYS_dup2,
-            &[0, highest],
-            highest.cast_signed(),
-        );
-        program.checked_call(Row::Descriptors, libc::SYS_close, &[highest], 0);
+        program.append(&descriptors::widening(limit));
     }
     Ok(program)
 }

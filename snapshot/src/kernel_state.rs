@@ -579,6 +579,14 @@ impl KernelState {
         })
     }
 
+    /// How many descriptors it may have.
+    pub(crate) fn descriptor_limit(&self) -> u64 {
+        let at = LIMITS + u64::from(libc::RLIMIT_NOFILE) * RLIMIT_BYTES;
+        let mut soft = [0; 8];
+        soft.copy_from_slice(self.captured.piece(at, 8));
+        u64::from_ne_bytes(soft)
+    }
+
     /// Sets the mask that [`capturing`] read, if that has set another.
     pub(crate) fn masking(&self) -> Option<Program> {
         let mask = self.captured.number(OLD_UMASK);

@@ -81,8 +81,8 @@ impl Sibling {
 /// Words that are announced at most: the first program clears as much of the table.
 const MOST_ANNOUNCED: usize = 512;
 
-/// In the newborn: has those pages become its own, which takes half as long as if it wrote to
-/// them one after the other (madvise(2), `MADV_POPULATE_WRITE`, since Linux 5.14).
+/// In the newborn: has those pages become its own, which takes less time than to write to them
+/// one after the other (madvise(2), `MADV_POPULATE_WRITE`, since Linux 5.14).
 pub(crate) fn fault_in(table: u64) {
     let words = (table as *const u64).cast::<[u64; 2]>();
     for index in 0..MOST_ANNOUNCED / 2 {

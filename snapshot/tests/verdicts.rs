@@ -292,12 +292,14 @@ fn each_call_has_the_verdict_that_stands_here() {
         }
     }
     for call in Sysno::iter().filter(|call| !named.contains(&(call.id() as u32))) {
-        let argument = if OF_ANY_BUT_THE_FIRST.contains(&call.name()) {
+        // Of close_range they are no flags.
+        let descriptor = if OF_ANY_BUT_THE_FIRST.contains(&call.name()) {
             6
         } else {
             0
         };
-        let made = run(&program, NATIVE, call.id() as u32, [argument; 6]);
+        let arguments = [descriptor, descriptor, 0, 0, 0, 0];
+        let made = run(&program, NATIVE, call.id() as u32, arguments);
         assert_eq!(made, ALLOW, "{call}: {made:#x}");
     }
 }
@@ -451,6 +453,8 @@ fn arguments_decide() {
         assert_eq!(verdict(call, &[(index, 1 << 32)]), RECORD | 9, "{call}");
         assert_eq!(verdict(call, &[(0, 6), (index, 6)]), ALLOW, "{call}");
     }
+    let parting = u64::from(libc::CLOSE_RANGE_UNSHARE);
+    assert_eq!(verdict("close_range", &[(0, 6), (2, parting)]), RECORD | 9);
     for option in [
         libc::PR_SET_NAME,
         libc::PR_SET_PDEATHSIG,

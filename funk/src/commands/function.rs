@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
+use refunction_protocol::LIBRARIES_VARIABLE;
 use refunction_protocol::host::{self as api, send_request_reply::Outcome};
 use serde::Serialize;
 use serde_json::{json, value::RawValue};
@@ -41,9 +42,6 @@ pub(super) async fn load(
     Ok(Exit::Ok)
 }
 
-/// Where a function's environment names its libraries (`docs/architecture.md`).
-const LIBRARIES: &str = "REFUNCTION_LIBRARIES";
-
 /// A function's variables, the one that names its libraries among them.
 ///
 /// # Errors
@@ -53,10 +51,10 @@ pub(super) fn variables(given: &FunctionArguments) -> Result<BTreeMap<String, St
     if given.library.is_empty() {
         return Ok(variables);
     }
-    match variables.insert(LIBRARIES.into(), given.library.join(",")) {
+    match variables.insert(LIBRARIES_VARIABLE.into(), given.library.join(",")) {
         None => Ok(variables),
         Some(_) => Err(Error::Usage(format!(
-            "its libraries are named by --library, and by its variable {LIBRARIES}"
+            "its libraries are named by --library, and by its variable {LIBRARIES_VARIABLE}"
         ))),
     }
 }
@@ -175,14 +173,14 @@ mod tests {
             "-e",
             "A=1",
         ]);
-        let expected = [("A", "1"), (LIBRARIES, "numpy,pandas,scipy")];
+        let expected = [("A", "1"), (LIBRARIES_VARIABLE, "numpy,pandas,scipy")];
         let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(named.expect("named once"), BTreeMap::from(expected));
         assert!(variables_of(&[]).expect("none are named").is_empty());
         let twice = variables_of(&["--library", "numpy", "-e", "REFUNCTION_LIBRARIES=pandas"]);
         let error = twice.expect_err("they are named twice").to_string();
         assert!(
-            error.contains("--library") && error.contains(LIBRARIES),
+            error.contains("--library") && error.contains(LIBRARIES_VARIABLE),
             "{error}"
         );
     }

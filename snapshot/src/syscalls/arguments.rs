@@ -91,6 +91,9 @@ pub(super) const RECORDED_FUTEX: &[u32] = &[
 /// higher ones, and its closing is nobody's concern.
 pub(crate) const NOTED_DESCRIPTORS: u32 = 6;
 
+/// Has the caller go on with a table of descriptors of its own, no larger than needed.
+pub(super) const CLOSE_RANGE_UNSHARE: u32 = libc::CLOSE_RANGE_UNSHARE;
+
 /// Options of prctl(2) that set what a rewind puts back.
 pub(super) const SETTING_PRCTL: &[u32] = &[
     libc::PR_SET_PDEATHSIG as u32,

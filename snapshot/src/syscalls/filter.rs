@@ -335,7 +335,8 @@ fn branch(code: u16, k: u32, jt: u8, jf: u8) -> sock_filter {
 mod tests {
     use super::super::architecture::{AARCH64, X86_64};
     use super::super::arguments::{
-        DENIED_IOCTL, FREE_FCNTL, FREE_IOCTL, NOTED_DESCRIPTORS, SETTING_FCNTL, SETTING_IOCTL,
+        CLOSE_RANGE_UNSHARE, DENIED_IOCTL, FREE_FCNTL, FREE_IOCTL, NOTED_DESCRIPTORS,
+        SETTING_FCNTL, SETTING_IOCTL,
     };
     use super::super::table::RECORDED;
     use super::*;
@@ -418,12 +419,12 @@ mod tests {
         for architecture in BOTH {
             let filter = Filter::of(architecture);
             for name in FREE {
-                // Of descriptors, those that a function may have opened.
-                let argument = match *name {
+                // Of descriptors, those that a function may have opened; and no flags.
+                let descriptor = match *name {
                     "close" | "close_range" | "dup2" | "dup3" => NOTED_DESCRIPTORS.into(),
                     _ => 0,
                 };
-                let found = filter.verdict(name, [argument; 6]);
+                let found = filter.verdict(name, [descriptor, descriptor, 0, 0, 0, 0]);
                 assert!(
                     found.is_none_or(|it| it == Verdict::Free.code()),
                     "{name}: {found:x?}"
@@ -520,6 +521,8 @@ mod tests {
             filter.assert("close", [own, 0, 0, 0, 0, 0], noted);
             filter.assert("close_range", [own, own, 0, 0, 0, 0], noted);
             filter.assert("close_range", [own + 1, own + 2, 0, 0, 0, 0], Verdict::Free);
+            let parting = u64::from(CLOSE_RANGE_UNSHARE);
+            filter.assert("close_range", [own + 1, own + 2, parting, 0, 0, 0], noted);
             filter.assert("dup3", [own + 1, own, 0, 0, 0, 0], noted);
             filter.assert("dup3", [own, own + 1, 0, 0, 0, 0], Verdict::Free);
 

@@ -7,10 +7,10 @@ use libc::c_int;
 use super::Note;
 use super::arguments::When::{self, Below, Given, Has, HasBut, Is, IsAnd, Lacks};
 use super::arguments::{
-    CLONE_NEW, CLONE_SIGHAND, CLONE_THREAD, DENIED_ADVICE, DENIED_IOCTL, FREE_ADVICE,
-    FREE_ARCH_PRCTL, FREE_FCNTL, FREE_IOCTL, FREE_PRCTL, LOCKING_FCNTL, NOTED_DESCRIPTORS,
-    PR_SET_DUMPABLE, PROT_MTE, RECORDED_FUTEX, RECORDED_MMAP, SETTING_FCNTL, SETTING_IOCTL,
-    SETTING_PRCTL, SO_ZEROCOPY, SOL_SOCKET, WRITABLE_BY_OTHERS,
+    CLONE_NEW, CLONE_SIGHAND, CLONE_THREAD, CLOSE_RANGE_UNSHARE, DENIED_ADVICE, DENIED_IOCTL,
+    FREE_ADVICE, FREE_ARCH_PRCTL, FREE_FCNTL, FREE_IOCTL, FREE_PRCTL, LOCKING_FCNTL,
+    NOTED_DESCRIPTORS, PR_SET_DUMPABLE, PROT_MTE, RECORDED_FUTEX, RECORDED_MMAP, SETTING_FCNTL,
+    SETTING_IOCTL, SETTING_PRCTL, SO_ZEROCOPY, SOL_SOCKET, WRITABLE_BY_OTHERS,
 };
 use crate::row::Row;
 
@@ -301,6 +301,11 @@ pub(super) const NOTED_WHEN: &[(&str, When, Note)] = &[
     (
         "close_range",
         Below(0, NOTED_DESCRIPTORS),
+        Note::Descriptors,
+    ),
+    (
+        "close_range",
+        Has(2, CLOSE_RANGE_UNSHARE),
         Note::Descriptors,
     ),
     ("dup2", Below(1, NOTED_DESCRIPTORS), Note::Descriptors),

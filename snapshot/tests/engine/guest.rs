@@ -64,6 +64,11 @@ pub fn main() -> ! {
     open_descriptors();
     privileges();
     inside::ready_point();
+    serve_newborn(newborn)
+}
+
+/// Serves through the pipes that the host gave.
+pub fn serve_newborn(newborn: inside::Newborn) -> ! {
     let mut descriptors = newborn.descriptors.into_iter().map(File::from);
     let (Some(input), Some(output)) = (descriptors.next(), descriptors.next()) else {
         panic!("the host gave no pipes");

@@ -2,7 +2,6 @@
 //! does not hold for the next.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::sync::OnceLock;
 
 use refunction_snapshot::{Scan, inside};
@@ -62,12 +61,7 @@ pub fn template() -> ! {
         unmap();
     }
     inside::ready_point();
-    let mut descriptors = newborn.descriptors.into_iter().map(File::from);
-    let (Some(input), Some(output)) = (descriptors.next(), descriptors.next()) else {
-        panic!("the host gave no pipes");
-    };
-    descriptors.for_each(std::mem::forget);
-    guest::serve(input, output)
+    guest::serve_newborn(newborn)
 }
 
 /// Private memory that can be written to.

@@ -11,7 +11,7 @@ use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
-use refunction_protocol::{Function, Layer as Told, Loaded};
+use refunction_protocol::{Function, LIBRARIES_VARIABLE, Layer as Told, Loaded};
 use refunction_snapshot::{Booting, EngineError, Template};
 
 use super::serving::Retired;
@@ -34,9 +34,6 @@ const MOST_REMEMBERED: usize = 256;
 /// How often a set of libraries has to come that nobody declared, only imports, before a
 /// layer is grown for it.
 const TIMES_SEEN: u64 = 2;
-
-/// Where a function's environment declares libraries.
-const VARIABLE: &str = "REFUNCTION_LIBRARIES";
 
 const MIB: u64 = 1024 * 1024;
 
@@ -138,7 +135,7 @@ impl Container {
 
     fn wanted(&self, function: &Function) -> Wanted {
         let declared = function.libraries.clone().or_else(|| {
-            let named = function.env.get(VARIABLE)?;
+            let named = function.env.get(LIBRARIES_VARIABLE)?;
             Some(named.split(',').map(|it| it.trim().to_owned()).collect())
         });
         let is_declared = declared.is_some();

@@ -155,7 +155,9 @@ impl WritableDirectory {
     fn look(&self) -> Result<&File, SweepError> {
         let path = self.path.as_path();
         let status = match lstat(path) {
-            Err(Errno::ENOENT | Errno::ENOTDIR) => return Err(self.differs("was replaced")),
+            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => {
+                return Err(self.differs("was replaced"));
+            }
             other => other.map_err(|errno| at(path)(errno.into()))?,
         };
         if !self.known.is_but_for_rights(&status) {

@@ -14,6 +14,10 @@ pub const CASES: &[Case] = &[
 seen += status('FDSize')
 os.dup2(0, 900)
 seen = [status('FDSize') == seen]", "[true]"),
+    case("the size of the table of descriptors, of a thread with its own", Rewind, "
+import threading
+threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()
+string.parted = libc.syscall(436, 1000, 0xffffffff, 2)", "seen += status('FDSize')"),
     case("open descriptors", Rewind, "string.held = [open('/etc/passwd'), open(os.devnull, 'w'), os.pipe(), os.memfd_create('x')] + [socket.socket() for _ in range(20)]", DESCRIPTORS),
     case("epoll, eventfd and inotify", Rewind, "string.held = select.epoll(); string.held.register(3); string.event = os.eventfd(5); string.watch = libc.inotify_init(); libc.inotify_add_watch(string.watch, b'/tmp', 0xfff)", DESCRIPTORS),
     case("descriptors that watch each other", Rewind, "
